@@ -1,0 +1,193 @@
+/* The CPU's entry: checks, choice of the instruction set, the split into threads, memory layouts. */
+
+#include <thread>
+#include <vector>
+
+#include "cpu.h"
+
+namespace fastinit {
+namespace {
+
+/* A thread costs 10 to 20 us to start: the time of about this many elements. */
+constexpr int64_t ELEMENTS_A_THREAD = 1 << 16;
+/* Strided memory is filled through a buffer of this many elements, on the stack. */
+constexpr int64_t BUFFER = 2048;
+
+const char *const MESSAGES[FASTINIT_STATUSES] = {
+    "no error",
+    "a pointer that the plan needs is null",
+    "the kind is unknown or does not go with the dtype",
+    "the dtype is unknown",
+    "the index box is negative or its indices leave 0 <= index < 2^63",
+    "the memory layout has too many dimensions or another number of elements than the box",
+    "the quantile table has a shape that no kernel has",
+    "the instruction set is not built in or this processor has it not",
+    "a count is negative, or there are no threads",
+};
+
+bool has_isa(int32_t isa) {
+#if defined(__x86_64__) && defined(FASTINIT_HAS_X86)
+  __builtin_cpu_init();
+  const bool avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
+  if (isa == FASTINIT_AVX2) return avx2;
+  if (isa == FASTINIT_AVX512)
+    return avx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq") &&
+           __builtin_cpu_supports("avx512vl");
+#elif defined(FASTINIT_HAS_NEON)
+  if (isa == FASTINIT_NEON) return true;
+#endif
+  return isa == FASTINIT_SCALAR;
+}
+
+int32_t best_isa() {
+  for (int32_t isa : {FASTINIT_AVX512, FASTINIT_AVX2, FASTINIT_NEON})
+    if (has_isa(isa)) return isa;
+  return FASTINIT_SCALAR;
+}
+
+Kernel kernel_of(const fastinit_plan &plan, int32_t isa) {
+  switch (isa) {
+#if defined(FASTINIT_HAS_X86)
+    case FASTINIT_AVX2: return avx2_kernel(plan);
+    case FASTINIT_AVX512: return avx512_kernel(plan);
+#elif defined(FASTINIT_HAS_NEON)
+    case FASTINIT_NEON: return neon_kernel(plan);
+#endif
+    default: return scalar_kernel(plan);
+  }
+}
+
+int32_t check_values(const fastinit_plan &plan) {
+  if (plan.kind < 0 || plan.kind >= FASTINIT_KINDS) return FASTINIT_BAD_KIND;
+  if (plan.dtype < 0 || plan.dtype >= FASTINIT_DTYPES) return FASTINIT_BAD_DTYPE;
+  const bool words = plan.dtype == FASTINIT_UINT32 || plan.dtype == FASTINIT_UINT64;
+  if (words != (plan.kind == FASTINIT_WORDS)) return FASTINIT_BAD_KIND;
+  if (plan.kind == FASTINIT_WORDS || plan.kind == FASTINIT_UNIFORM) return FASTINIT_OK;
+  if (!plan.table) return FASTINIT_NULL_POINTER;
+  const bool wide = plan.dtype == FASTINIT_FLOAT64;
+  const bool shape = wide ? plan.cells == 256 && plan.terms == 13
+                          : (plan.cells == 32 && plan.terms == 5) || (plan.cells == 64 && plan.terms == 7);
+  return shape && plan.top_bits >= 0 && plan.top_bits <= 16 ? FASTINIT_OK : FASTINIT_BAD_TABLE;
+}
+
+int32_t check_place(const fastinit_plan &plan, int64_t *elements) {
+  int64_t last;
+  if (plan.rows < 0 || plan.cols < 0 || plan.start < 0 || plan.pitch < 0) return FASTINIT_BAD_BOX;
+  if (__builtin_mul_overflow(plan.rows, plan.cols, elements)) return FASTINIT_BAD_BOX;
+  if (*elements == 0) return FASTINIT_OK;
+  if (__builtin_mul_overflow(plan.rows - 1, plan.pitch, &last) || __builtin_add_overflow(last, plan.start, &last) ||
+      __builtin_add_overflow(last, plan.cols, &last))
+    return FASTINIT_BAD_BOX;
+  if (!plan.out || (plan.dims > 0 && !plan.layout)) return FASTINIT_NULL_POINTER;
+  if (plan.dims < 0 || plan.dims > FASTINIT_MAX_DIMS) return FASTINIT_BAD_LAYOUT;
+  int64_t product = 1;
+  for (int32_t d = 0; d < plan.dims; d++)
+    if (plan.layout[d] < 1 || __builtin_mul_overflow(product, plan.layout[d], &product)) return FASTINIT_BAD_LAYOUT;
+  return plan.dims == 0 || product == *elements ? FASTINIT_OK : FASTINIT_BAD_LAYOUT;
+}
+
+/* Writes `count` contiguous elements to the logical positions of a strided tensor from `first` on. */
+template <class T> void scatter(const fastinit_plan &plan, int64_t first, int64_t count, const T *from) {
+  const int64_t *sizes = plan.layout, *strides = plan.layout + plan.dims, inner = plan.dims - 1;
+  int64_t position[FASTINIT_MAX_DIMS];
+  T *at = (T *)plan.out;
+  for (int64_t d = inner; d >= 0; first /= sizes[d], d--) position[d] = first % sizes[d], at += position[d] * strides[d];
+  while (count > 0) {
+    const int64_t room = sizes[inner] - position[inner], n = count < room ? count : room;
+    for (int64_t i = 0; i < n; i++) at[i * strides[inner]] = from[i];
+    from += n, count -= n, at += n * strides[inner], position[inner] += n;
+    for (int64_t d = inner; d > 0 && position[d] == sizes[d]; d--) {
+      at += strides[d - 1] - sizes[d] * strides[d];
+      position[d] = 0, position[d - 1]++;
+    }
+  }
+}
+
+void fill_part(const fastinit_plan &plan, const Kernel &kernel, int64_t first, int64_t count) {
+  const int size = item_size(plan.dtype);
+  if (plan.dims == 0) return kernel.fill(plan, first, count, (char *)plan.out + first * size);
+  alignas(64) char buffer[BUFFER * 8];
+  for (int64_t end = first + count; first < end; first += BUFFER) {
+    const int64_t n = end - first < BUFFER ? end - first : BUFFER;
+    kernel.fill(plan, first, n, buffer);
+    switch (size) {
+      case 1: scatter(plan, first, n, (const uint8_t *)buffer); break;
+      case 2: scatter(plan, first, n, (const uint16_t *)buffer); break;
+      case 4: scatter(plan, first, n, (const uint32_t *)buffer); break;
+      default: scatter(plan, first, n, (const uint64_t *)buffer);
+    }
+  }
+}
+
+/* Calls work(first, count) on parts of [0, total), each a multiple of 4096 but the last. Where a thread cannot be started,
+ * the calling thread does its part. */
+template <class Work> void in_threads(int64_t total, int32_t threads, const Work &work) {
+  const int64_t most = total / ELEMENTS_A_THREAD + 1, parts = threads < most ? threads : most;
+  const int64_t share = (total / parts + 4096) / 4096 * 4096;
+  std::vector<std::thread> pool;
+  int64_t first = share < total ? share : total;
+  try {
+    for (; first < total; first += share) {
+      const int64_t count = total - first < share ? total - first : share;
+      pool.emplace_back([=, &work] { work(first, count); });
+    }
+  } catch (...) {
+    work(first, total - first);
+  }
+  work(0, share < total ? share : total);
+  for (std::thread &thread : pool) thread.join();
+}
+
+}  // namespace
+}  // namespace fastinit
+
+using namespace fastinit;
+
+extern "C" {
+
+int32_t fastinit_abi(void) { return FASTINIT_ABI; }
+
+const char *fastinit_message(int32_t status) {
+  return status >= 0 && status < FASTINIT_STATUSES ? MESSAGES[status] : "an unknown status";
+}
+
+int32_t fastinit_check_isa(int32_t isa) { return isa == FASTINIT_BEST || has_isa(isa) ? FASTINIT_OK : FASTINIT_BAD_ISA; }
+
+int32_t fastinit_best_isa(void) { return best_isa(); }
+
+int32_t fastinit_fill(const fastinit_plan *plans, int64_t count, int32_t threads, int32_t isa) {
+  if (count < 0 || threads < 1) return FASTINIT_BAD_COUNT;
+  if (count > 0 && !plans) return FASTINIT_NULL_POINTER;
+  if (int32_t status = fastinit_check_isa(isa)) return status;
+  if (isa == FASTINIT_BEST) isa = best_isa();
+  int64_t total = 0;
+  for (int64_t i = 0; i < count; i++) {
+    int64_t elements;
+    if (int32_t status = check_values(plans[i])) return status;
+    if (int32_t status = check_place(plans[i], &elements)) return status;
+    if (__builtin_add_overflow(total, elements, &total)) return FASTINIT_BAD_BOX;
+  }
+  in_threads(total, threads, [=](int64_t first, int64_t n) {
+    for (const fastinit_plan *plan = plans; n > 0; plan++) {
+      const int64_t elements = plan->rows * plan->cols, here = elements - first < n ? elements - first : n;
+      if (here > 0) fill_part(*plan, kernel_of(*plan, isa), first, here), n -= here;
+      first = here > 0 ? 0 : first - elements;
+    }
+  });
+  return FASTINIT_OK;
+}
+
+int32_t fastinit_transform(const fastinit_plan *plan, const void *words, int64_t count, int32_t threads, int32_t isa) {
+  if (count < 0 || threads < 1) return FASTINIT_BAD_COUNT;
+  if (!plan || (count > 0 && (!words || !plan->out))) return FASTINIT_NULL_POINTER;
+  if (int32_t status = fastinit_check_isa(isa)) return status;
+  if (int32_t status = check_values(*plan)) return status;
+  const Kernel kernel = kernel_of(*plan, isa == FASTINIT_BEST ? best_isa() : isa);
+  const int size = item_size(plan->dtype), width = size == 8 ? 8 : 4;
+  in_threads(count, threads, [=](int64_t first, int64_t n) {
+    kernel.transform(*plan, (const char *)words + first * width, n, (char *)plan->out + first * size);
+  });
+  return FASTINIT_OK;
+}
+
+}  // extern "C"

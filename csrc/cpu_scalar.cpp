@@ -1,0 +1,3 @@
+#include "cpu_kernel.h"
+
+fastinit::Kernel fastinit::scalar_kernel(const fastinit_plan &plan) { return choose(plan); }

@@ -1,0 +1,90 @@
+/* fastinit's C ABI: fill memory with initial weights. Plain C, 64-bit sizes, no torch, no allocation, no exit, no print.
+ *
+ * The value contract (words, variate, kinds, rounding) is the docstring of fastinit/distributions.py; the constants of a plan
+ * are the fields of that file's Recipe. Every function returns a fastinit_status and may be called from any thread.
+ */
+#ifndef FASTINIT_H
+#define FASTINIT_H
+
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+#if defined(_WIN32)
+#define FASTINIT_API __declspec(dllexport)
+#else
+#define FASTINIT_API __attribute__((visibility("default")))
+#endif
+
+#define FASTINIT_ABI 1 /* changes with anything in this file; as ABI in fastinit/backends/native.py */
+
+enum fastinit_kind { FASTINIT_UNIFORM, FASTINIT_SYMMETRIC, FASTINIT_TWO_SIDED, FASTINIT_FMOD, FASTINIT_WORDS, FASTINIT_KINDS };
+
+enum fastinit_dtype {
+  FASTINIT_FLOAT32,
+  FASTINIT_FLOAT64,
+  FASTINIT_FLOAT16,
+  FASTINIT_BFLOAT16,
+  FASTINIT_FLOAT8_E4M3FN,
+  FASTINIT_FLOAT8_E5M2,
+  FASTINIT_UINT32, /* with FASTINIT_WORDS alone: stream 0 */
+  FASTINIT_UINT64, /* with FASTINIT_WORDS alone: stream 0 above stream 1 */
+  FASTINIT_DTYPES
+};
+
+enum fastinit_isa { FASTINIT_BEST, FASTINIT_SCALAR, FASTINIT_AVX2, FASTINIT_AVX512, FASTINIT_NEON, FASTINIT_ISAS };
+
+enum fastinit_status {
+  FASTINIT_OK,
+  FASTINIT_NULL_POINTER,    /* no plan, no output, no words, or no table where the kind needs one */
+  FASTINIT_BAD_KIND,        /* the kind is unknown, or the dtype does not go with it */
+  FASTINIT_BAD_DTYPE,
+  FASTINIT_BAD_BOX,         /* negative, or its indices leave 0 <= index < 2^63 */
+  FASTINIT_BAD_LAYOUT,      /* more than FASTINIT_MAX_DIMS dimensions, or sizes whose product is not the box's */
+  FASTINIT_BAD_TABLE,       /* a shape other than the three of fastinit/quantile.py, or top_bits out of range */
+  FASTINIT_BAD_ISA,         /* not built in, or this processor has it not */
+  FASTINIT_BAD_COUNT,       /* fewer than 0 plans or words, or fewer than 1 thread */
+  FASTINIT_STATUSES
+};
+
+#define FASTINIT_MAX_DIMS 64
+
+/* All that is needed to fill one tensor, or one rectangle of a larger tensor's indices. */
+typedef struct fastinit_plan {
+  void *out;
+  uint64_t key;
+  int64_t start, rows, cols, pitch; /* local element (r, c), row-major, is global element start + r * pitch + c */
+  const int64_t *layout;            /* dims sizes, then dims strides in elements; unused with dims 0: out is contiguous */
+  const void *table;                /* [halves][terms][cells], float64 for FASTINIT_FLOAT64, else float32 */
+  double slope, anchor;
+  uint64_t flip;
+  double std, cut, inverse_cut;
+  double low, high;
+  double offset[2], scale[2];
+  int32_t kind, dtype, dims, cells, terms, top_bits;
+} fastinit_plan;
+
+FASTINIT_API int32_t fastinit_abi(void);
+
+/* What a status means, in English; never null. */
+FASTINIT_API const char *fastinit_message(int32_t status);
+
+/* FASTINIT_OK if this processor and this build have the instruction set. */
+FASTINIT_API int32_t fastinit_check_isa(int32_t isa);
+
+/* The instruction set that FASTINIT_BEST stands for. */
+FASTINIT_API int32_t fastinit_best_isa(void);
+
+/* Fills every plan's tensor, in as many threads as `threads` and the work allow. All plans are checked before any byte is written. */
+FASTINIT_API int32_t fastinit_fill(const fastinit_plan *plans, int64_t count, int32_t threads, int32_t isa);
+
+/* The map words -> values: out[i] of the plan's dtype from words[i]; uint64_t words for FASTINIT_FLOAT64 and FASTINIT_UINT64,
+ * else uint32_t. Key, box and layout of the plan are not used. */
+FASTINIT_API int32_t fastinit_transform(const fastinit_plan *plan, const void *words, int64_t count, int32_t threads, int32_t isa);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

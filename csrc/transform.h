@@ -1,0 +1,104 @@
+/* Word -> value: the value contract (docstring of fastinit/distributions.py), written once over a vector layer V.
+ *
+ * V is one of simd.h's or scalar.h's structs: V::F holds V::LANES reals (float or double), V::I as many integers of the same
+ * width, V::M as many truth values. Nothing here contracts, reassociates or calls libm. */
+#pragma once
+
+#include "fastinit.h"
+#include "philox.h"
+
+namespace fastinit {
+
+/* How the kinds split into loops: what a template is instantiated for. */
+enum Kind { UNIFORM, UNIFORM_FROM_BOUND, SYMMETRIC, TWO_SIDED, FMOD };
+
+/* A plan's constants, broadcast once a fill. */
+template <class V, Kind KIND, int CELLS, int TERMS> struct Constants {
+  typename V::F slope, anchor, std, cut, inverse_cut, low, high, offset[2], scale[2], one;
+  typename V::I flip, fraction_mask, one_bits;
+  typename V::Shift shift;
+  typename V::template Table<CELLS, TERMS, KIND == TWO_SIDED ? 2 : 1> table;
+
+  FASTINIT_INLINE Constants make(const fastinit_plan &plan) {
+    using Real = typename V::Real;
+    Constants c;
+    c.slope = V::real(plan.slope), c.anchor = V::real(plan.anchor), c.std = V::real(plan.std);
+    c.cut = V::real(plan.cut), c.inverse_cut = V::real(plan.inverse_cut);
+    c.low = V::real(plan.low), c.high = V::real(plan.high), c.one = V::real(1.0);
+    c.flip = V::integer(plan.flip), c.one_bits = V::bits(c.one);
+    const int fraction_bits = V::MANTISSA - plan.top_bits;
+    c.fraction_mask = V::integer(((uint64_t)1 << fraction_bits) - 1);
+    c.shift = V::shift(fraction_bits);
+    for (int half = 0; half < 2; half++) c.offset[half] = V::real(plan.offset[half]), c.scale[half] = V::real(plan.scale[half]);
+    if (KIND >= SYMMETRIC) c.table.load((const Real *)plan.table);
+    return c;
+  }
+};
+
+template <class V, Kind KIND, int CELLS, int TERMS>
+FASTINIT_INLINE typename V::F polynomial(const Constants<V, KIND, CELLS, TERMS> &c, typename V::I s) {
+  using F = typename V::F;
+  F d = V::to_real(V::distance(s)), scale = c.scale[0], offset = c.offset[0];
+  typename V::M upper = V::positive(s);
+  if (KIND == TWO_SIDED) scale = V::select(upper, c.scale[1], scale), offset = V::select(upper, c.offset[1], offset);
+  typename V::I y = V::bits(V::fma(d, scale, offset));
+  F r = V::sub(V::from_bits(V::or_(V::and_(y, c.fraction_mask), c.one_bits)), c.one);
+  F coefficient[TERMS];
+  c.table.look_up(V::shift_right(y, c.shift), upper, coefficient);
+  F p = coefficient[TERMS - 1];
+#pragma GCC unroll 16
+  for (int term = TERMS - 2; term >= 0; term--) p = V::fma(p, r, coefficient[term]);
+  return p;
+}
+
+/* fmod(z, cut) with the sign of z, exactly: the quotient may be one off, its remainder is then mended without rounding. */
+template <class V, Kind KIND, int CELLS, int TERMS>
+FASTINIT_INLINE typename V::F remainder(const Constants<V, KIND, CELLS, TERMS> &c, typename V::F z) {
+  using F = typename V::F;
+  F size = V::abs(z), n = V::truncate(V::mul(size, c.inverse_cut));
+  F r = V::fma(V::negate(n), c.cut, size);
+  r = V::select(V::less(r, V::real(0.0)), V::add(r, c.cut), r);
+  r = V::select(V::less(r, c.cut), r, V::sub(r, c.cut));
+  return V::copy_sign(r, z);
+}
+
+/* The value before its rounding to the dtype, clamped to the dtype's values inside the bounds. */
+template <class V, Kind KIND, int CELLS, int TERMS>
+FASTINIT_INLINE typename V::F value(const Constants<V, KIND, CELLS, TERMS> &c, typename V::I word) {
+  typename V::I s = V::or_(word, V::integer(1));
+  typename V::F v;
+  if constexpr (KIND == UNIFORM) {
+    v = V::fma(V::to_real(s), c.slope, c.anchor);
+  } else if constexpr (KIND == UNIFORM_FROM_BOUND) {
+    v = V::fma(V::to_real(V::shift_right_1(V::xor_(s, c.flip))), c.slope, c.anchor);
+  } else {
+    v = polynomial(c, s);
+    if constexpr (KIND == SYMMETRIC) v = V::fma(V::to_real(s), v, c.anchor);
+    if constexpr (KIND == FMOD) v = V::fma(remainder(c, V::mul(V::to_real(s), v)), c.std, c.anchor);
+  }
+  return V::at_most(V::at_least(v, c.low), c.high);
+}
+
+/* float32 -> bfloat16, in the low 16 bits: to nearest even; subnormals come out right because the exponents are float32's. */
+template <class V> FASTINIT_INLINE typename V::I bfloat16_bits(typename V::F v) {
+  typename V::I b = V::bits(v), odd = V::and_(V::template shift_right_by<16>(b), V::integer(1));
+  return V::template shift_right_by<16>(V::add_int(b, V::add_int(odd, V::integer(0x7FFF))));
+}
+
+/* float32 -> a smaller format of MANTISSA bits and exponent bias BIAS, in the low bits, for finite values inside its range. */
+template <class V, int MANTISSA, int BIAS, int BITS> FASTINIT_INLINE typename V::I small_float_bits(typename V::F v) {
+  using I = typename V::I;
+  constexpr int DROP = 23 - MANTISSA;
+  I b = V::bits(v), size = V::and_(b, V::integer(0x7FFFFFFF));
+  I odd = V::and_(V::template shift_right_by<DROP>(size), V::integer(1));
+  I normal = V::template shift_right_by<DROP>(V::add_int(size, V::add_int(odd, V::integer((1u << (DROP - 1)) - 1))));
+  normal = V::sub_int(normal, V::integer((127 - BIAS) << MANTISSA));
+  /* adding 2^(23 + e), e the exponent of the least subnormal, leaves the rounded multiple of it in the low mantissa bits */
+  const typename V::F magic = V::from_bits(V::integer((uint64_t)(127 + 23 + 1 - BIAS - MANTISSA) << 23));
+  I subnormal = V::sub_int(V::bits(V::add(V::from_bits(size), magic)), V::bits(magic));
+  typename V::M tiny = V::less(V::from_bits(size), V::from_bits(V::integer((uint64_t)(127 + 1 - BIAS) << 23)));
+  I sign = V::and_(V::template shift_right_by<32 - BITS>(b), V::integer(1u << (BITS - 1)));
+  return V::or_(V::select_int(tiny, subnormal, normal), sign);
+}
+
+}  // namespace fastinit

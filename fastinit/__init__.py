@@ -1,0 +1,58 @@
+"""fastinit: PyTorch weight initializers that are exact, fast, and the same bits everywhere.
+
+Every initializer writes its tensor in place and returns it; the values are a pure function of (key, index in the whole
+tensor, distribution, dtype). `fastinit.keras_like` gives a whole model Keras's defaults: ``model.apply(keras_like)``.
+"""
+
+from fastinit.backends import backend, backends
+from fastinit.distributions import STREAM_VERSION
+from fastinit.init import constant_, normal_, ones_, trunc_normal_, truncated_normal_, uniform_, zeros_
+from fastinit.keys import key
+from fastinit.ops import bits_
+from fastinit.scaling import (
+    glorot_normal_,
+    glorot_uniform_,
+    he_normal_,
+    he_uniform_,
+    lecun_normal_,
+    lecun_uniform_,
+    variance_scaling_,
+)
+from fastinit.scheme import Scheme, keras_like
+from fastinit.structured import dirac_, eye_, orthogonal_, sparse_
+from fastinit.xavier import kaiming_normal_, kaiming_uniform_, xavier_normal_, xavier_uniform_
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "STREAM_VERSION",
+    "Scheme",
+    "__version__",
+    "backend",
+    "backends",
+    "bits_",
+    "constant_",
+    "dirac_",
+    "eye_",
+    "glorot_normal_",
+    "glorot_uniform_",
+    "he_normal_",
+    "he_uniform_",
+    "kaiming_normal_",
+    "kaiming_uniform_",
+    "keras_like",
+    "key",
+    "lecun_normal_",
+    "lecun_uniform_",
+    "normal_",
+    "ones_",
+    "orthogonal_",
+    "sparse_",
+    "trunc_normal_",
+    "truncated_normal_",
+    "uniform_",
+    "variance_scaling_",
+    "xavier_normal_",
+    "xavier_uniform_",
+    "zeros_",
+]

@@ -1,0 +1,8 @@
+"""``python -m fastinit`` is the console script `fastinit`."""
+
+import sys
+
+from fastinit.cli import main
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,70 @@
+"""The command line: ``fastinit info | check | bench | demo``. Parses, hands over, and turns failures into exit statuses."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import sys
+from collections.abc import Sequence
+
+from fastinit import __version__
+from fastinit.commands.console import MissingExtra
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one subcommand.
+
+    Args:
+        argv: the arguments without the program's name; None: those of the process.
+
+    Returns:
+        The exit status: 0; 1 if `check` found a fault; 2 if an optional package is missing.
+
+    Raises:
+        SystemExit: wrong arguments (status 2), --help or --version (status 0), as argparse does.
+    """
+    args = parser().parse_args(argv)
+    try:
+        return importlib.import_module(f"fastinit.commands.{args.command}").run(args)
+    except MissingExtra as error:
+        print(f"fastinit {args.command}: {error}", file=sys.stderr)
+        return 2
+
+
+def parser() -> argparse.ArgumentParser:
+    top = argparse.ArgumentParser(prog="fastinit", description="Exact, fast weight initializers for PyTorch.")
+    top.add_argument("--version", action="version", version=f"fastinit {__version__}")
+    commands = top.add_subparsers(dest="command", required=True)
+    info = commands.add_parser("info", help="versions, backends, instruction sets, threads, and what is missing and why")
+    info.add_argument("--json", action="store_true", help="print JSON")
+    commands.add_parser("check", help="verify this installation on this machine, in about a minute; exit status 1 on any fault")
+    add_bench(commands.add_parser("bench", help="measure fills against torch.nn.init and Tensor.fill_, in some minutes"))
+    demo = commands.add_parser("demo", help="initialise GPT-2 small, then train a small network from two initialisations")
+    demo.add_argument("--output", default="fastinit-demo.png", metavar="PNG", help="where the figure goes (default: %(default)s)")
+    demo.add_argument("--quick", action="store_true", help="a small transformer and one epoch: a trial run")
+    return top
+
+
+def add_bench(bench: argparse.ArgumentParser) -> None:
+    bench.add_argument("--quick", action="store_true", help="few rounds, 2^20 elements at most: seconds, and noisy")
+    bench.add_argument("--functions", type=names, metavar="A,B", help="such as truncated_normal,glorot_uniform (default: all)")
+    bench.add_argument(
+        "--dtypes", type=names, metavar="A,B", help="such as float32,bfloat16 (default: and float16, float8_e4m3fn)"
+    )
+    bench.add_argument("--sizes", type=sizes, metavar="N,M", help="elements, as integers or powers: 1024,2^26 (default)")
+    bench.add_argument("--json", metavar="FILE", help="write the results, with the machine and all versions")
+
+
+def names(text: str) -> list[str]:
+    return [part for part in text.split(",") if part]
+
+
+def sizes(text: str) -> list[int]:
+    """Elements: "1024,2^26" -> [1024, 2**26]."""
+    try:
+        found = [int(base) ** int(power or 1) for base, _, power in (part.partition("^") for part in names(text))]
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"sizes are integers or powers, such as 1024,2^26. Received: {text!r}.") from None
+    if not found or min(found) < 1:
+        raise argparse.ArgumentTypeError(f"sizes are at least 1. Received: {text!r}.")
+    return found

@@ -1,0 +1,227 @@
+"""`fastinit check`: does this installation keep its promises on this machine? Bitwise, in about a minute at most.
+
+The reference backend is the oracle of values and plain integer arithmetic that of words; every other backend, in every
+instruction set that the processor has, must give the same bits, and touch nothing else.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, nullcontext
+from functools import partial
+from typing import NamedTuple
+
+import torch
+
+import fastinit
+from fastinit.backends import module, reference
+from fastinit.commands import samples
+from fastinit.commands.measure import torch_threads
+from fastinit.distributions import FLOAT_DTYPES, Recipe, recipe, words_recipe
+from fastinit.plan import Plan, whole
+
+WORD_DTYPES = (torch.int32, torch.int64)
+INTEGERS = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
+CANARY = 0xA5  # what memory holds before a fill
+SWEPT = 1 << 19  # words for each law, dtype and backend
+THREADED = (1 << 20) + 13  # elements: enough for every thread to get some
+SHOWN = 5  # faults a check prints
+
+
+class Variant(NamedTuple):
+    """A backend, in one instruction set where it has several."""
+
+    name: str
+    fill: Callable[[list[Plan]], None]
+    transform: Callable[[Recipe, torch.Tensor], torch.Tensor]
+    forced: Callable[[], AbstractContextManager] = nullcontext
+
+
+def run(args: argparse.Namespace) -> int:
+    variants, absent = find_variants()
+    print(f"fastinit {fastinit.__version__}, stream version {fastinit.STREAM_VERSION}, torch {torch.__version__}")
+    print(f"checking {', '.join(variant.name for variant in variants)}")
+    for name, reason in absent.items():
+        print(f"not checked: {name}: {reason}")
+    faults = 0
+    for title, check in CHECKS.items():
+        print(f"  {title} ... ", end="", flush=True)
+        if len(variants) == 1 and check in COMPARISONS:
+            print("skipped: there is one backend alone")
+            continue
+        began = time.perf_counter()
+        found = list(guarded(check, variants))
+        print(f"{f'FAULTS: {len(found)}' if found else 'ok'} ({time.perf_counter() - began:.1f} s)")
+        for fault in found[:SHOWN]:
+            print(f"    FAULT {fault}")
+        faults += len(found)
+    print(f"{faults} faults: do not trust fills on this machine; please report the lines above." if faults else "no faults")
+    return 1 if faults else 0
+
+
+def guarded(check: Callable[[list[Variant]], Iterator[str]], variants: list[Variant]) -> Iterator[str]:
+    """The faults of a check; a failure of whatever kind inside a backend is one."""
+    try:
+        yield from check(variants)
+    except Exception as error:
+        yield f"{type(error).__name__}: {error}"
+
+
+def find_variants() -> tuple[list[Variant], dict[str, str]]:
+    """What can be checked on CPU tensors, the oracle first; and what cannot, with the reason."""
+    found = [Variant("reference", reference.fill, reference.transform)]
+    reasons = fastinit.backends()
+    absent = {name: reason for name, reason in reasons.items() if reason}
+    if reasons["native"] is None:
+        native = module("native")
+        for isa, reason in native.isas().items():
+            if reason:
+                absent[f"native ({isa})"] = reason.removeprefix(f"{isa}: ")
+            else:
+                found.append(Variant(f"native ({isa})", native.fill, native_transform, partial(native.forced_isa, isa)))
+    return found, absent
+
+
+def native_transform(values: Recipe, words: torch.Tensor) -> torch.Tensor:
+    """The native map takes words in integers of their size."""
+    return module("native").transform(values, words if values.dtype.itemsize == 8 else words.to(torch.int32))
+
+
+def known_answers(variants: list[Variant]) -> Iterator[str]:
+    """Philox in plain integers against Random123's vectors; then the words of every variant against plain integers."""
+    for counter, halves, words in samples.KNOWN_ANSWERS:
+        if samples.philox(counter, halves) != words:
+            yield f"plain integers: Philox of {counter} with key {halves} is not {words}"
+    for variant in variants:
+        for key in samples.KEYS:
+            for start in (0, 2**32 - 5, 2**34 - 6):
+                indices = range(start, start + 23)
+                wanted = {torch.int32: [samples.word(key, i) for i in indices]}
+                wanted[torch.int64] = [samples.word(key, i) << 32 | samples.word(key, i, 1) for i in indices]
+                yield from wrong_words(variant, key, start, wanted)
+
+
+def wrong_words(variant: Variant, key: int, start: int, wanted: dict[torch.dtype, list[int]]) -> Iterator[str]:
+    for dtype, expected in wanted.items():
+        out, bits = torch.zeros(len(expected), dtype=dtype), dtype.itemsize * 8
+        with variant.forced():
+            variant.fill([Plan(out, words_recipe(dtype), key, whole(out)._replace(start=start))])
+        for offset, (got, right) in enumerate(zip(out.tolist(), expected, strict=True)):
+            if got % (1 << bits) != right:
+                yield f"{variant.name}: word {start + offset} of key {key:#x} is {got % (1 << bits):#x}, not {right:#x}"
+                break
+
+
+def same_fills(variants: list[Variant]) -> Iterator[str]:
+    """Every law and dtype, in every layout: the bits of the oracle, and no byte beside them."""
+    for number, (title, dtype, values) in enumerate(recipes()):
+        for place, layout in samples.LAYOUTS.items():
+            key = fastinit.key(number, place)
+            expected = filled(variants[0], values, key, layout)
+            for variant in variants[1:]:
+                memory = filled(variant, values, key, layout)
+                if not torch.equal(raw(memory), raw(expected)):
+                    yield f"{variant.name}: {title}, {dtype}, {place}: {difference(memory, expected)}"
+
+
+def recipes() -> Iterator[tuple[str, torch.dtype, Recipe]]:
+    """Every law in every dtype, and the raw words."""
+    for title, law in samples.LAWS.items():
+        for dtype in FLOAT_DTYPES:
+            yield title, dtype, recipe(law.distribution, dtype)
+    for dtype in WORD_DTYPES:
+        yield "words", dtype, words_recipe(dtype)
+
+
+def filled(variant: Variant, values: Recipe, key: int, layout: samples.Layout) -> torch.Tensor:
+    memory = torch.full((layout.elements * values.dtype.itemsize,), CANARY, dtype=torch.uint8).view(values.dtype)
+    view = layout.view(memory)
+    with variant.forced():
+        variant.fill([Plan(view, values, key, layout.box(view))])
+    return memory
+
+
+def raw(tensor: torch.Tensor) -> torch.Tensor:
+    return tensor.contiguous().view(INTEGERS[tensor.itemsize])
+
+
+def difference(got: torch.Tensor, expected: torch.Tensor) -> str:
+    """The first of the differing elements, in memory order, as bits."""
+    a, b, mask = raw(got), raw(expected), (1 << 8 * got.itemsize) - 1
+    at = (a != b).nonzero().flatten()
+    first = int(at[0])
+    return f"{len(at)} of {len(a)} differ, the first at {first}: {int(a[first]) & mask:#x}, not {int(b[first]) & mask:#x}"
+
+
+def same_transforms(variants: list[Variant]) -> Iterator[str]:
+    """Words to values, over a sweep that includes the ends and the cells' borders."""
+    for title, dtype, values in recipes():
+        words = samples.swept_words(64 if values.real is torch.float64 else 32, SWEPT)
+        expected = variants[0].transform(values, words)
+        for variant in variants[1:]:
+            with variant.forced():
+                got = variant.transform(values, words)
+            if not torch.equal(raw(got), raw(expected)):
+                yield f"{variant.name}: {title}, {dtype}, swept words: {difference(got, expected)}"
+
+
+def exact_bounds(variants: list[Variant]) -> Iterator[str]:
+    """Nothing outside [a, b], the outermost values reached, and word -> ~word negates symmetric values exactly."""
+    for title, law in samples.LAWS.items():
+        for dtype in FLOAT_DTYPES:
+            values = recipe(law.distribution, dtype)
+            words = samples.swept_words(64 if values.real is torch.float64 else 32, SWEPT)
+            for variant in variants:
+                with variant.forced():
+                    got = variant.transform(values, words)
+                for fault in faults_of(law, got):
+                    yield f"{variant.name}: {title}, {dtype}: {fault}"
+
+
+def faults_of(law: samples.Law, got: torch.Tensor) -> Iterator[str]:
+    values = got.double()
+    name, parameters = law.distribution
+    if name != "normal":
+        a, b = parameters[-2:]
+        least, greatest = values.min().item(), values.max().item()
+        if not (a <= least and greatest <= b):
+            yield f"values in [{least!r}, {greatest!r}] leave the bounds [{a}, {b}]"
+        if law.reaches and next_beyond(got[values.argmax()]) <= b:
+            yield f"the greatest value is {greatest!r}, though a greater one lies within {b}"
+    if not values.isfinite().all():
+        yield "not all values are finite"
+    first, complement = values.chunk(2)
+    if law.symmetric and not torch.equal(first, -complement):
+        yield "a word and its complement do not give opposite values"
+
+
+def next_beyond(value: torch.Tensor) -> float:
+    """The dtype's next value away from 0: floats are sign and magnitude."""
+    return (raw(value) + 1).view(value.dtype).item()
+
+
+def thread_counts(variants: list[Variant]) -> Iterator[str]:
+    """One thread, two, three and five: the same bits."""
+    values = recipe(samples.LAWS["truncated normal at 2 sigmas"].distribution, torch.bfloat16)
+    for variant in variants[1:]:
+        results = {}
+        for threads in (1, 2, 3, 5):
+            out = torch.zeros(THREADED, dtype=torch.bfloat16)
+            with torch_threads(threads), variant.forced():
+                variant.fill([Plan(out, values, 7, whole(out))])
+            results[threads] = out
+        for threads, out in results.items():
+            if not torch.equal(raw(out), raw(results[1])):
+                yield f"{variant.name}: {threads} threads instead of one: {difference(out, results[1])}"
+
+
+CHECKS: dict[str, Callable[[list[Variant]], Iterator[str]]] = {
+    "known answers of Philox": known_answers,
+    "all backends give the same fills": same_fills,
+    "all backends give the same values of swept words": same_transforms,
+    "exact bounds and exact symmetry": exact_bounds,
+    "any number of threads gives the same fill": thread_counts,
+}
+COMPARISONS = (same_fills, same_transforms, thread_counts)  # of the oracle with the others

@@ -1,0 +1,75 @@
+"""Tables and progress: by rich where it is installed, as plain text elsewhere. Optional packages are asked for here."""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Iterable, Iterator, Sequence
+from typing import TypeVar
+
+T = TypeVar("T")
+PACKAGES = {"rich": "rich", "matplotlib": "matplotlib", "sklearn": "scikit-learn"}  # import name -> distribution
+
+
+class MissingExtra(Exception):
+    """An optional package is not installed; says which, and how to get it."""
+
+
+def require(*modules: str) -> None:
+    """Raises MissingExtra unless all of the modules can be imported."""
+    missing = [PACKAGES[name] for name in modules if not installed(name)]
+    if missing:
+        raise MissingExtra(
+            f"{', '.join(missing)} not installed. The extra `demo` brings it: pip install 'fastinit-torch[demo]' "
+            "(in a checkout: pip install '.[demo]')."
+        )
+
+
+def installed(name: str) -> bool:
+    return importlib.util.find_spec(name) is not None
+
+
+def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
+    """Prints a table; the first column is a name, the others are right-aligned."""
+    lines = [list(row) for row in rows]
+    if installed("rich"):
+        rich_table(title, columns, lines)
+    else:
+        plain_table(title, columns, lines)
+
+
+def rich_table(title: str, columns: Sequence[str], rows: list[list[str]]) -> None:
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+
+    drawn = Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, pad_edge=False)
+    drawn.padding = (0, 1, 0, 0)
+    for number, column in enumerate(columns):
+        drawn.add_column(column, justify="right" if number else "left", no_wrap=True)
+    for row in rows:
+        drawn.add_row(*row)
+    # Wider than the terminal it wraps; rich would cut the figures off instead. A pipe has no width at all.
+    needed = Console(width=1000).measure(drawn).maximum
+    Console(highlight=False, markup=False, width=needed).print(drawn)
+
+
+def plain_table(title: str, columns: Sequence[str], rows: list[list[str]]) -> None:
+    widths = [max(map(len, cells)) for cells in zip(columns, *rows, strict=True)]
+    print(title)
+    for row in [list(columns), *rows]:
+        cells = [row[0].ljust(widths[0]), *map(str.rjust, row[1:], widths[1:])]
+        print("  ".join(cells).rstrip())
+    print()
+
+
+def progress(items: Sequence[T], label: str) -> Iterator[T]:
+    """The items, behind a progress bar where rich is installed and the output is a terminal."""
+    if not installed("rich"):
+        yield from items
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        yield from bar.track(items, description=label)

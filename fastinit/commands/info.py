@@ -1,0 +1,75 @@
+"""`fastinit info`: what is installed, what serves a fill on this machine, and why the rest does not."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+from typing import Any
+
+import torch
+
+import fastinit
+from fastinit.backends import choose, module
+
+
+def run(args: argparse.Namespace) -> int:
+    facts = collect()
+    print(json.dumps(facts, indent=2) if args.json else text(facts))
+    return 0
+
+
+def collect() -> dict[str, Any]:
+    """The facts, as JSON has them. A reason of None means: works."""
+    return {
+        "version": fastinit.__version__,
+        "stream_version": fastinit.STREAM_VERSION,
+        "torch": torch.__version__,
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "package": os.path.dirname(fastinit.__file__),
+        "backend": in_use(),
+        "backends": fastinit.backends(),
+        **native_facts(),
+        "threads": torch.get_num_threads(),
+    }
+
+
+def in_use() -> str:
+    """The backend of CPU tensors, or why there is none: one that was forced and cannot serve."""
+    try:
+        return choose(torch.device("cpu")).NAME
+    except (RuntimeError, ValueError) as error:
+        return f"none: {error}"
+
+
+def native_facts() -> dict[str, Any]:
+    """Library and instruction sets of the native backend; None and nothing where it cannot be used."""
+    if fastinit.backends()["native"] is not None:
+        return {"library": None, "isa": None, "isas": {}}
+    native = module("native")
+    isas = {name: reason and reason.removeprefix(f"{name}: ") for name, reason in native.isas().items()}
+    return {"library": str(native.library_path()), "isa": native.isa(), "isas": isas}
+
+
+def text(facts: dict[str, Any]) -> str:
+    lines = [
+        f"fastinit {facts['version']} (stream version {facts['stream_version']})",
+        f"torch {facts['torch']}, Python {facts['python']}, {facts['platform']}",
+        f"package   {facts['package']}",
+        f"library   {facts['library'] or 'none'}",
+        f"threads   {facts['threads']} (torch.set_num_threads)",
+        f"backend   {facts['backend']}",
+        *listed("backends", facts["backends"], facts["backend"]),
+        *listed("instruction sets", facts["isas"], facts["isa"]),
+    ]
+    return "\n".join(lines)
+
+
+def listed(title: str, reasons: dict[str, str | None], used: str | None) -> list[str]:
+    if not reasons:
+        return []
+    width = max(map(len, reasons))
+    states = {name: reason or ("in use" if name == used else "available") for name, reason in reasons.items()}
+    return [f"{title}:", *(f"  {name:{width}}  {state}" for name, state in states.items())]

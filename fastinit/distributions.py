@@ -1,0 +1,343 @@
+"""Distributions and their recipes: the value contract, and the one place where a double becomes a float32.
+
+**The value contract.** A weight is a pure function of (key, index in the whole tensor, distribution, dtype).
+
+Words: element i (row-major index in the global tensor, 64 bits) of key k takes word i & 3 of
+`philox4x32_10(counter=(b mod 2^32, b >> 32, stream, 0), key=(k mod 2^32, k >> 32))` with b = i >> 2 and stream 0.
+
+Variate: s = int32(word) | 1 is odd, and t = s * 2^-31 is uniform on (-1, 1), never 0; word -> ~word negates it exactly.
+float64 takes s = int64(word of stream 0 << 32 | word of stream 1) | 1 and t = s * 2^-63.
+
+Values, with d = 2^31 - |s| the exact distance from the end, float() the conversion to the real type (float32, or float64
+for float64 tensors), and every fused multiply-add written `fma`, every other operation rounded on its own:
+
+    UNIFORM    fma(float(s), slope, anchor); where no value is negative (or positive), relative accuracy down to the
+               bound: fma(float((s ^ flip) >> 1), slope, anchor), the shift logical
+    SYMMETRIC  fma(float(s), p, anchor), p the table's polynomial at y = fma(float(d), scale, offset)
+    TWO_SIDED  p, of the table's half that the sign of s names
+    FMOD       z = float(s) * p; n = trunc(|z| * inverse_cut); r = fma(-n, cut, |z|), then r + cut if r < 0, then
+               r - cut if r >= cut; fma(r with the sign of s, std, anchor)
+
+then `low if v < low else v`, `high if v > high else v`, where [low, high] are the outermost values of the dtype inside
+[a, b], and one rounding to the dtype, to nearest even. So a bfloat16 weight is the float32 weight rounded, and nothing lies
+outside the closed interval in any dtype. Changing a bit of this raises STREAM_VERSION.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+import struct
+from dataclasses import dataclass
+from decimal import MAX_EMAX, MIN_EMIN, ROUND_HALF_EVEN, Context, Decimal
+from typing import NamedTuple
+
+import torch
+from torch.utils._python_dispatch import _disable_current_modes
+
+from fastinit import quantile
+from fastinit.quantile import WORD_BITS, Table
+
+STREAM_VERSION = 1
+
+UNIFORM, SYMMETRIC, TWO_SIDED, FMOD, WORDS = range(5)  # as enum fastinit_kind in csrc/fastinit.h
+FLOAT_DTYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64, torch.float8_e4m3fn, torch.float8_e5m2)
+SMALLEST = {torch.float32: 2.0**-64, torch.float64: 2.0**-896}  # widths whose 2^(1 - bits) multiples keep all their bits
+EXACT = Context(prec=1500, Emin=MIN_EMIN, Emax=MAX_EMAX)  # digits enough for a product of two float64 plus a third
+SMALLEST_FMOD_CUT = 2.0**-10  # sigmas; below it the float32 grid of z is too coarse for the law of the remainder
+
+
+class Distribution(NamedTuple):
+    """What a user asks for, in doubles. Made by the functions below, which check it."""
+
+    name: str  # "uniform" | "normal" | "truncated_normal" | "fmod_normal"
+    parameters: tuple[float, ...]  # (a, b) | (mean, std) | (mean, std, a, b) | (mean, std, a, b)
+
+
+def uniform(a: float, b: float) -> Distribution:
+    """U(a, b), both finite."""
+    a, b = finite("a", a), finite("b", b)
+    if not a < b:
+        raise ValueError(f"uniform bounds must satisfy a < b. Received: a={a}, b={b}. For one value use constant_.")
+    return Distribution("uniform", (a, b))
+
+
+def normal(mean: float, std: float) -> Distribution:
+    """N(mean, std^2)."""
+    return Distribution("normal", (finite("mean", mean), positive("std", std)))
+
+
+def truncated_normal(mean: float, std: float, a: float, b: float) -> Distribution:
+    """N(mean, std^2) conditioned on [a, b]; either bound may be infinite."""
+    mean, std = finite("mean", mean), positive("std", std)
+    a, b = number("a", a), number("b", b)
+    if not a < b:
+        raise ValueError(f"truncation bounds must satisfy a < b (absolute values, not sigmas). Received: a={a}, b={b}.")
+    return Distribution("truncated_normal", (mean, std, a, b))
+
+
+def fmod_normal(mean: float, std: float, a: float, b: float) -> Distribution:
+    """mean + std * fmod(z, cut), z standard normal, cut = (b - mean) / std = (mean - a) / std."""
+    mean, std, a, b = truncated_normal(mean, std, a, b).parameters
+    lower, upper = mean - a, b - mean
+    if lower != upper and not abs(lower - upper) <= 1e-12 * max(abs(lower), abs(upper), abs(mean)) < math.inf:
+        raise ValueError(
+            f"method='fmod' needs bounds symmetric about the mean. Received: mean={mean}, a={a}, b={b}. "
+            "Move a bound, or use method='exact'."
+        )
+    if upper / std < SMALLEST_FMOD_CUT:
+        raise ValueError(
+            f"method='fmod' needs a cut of at least 2^-10 sigmas. Received: {upper / std} (std={std}, b - mean={upper}). "
+            "Use method='exact'."
+        )
+    return Distribution("fmod_normal", (mean, std, a, b))
+
+
+def number(name: str, value: float) -> float:
+    """A float that is not NaN, from an int or a float."""
+    if type(value) is float and value == value:  # nearly always; a small tensor's fill is a few of these calls
+        return value
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        raise TypeError(f"{name} must be an int or a float. Received: {value!r} of type {type(value).__name__}.")
+    if value != value:
+        raise ValueError(f"{name} must not be NaN. Received: {value}.")
+    try:
+        return float(value)
+    except OverflowError:
+        raise ValueError(f"{name} must lie in the range of a float. Received: {value}.") from None
+
+
+def finite(name: str, value: float) -> float:
+    value = number(name, value)
+    if math.isinf(value):
+        raise ValueError(f"{name} must be finite. Received: {value}.")
+    return value
+
+
+def positive(name: str, value: float) -> float:
+    value = finite(name, value)
+    if not value > 0:
+        raise ValueError(f"{name} must be positive. Received: {value}. For one value use constant_.")
+    return value
+
+
+@dataclass(frozen=True, eq=False)  # compared and hashed by identity: backends cache what they make of one
+class Recipe:
+    """Everything about a fill but its key and its place: what backends compute with. Floats are exact in `real`."""
+
+    kind: int
+    dtype: torch.dtype
+    real: torch.dtype  # the arithmetic: float64 for float64, else float32
+    slope: float = 0.0
+    anchor: float = 0.0
+    flip: int = 0  # 0: x = s. Else x = (s ^ flip) >> 1, the distance from one bound
+    std: float = 1.0
+    cut: float = math.inf
+    inverse_cut: float = 0.0
+    low: float = -math.inf
+    high: float = math.inf
+    top_bits: int = 0  # k of the table
+    offset: tuple[float, ...] = ()
+    scale: tuple[float, ...] = ()
+    table: torch.Tensor | None = None  # real [halves, terms, cells]
+
+
+@functools.lru_cache(maxsize=1024)
+def recipe(distribution: Distribution, dtype: torch.dtype) -> Recipe:
+    """The constants of a distribution in a dtype, cached. Float constants of any dtype but float64 are float32.
+
+    The first call may come from inside torch.compile or a FakeTensorMode: the table is made of real tensors all the same.
+    """
+    with _disable_current_modes(), torch.inference_mode():  # whose operations are dispatched a third faster
+        return make_recipe(distribution, dtype)
+
+
+def make_recipe(distribution: Distribution, dtype: torch.dtype) -> Recipe:
+    real = torch.float64 if dtype is torch.float64 else torch.float32
+    if distribution.name == "uniform":
+        a, b = distribution.parameters
+        return uniform_recipe(a, b, dtype, real)
+    mean, std, *bounds = distribution.parameters
+    a, b = bounds or (-math.inf, math.inf)
+    largest = torch.finfo(real).max
+    if abs(mean) + 40 * std > largest:
+        raise ValueError(
+            f"mean={mean} and std={std} leave the range of {real}, in which {dtype} is computed: "
+            f"|mean| + 40 std must stay below {largest}."
+        )
+    if distribution.name == "fmod_normal" and b - mean < math.inf:
+        return fmod_recipe(mean, std, a, b, dtype, real)
+    return truncated_recipe(mean, std, a, b, dtype, real)
+
+
+def words_recipe(dtype: torch.dtype) -> Recipe:
+    """The raw words of stream 0 (32-bit integers), or stream 0 above stream 1 (64-bit integers)."""
+    return Recipe(WORDS, dtype, torch.float64 if dtype.itemsize == 8 else torch.float32)
+
+
+def uniform_recipe(a: float, b: float, dtype: torch.dtype, real: torch.dtype) -> Recipe:
+    low, high = representable(a, b, dtype)
+    bits = WORD_BITS[real]
+    half = b / 2 - a / 2
+    if not rounded(half, real) < math.inf:
+        raise ValueError(f"U({a}, {b}) leaves the range of {real}, in which {dtype} is computed.")
+    if half < SMALLEST[real]:  # a normal is flat on 2^-40 of a sigma
+        return truncated_recipe(a / 2 + b / 2, half * 2.0**40, a, b, dtype, real)
+    if a >= 0 or b <= 0:  # u = (2x + 1) 2^-bits counts from the bound nearer to 0
+        near, far, sign = (a, high, 1.0) if a >= 0 else (b, low, -1.0)
+        anchor = rounded(near + sign * half * 2.0 ** (1 - bits), real)
+        flip = 1 << (bits - 1) if a >= 0 else (1 << (bits - 1)) - 1
+        slope = reaching(rounded(sign * half * 2.0 ** (2 - bits), real), 2.0 ** (bits - 1), anchor, far, real)
+        return Recipe(UNIFORM, dtype, real, slope, anchor, flip, low=low, high=high)
+    anchor = rounded(a / 2 + b / 2, real)
+    slope = rounded(half * 2.0 ** (1 - bits), real)
+    for at, bound in ((2.0 ** (bits - 1), high), (-(2.0 ** (bits - 1)), low)):
+        slope = reaching(slope, at, anchor, bound, real)
+    return Recipe(UNIFORM, dtype, real, slope, anchor, low=low, high=high)
+
+
+def reaching(slope: float, x: float, anchor: float, bound: float, real: torch.dtype) -> float:
+    """The slope, lengthened by a few ulps where rounding would keep fma(x, slope, anchor) short of the bound."""
+    away = math.copysign(math.inf, slope)
+    sign = math.copysign(1.0, x * slope)
+    while sign * fma(x, slope, anchor, real) < sign * bound:
+        slope = step(slope, away, real)
+    return slope
+
+
+def truncated_recipe(mean: float, std: float, a: float, b: float, dtype: torch.dtype, real: torch.dtype) -> Recipe:
+    low, high = representable(a, b, dtype)
+    lower, upper = in_sigmas(a, mean, std), in_sigmas(b, mean, std)
+    # SYMMETRIC's coefficients have the factor 2^(1 - bits), TWO_SIDED's do not.
+    if lower == -upper and std * min(upper, 1.0) > SMALLEST[real]:
+        table = scaled_table(symmetric_table(upper, real), std, real)
+        recipe = Recipe(SYMMETRIC, dtype, real, anchor=rounded(mean, real), low=low, high=high, **table)
+    else:
+        table = scaled_table(two_sided_table(lower, upper, mean, std, real), 1.0, real)
+        recipe = Recipe(TWO_SIDED, dtype, real, low=low, high=high, **table)
+    return closed(recipe, quantile.cut_normal(lower, upper), mean, std)
+
+
+def fmod_recipe(mean: float, std: float, a: float, b: float, dtype: torch.dtype, real: torch.dtype) -> Recipe:
+    low, high = representable(a, b, dtype)
+    cut = rounded(in_sigmas(b / 2 - a / 2, 0.0, std), real)
+    table = scaled_table(symmetric_table(math.inf, real), 1.0, real)
+    anchor, scale, inverse = rounded(mean, real), rounded(std, real), rounded(1 / cut, real)
+    return Recipe(FMOD, dtype, real, anchor=anchor, std=scale, cut=cut, inverse_cut=inverse, low=low, high=high, **table)
+
+
+def in_sigmas(bound: float, mean: float, std: float) -> float:
+    """(bound - mean) / std; what (mean + 2 * std - mean) / std leaves of 2 is 2 again, so that tables are shared."""
+    x = (bound - mean) / std
+    if math.isinf(x):
+        return x if math.isinf(bound) else math.copysign(1e300, x)
+    short, slack = float(f"{x:.12g}"), 8 * math.ulp(x) + 2 * math.ulp(max(abs(bound), abs(mean))) / std
+    return short if abs(x - short) <= slack else x
+
+
+@functools.lru_cache(maxsize=256)
+def symmetric_table(upper: float, real: torch.dtype) -> Table:
+    return quantile.symmetric_table(quantile.cut_normal(-upper, upper), shapes(real))
+
+
+def two_sided_table(lower: float, upper: float, mean: float, std: float, real: torch.dtype) -> Table:
+    return quantile.two_sided_table(quantile.cut_normal(lower, upper), mean, std, shapes(real))
+
+
+def shapes(real: torch.dtype) -> list[quantile.Shape]:
+    return [quantile.DOUBLE] if real is torch.float64 else [quantile.SMALL, quantile.LARGE]
+
+
+def scaled_table(table: Table, std: float, real: torch.dtype) -> dict:
+    """The table's fields of a recipe. Of one half: times std, and made for float(s) instead of t. Rounded here."""
+    unit = 2.0 ** (1 - WORD_BITS[real])
+    factor = std * unit if len(table.offset) == 1 else 1.0
+    return dict(
+        top_bits=table.top_bits,
+        offset=table.offset,
+        scale=tuple(scale * unit for scale in table.scale),
+        table=(table.coefficients * factor).to(real),
+    )
+
+
+def closed(recipe: Recipe, cut: quantile.Cut, mean: float, std: float) -> Recipe:
+    """The recipe with bounds that are reached: the first cell's constant is raised by the ulps that rounding took.
+
+    Only where the outermost word's quantile itself rounds to the bound (it does not for wide cuts); in float64 it is known to
+    4 ulps.
+    """
+    assert recipe.table is not None
+    last = torch.full((1,), 2.0 ** -WORD_BITS[recipe.real] * 2, dtype=torch.float64, device="cpu")
+    ends = [(recipe.high, mean + std * float(cut.upper_half(last)))]
+    if recipe.kind == TWO_SIDED:
+        ends.insert(0, (recipe.low, mean + std * float(cut.lower_half(last))))
+    for half, (bound, exact) in enumerate(ends):
+        outward = 1.0 if half == len(ends) - 1 else -1.0
+        unsure = 4 * math.ulp(bound) if recipe.real is torch.float64 else 0.0
+        if outward * rounded(exact, recipe.real) < outward * bound - unsure:
+            continue
+        constants = recipe.table[half, 0]
+        while outward * (value := value_at_end(recipe, half))[0] < outward * bound:
+            constants[value[1]] = step(float(constants[value[1]]), outward * math.inf, recipe.real)
+    return recipe
+
+
+def value_at_end(recipe: Recipe, half: int) -> tuple[float, int]:
+    """The value of d = 1 before the clamp, exactly as a backend computes it, and its cell."""
+    assert recipe.table is not None
+    y = fma(1.0, recipe.scale[half], recipe.offset[half], recipe.real)
+    cell = quantile.cell_number(y, recipe.top_bits, recipe.real) % recipe.table.shape[2]
+    r = (2 * math.frexp(y)[0] - 1) % 2.0**-recipe.top_bits
+    *rest, p = recipe.table[half, :, cell].tolist()
+    for c in reversed(rest):
+        p = fma(p, r, c, recipe.real)
+    if recipe.kind == SYMMETRIC:
+        p = fma(2.0 ** (WORD_BITS[recipe.real] - 1), p, recipe.anchor, recipe.real)
+    return p, cell
+
+
+def fma(a: float, b: float, c: float, real: torch.dtype) -> float:
+    """a * b + c with one rounding to the real type."""
+    exact = EXACT.fma(Decimal(a), Decimal(b), Decimal(c))
+    if real is torch.float64:
+        return float(exact)
+    unit = max(math.frexp(float(exact))[1] - 24, -149)  # of its last bit
+    return math.ldexp(int(EXACT.multiply(exact, EXACT.power(2, -unit)).to_integral_value(ROUND_HALF_EVEN)), unit)
+
+
+def rounded(x: float, real: torch.dtype) -> float:
+    """x to the nearest value of float32 or float64; beyond float32's range, infinite."""
+    if real is torch.float64:
+        return x
+    try:
+        return struct.unpack("f", struct.pack("f", x))[0]
+    except OverflowError:
+        return math.copysign(math.inf, x)
+
+
+def step(x: float, toward: float, dtype: torch.dtype) -> float:
+    """The dtype's next value after x toward +-infinity. The formats are sign and magnitude, so bits count values."""
+    integer = {1: torch.int8, 2: torch.int16, 4: torch.int32, 8: torch.int64}[dtype.itemsize]
+    bits = torch.tensor(abs(x), dtype=torch.float64, device="cpu").to(dtype).view(integer)
+    grows = (x >= 0) == (toward > 0)
+    if not grows and x == 0:
+        return -step(0.0, math.inf, dtype)
+    return math.copysign((bits + (1 if grows else -1)).view(dtype).item(), x if x else toward)
+
+
+def representable(a: float, b: float, dtype: torch.dtype) -> tuple[float, float]:
+    """The least and the greatest finite value of the dtype inside [a, b]."""
+    largest = torch.finfo(dtype).max
+
+    def nearest(x: float) -> float:
+        x = min(max(x, -largest), largest)
+        return torch.tensor(x, dtype=torch.float64, device="cpu").to(dtype).item() + 0.0
+
+    low, high = nearest(a), nearest(b)
+    if low < a:
+        low = step(low, math.inf, dtype) if low < largest else math.inf
+    if high > b:
+        high = step(high, -math.inf, dtype) if high > -largest else -math.inf
+    if low > high:
+        raise ValueError(f"no {dtype} value lies in [{a}, {b}]: widen the bounds or use a wider dtype.")
+    return low, high

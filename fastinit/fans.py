@@ -1,0 +1,78 @@
+"""Fans: how many inputs feed one output of a weight, and how many outputs one input feeds. Shapes in, integers out."""
+
+import math
+import operator
+from collections.abc import Sequence
+
+
+def fans(shape: Sequence[int], batch_dims: int = 0) -> tuple[int, int]:
+    """Compute the fans of a weight in torch's layout, [out, in, *kernel].
+
+    Args:
+        shape: the shape of the whole weight, not of one shard of it.
+        batch_dims: how many leading dimensions stack independent weights, such as the experts of [experts, out, in].
+
+    Returns:
+        (fan_in, fan_out): in and out, each times the number of kernel positions.
+
+    Raises:
+        TypeError: batch_dims is no int.
+        ValueError: fewer than two dimensions remain, or batch_dims is negative.
+
+    Reference:
+        PyTorch, torch.nn.init; the same numbers as its ``_calculate_fan_in_and_fan_out``.
+    """
+    if isinstance(batch_dims, bool) or not isinstance(batch_dims, int):
+        raise TypeError(
+            f"batch_dims must be an int >= 0. Received: batch_dims={batch_dims!r} ({type(batch_dims).__name__}). "
+            "Pass the number of leading dimensions that stack independent weights."
+        )
+    if batch_dims < 0:
+        raise ValueError(
+            f"batch_dims must be an int >= 0. Received: batch_dims={batch_dims}. "
+            "Pass the number of leading dimensions that stack independent weights."
+        )
+    if len(shape) - batch_dims < 2:
+        raise ValueError(
+            f"fans need at least two dimensions, [out, in, *kernel], after batch_dims. Received: shape={tuple(shape)}, "
+            f"batch_dims={batch_dims}. Pass fan_in= and fan_out= to state the fans yourself."
+        )
+    # index() also pins the symbolic sizes of torch.compile: a limit is a constant of the graph, not a part of it.
+    n_out, n_in, *kernel = (operator.index(size) for size in shape[batch_dims:])
+    positions = math.prod(kernel)
+    return n_in * positions, n_out * positions
+
+
+def resolve(shape: Sequence[int], batch_dims: int, fan_in: float | None, fan_out: float | None, mode: str) -> tuple[float, float]:
+    """Fill in the fans that the caller left out from the shape, as far as the mode needs them.
+
+    Args:
+        shape, batch_dims: as in `fans`.
+        fan_in, fan_out: a positive number overrides the shape; None leaves it to the shape.
+        mode: "fan_in", "fan_out" or "fan_avg". The first two need one fan, so a 1-D tensor with that one given works.
+
+    Returns:
+        (fan_in, fan_out); one that the mode does not need and that is not given is 1.
+    """
+    if fan_in is None and fan_out is None:
+        return fans(shape, batch_dims)
+    _check_override("fan_in", fan_in)
+    _check_override("fan_out", fan_out)
+    missing = (fan_in is None and mode != "fan_out") or (fan_out is None and mode != "fan_in")
+    from_shape = fans(shape, batch_dims) if missing else (1, 1)
+    return from_shape[0] if fan_in is None else fan_in, from_shape[1] if fan_out is None else fan_out
+
+
+def _check_override(name: str, value: float | None) -> None:
+    if value is None:
+        return
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        raise TypeError(
+            f"{name} must be a positive number or None. Received: {name}={value!r} ({type(value).__name__}). "
+            "Pass the number of units, e.g. weight.shape[1]."
+        )
+    if not 0 < value < math.inf:
+        raise ValueError(
+            f"{name} must be a positive, finite number or None. Received: {name}={value}. "
+            "Pass the number of units, or leave it out to take it from the shape."
+        )

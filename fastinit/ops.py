@@ -1,0 +1,152 @@
+"""Fills as PyTorch sees them: border checks, the registered operator, the eager fast path. The only caller of backends."""
+
+from __future__ import annotations
+
+import torch
+
+from fastinit import keys
+from fastinit.backends import choose
+from fastinit.distributions import FLOAT_DTYPES, Distribution, recipe, words_recipe
+from fastinit.plan import Box, Plan, whole
+
+WORD_DTYPES = (torch.int32, torch.uint32, torch.int64, torch.uint64)
+PLAIN = (torch.Tensor, torch.nn.Parameter, torch.nn.Buffer)
+MASK64 = (1 << 64) - 1
+
+
+def fill_(
+    tensor: torch.Tensor, distribution: Distribution, *, generator: torch.Generator | None = None, key: int | None = None
+) -> torch.Tensor:
+    """Fills the tensor in its logical order with the values of one key. In place, under no_grad; returns the tensor.
+
+    Raises:
+        TypeError: not a tensor of a supported dtype; a wrong generator or key.
+        ValueError: a sparse or self-overlapping tensor; no value of the dtype between the bounds; a wrong generator or key.
+    """
+    check_tensor(tensor)
+    if torch.compiler.is_compiling():
+        traced_fill_(tensor, distribution, generator, key)
+    elif type(tensor) in PLAIN:
+        run(tensor, distribution, None if tensor.is_meta else keys.resolve(generator, key, tensor.device))
+    else:
+        number = signed(keys.resolve(generator, key, tensor.device))
+        with torch.no_grad():
+            torch.ops.fastinit.fill_(tensor, distribution.name, list(distribution.parameters), number, None)
+    return tensor
+
+
+def run(tensor: torch.Tensor, distribution: Distribution, key: int | None) -> None:
+    """The eager path: what the registered operator costs, a small tensor would notice."""
+    values = recipe(distribution, tensor.dtype)
+    if key is not None and tensor.numel():
+        choose(tensor.device).fill([Plan(tensor, values, key, whole(tensor))])
+    written(tensor)
+
+
+def written(tensor: torch.Tensor) -> None:
+    """Tells autograd; inference tensors keep no version."""
+    if not tensor.is_inference():
+        torch.autograd.graph.increment_version(tensor)
+
+
+def traced_fill_(tensor: torch.Tensor, distribution: Distribution, generator: torch.Generator | None, key: int | None) -> None:
+    """Under torch.compile. A fresh key is a random tensor of the graph: drawn at every call, shared by no two fills."""
+    name, parameters = distribution.name, list(distribution.parameters)
+    with torch.no_grad():
+        if key is None:
+            drawn = torch.randint(-(2**63), 2**63 - 1, (1,), dtype=torch.int64, generator=generator)
+            torch.ops.fastinit.fill_(tensor, name, parameters, 0, drawn)
+        else:
+            torch.ops.fastinit.fill_(tensor, name, parameters, signed(keys.resolve(generator, key, tensor.device)), None)
+
+
+def signed(key: int) -> int:
+    """A 64-bit key as the int64 that an operator's schema can carry."""
+    return key - (1 << 64) if key >> 63 else key
+
+
+@torch.library.custom_op(
+    "fastinit::fill_",
+    mutates_args={"out"},
+    schema="(Tensor(a!) out, str kind, float[] parameters, int key, Tensor? drawn) -> ()",
+)
+def fill_operator(out: torch.Tensor, kind: str, parameters: list[float], key: int, drawn: torch.Tensor | None) -> None:
+    number = key if drawn is None else int(drawn.item())
+    values = recipe(Distribution(kind, tuple(parameters)), out.dtype)
+    if out.numel():
+        choose(out.device).fill([Plan(out, values, number & MASK64, whole(out))])
+
+
+@fill_operator.register_fake
+def _(out: torch.Tensor, kind: str, parameters: list[float], key: int, drawn: torch.Tensor | None) -> None:
+    recipe(Distribution(kind, tuple(parameters)), out.dtype)  # its errors come at trace time
+
+
+def bits_(tensor: torch.Tensor, *, key: int) -> torch.Tensor:
+    """Fills an integer tensor with the raw words of a key.
+
+    Args:
+        tensor: int32 or uint32, any shape and strides: element i is word i of stream 0. int64 or uint64: word i of stream 0
+            above word i of stream 1, which is what float64 values are made of.
+        key: 0 <= key < 2^64, for instance from `fastinit.key`.
+
+    Returns:
+        The same tensor.
+
+    Reference: Salmon et al., "Parallel random numbers: as easy as 1, 2, 3", SC 2011 (Philox4x32-10).
+    """
+    check_tensor(tensor, WORD_DTYPES)
+    number = keys.resolve(None, key, tensor.device)
+    if tensor.numel() and not tensor.is_meta:
+        choose(tensor.device).fill([Plan(tensor, words_recipe(tensor.dtype), number, whole(tensor))])
+    written(tensor)
+    return tensor
+
+
+def fill_box_(tensor: torch.Tensor, distribution: Distribution, *, key: int, box: Box) -> torch.Tensor:
+    """Fills a shard: the tensor's elements are those of the global tensor that the box names.
+
+    Raises:
+        ValueError: the box does not hold as many elements as the tensor, or leaves 0 <= index < 2^63.
+    """
+    check_tensor(tensor)
+    check_box(box, tensor.numel())
+    number = keys.resolve(None, key, tensor.device)
+    values = recipe(distribution, tensor.dtype)
+    if tensor.numel() and not tensor.is_meta:
+        choose(tensor.device).fill([Plan(tensor, values, number, box)])
+    written(tensor)
+    return tensor
+
+
+def check_box(box: Box, elements: int) -> None:
+    if box.rows * box.cols != elements:
+        raise ValueError(f"a box of {box.rows} x {box.cols} does not cover a tensor of {elements} elements.")
+    if elements and not (box.start >= 0 and box.pitch >= 0 and box.start + (box.rows - 1) * box.pitch + box.cols < 2**63):
+        raise ValueError(f"a box must lie within 0 <= index < 2^63. Received: {box}.")
+
+
+def check_tensor(tensor: torch.Tensor, allowed: tuple[torch.dtype, ...] = FLOAT_DTYPES) -> None:
+    """Raises for what no backend can fill, before anything is written."""
+    if not isinstance(tensor, torch.Tensor):
+        raise TypeError(f"expected a torch.Tensor. Received: {tensor!r} of type {type(tensor).__name__}.")
+    if tensor.dtype not in allowed:
+        names = ", ".join(str(dtype) for dtype in allowed)
+        raise TypeError(f"cannot fill a {tensor.dtype} tensor. Allowed: {names}. Initialise in one of these, then convert.")
+    if tensor.layout is not torch.strided:
+        raise ValueError(f"cannot fill a tensor of layout {tensor.layout}: only torch.strided. Call to_dense() first.")
+    if not tensor.is_contiguous() and overlaps(tensor):
+        raise ValueError(
+            f"elements of the tensor share memory (shape {tuple(tensor.shape)}, strides {tensor.stride()}), as after expand(). "
+            "Fill the tensor it was expanded from, or clone() it."
+        )
+
+
+def overlaps(tensor: torch.Tensor) -> bool:
+    """Whether two indices may meet one address. Strides that interleave without meeting count as meeting."""
+    reach = 0
+    for stride, size in sorted((stride, size) for size, stride in zip(tensor.shape, tensor.stride(), strict=True) if size > 1):
+        if stride <= reach:
+            return True
+        reach += (size - 1) * stride
+    return False

@@ -1,0 +1,182 @@
+"""Initializers that give a matrix or a kernel a structure: orthogonal, identity, Dirac, sparse."""
+
+import math
+
+import torch
+from torch import Generator, Tensor
+
+from fastinit import keys
+from fastinit.distributions import finite, normal, number, uniform
+from fastinit.ops import check_tensor, fill_
+
+
+def orthogonal_(tensor: Tensor, gain: float = 1.0, generator: Generator | None = None, *, key: int | None = None) -> Tensor:
+    """Fill a tensor with a (semi-)orthogonal matrix, uniform over all of them (Haar), times the gain.
+
+    The matrix is [size(0), the other dimensions flattened], as torch has it: its rows are orthonormal, or its columns
+    where it has more rows than columns. It is the Q of a Gaussian matrix that obeys the value contract, computed in
+    float32 (float64 for a float64 tensor) whatever the dtype, and therefore equal across machines to rounding.
+
+    Args:
+        tensor: the tensor to fill, at least two dimensions.
+        gain: a finite factor.
+        generator, key: the source of randomness; at most one of them.
+
+    Returns:
+        The tensor.
+
+    Raises:
+        TypeError, ValueError: a bad tensor, gain, generator or key; fewer than two dimensions. The tensor is untouched.
+
+    Reference:
+        Saxe et al. 2014, "Exact solutions to the nonlinear dynamics of learning in deep linear neural networks";
+        Mezzadri 2007, "How to generate random matrices from the classical compact groups" (the signs);
+        PyTorch, torch.nn.init.orthogonal_.
+    """
+    check_tensor(tensor)
+    gain = finite("gain", gain)
+    if tensor.ndim < 2:
+        raise ValueError(
+            f"orthogonal_ needs at least two dimensions. Received: shape={tuple(tensor.shape)}. "
+            "View the tensor as a matrix first."
+        )
+    keys.check_source(generator, key, tensor.device)
+    if tensor.numel() == 0 or tensor.is_meta:
+        return tensor
+    with torch.no_grad():
+        real = torch.float64 if tensor.dtype == torch.float64 else torch.float32
+        gaussian = torch.empty(tensor.shape, dtype=real, device=tensor.device).flatten(1)
+        fill_(gaussian, normal(0.0, 1.0), generator=generator, key=key)
+        return tensor.copy_((_haar(gaussian) * gain).view(tensor.shape))
+
+
+def _haar(gaussian: Tensor) -> Tensor:
+    """Orthonormalise the shorter side of a Gaussian matrix.
+
+    LAPACK's Q is not uniform: its signs follow its own convention. Those of R's diagonal undo it; a zero there (the
+    matrix is singular) counts as positive, since a column times zero would be lost.
+    """
+    wide = gaussian.shape[0] < gaussian.shape[1]
+    q, r = torch.linalg.qr(gaussian.T if wide else gaussian)
+    q = torch.where(torch.diagonal(r) < 0, -q, q)
+    return (q.T if wide else q).contiguous()
+
+
+def eye_(tensor: Tensor, *, generator: Generator | None = None, key: int | None = None) -> Tensor:
+    """Fill a matrix with the identity: ones on the diagonal, zeros elsewhere.
+
+    Args:
+        tensor: the matrix to fill, of any two sizes.
+        generator, key: accepted as everywhere, checked, and not used.
+
+    Returns:
+        The tensor.
+
+    Raises:
+        TypeError, ValueError: a bad tensor, generator or key; not two dimensions. The tensor is untouched.
+
+    Reference:
+        PyTorch, torch.nn.init.eye_.
+    """
+    check_tensor(tensor)
+    _check_matrix("eye_", tensor)
+    keys.check_source(generator, key, tensor.device)
+    with torch.no_grad():
+        tensor.zero_()
+        tensor.diagonal().fill_(1.0)
+    return tensor
+
+
+def dirac_(tensor: Tensor, groups: int = 1, *, generator: Generator | None = None, key: int | None = None) -> Tensor:
+    """Fill the kernel of a convolution with the Dirac delta: each group passes its inputs on, as many as it can.
+
+    Args:
+        tensor: the kernel to fill, [out, in / groups, *kernel] with one to three kernel dimensions.
+        groups: the groups of the convolution, >= 1; must divide out.
+        generator, key: accepted as everywhere, checked, and not used.
+
+    Returns:
+        The tensor.
+
+    Raises:
+        TypeError, ValueError: a bad tensor, groups, generator or key; not three to five dimensions. The tensor is
+            untouched.
+
+    Reference:
+        PyTorch, torch.nn.init.dirac_.
+    """
+    check_tensor(tensor)
+    if tensor.ndim not in (3, 4, 5):
+        raise ValueError(
+            f"dirac_ needs 3, 4 or 5 dimensions, [out, in, *kernel]. Received: shape={tuple(tensor.shape)}. "
+            "For a matrix use eye_."
+        )
+    if isinstance(groups, bool) or not isinstance(groups, int):
+        raise TypeError(f"groups must be an int >= 1. Received: groups={groups!r} ({type(groups).__name__}).")
+    if groups < 1 or tensor.shape[0] % groups:
+        raise ValueError(
+            f"groups must be >= 1 and divide dimension 0. Received: groups={groups}, shape={tuple(tensor.shape)}. "
+            "Pass the groups of the convolution."
+        )
+    keys.check_source(generator, key, tensor.device)
+    with torch.no_grad():
+        tensor.zero_()
+        if tensor.numel():
+            taps = tensor.unflatten(0, (groups, -1))
+            for size in tensor.shape[2:]:
+                taps = taps.select(3, size // 2)
+            taps.diagonal(dim1=1, dim2=2).fill_(1.0)
+    return tensor
+
+
+def sparse_(
+    tensor: Tensor,
+    sparsity: float,
+    std: float = 0.01,
+    generator: Generator | None = None,
+    *,
+    key: int | None = None,
+) -> Tensor:
+    """Fill a matrix from N(0, std**2) and set ceil(sparsity * rows) random elements of each column to zero.
+
+    Args:
+        tensor: the matrix to fill, [rows, columns].
+        sparsity: the fraction of each column that is zero, in [0, 1].
+        std: the standard deviation of the other elements, > 0.
+        generator, key: the source of randomness; at most one of them. The values take the key's words from 0 on, the
+            choice of the zeros takes the words that follow them.
+
+    Returns:
+        The tensor.
+
+    Raises:
+        TypeError, ValueError: a bad tensor, sparsity, std, generator or key; not two dimensions. The tensor is
+            untouched.
+
+    Reference:
+        Martens 2010, "Deep learning via Hessian-free optimization"; PyTorch, torch.nn.init.sparse_.
+    """
+    check_tensor(tensor)
+    _check_matrix("sparse_", tensor)
+    if not 0 <= number("sparsity", sparsity) <= 1:
+        raise ValueError(f"sparsity must lie in [0, 1]. Received: sparsity={sparsity}. Pass a fraction such as 0.9.")
+    law = normal(0.0, std)
+    # In a compiled graph no key exists yet: there the two fills below take a fresh draw each.
+    if key is None and not torch.compiler.is_compiling() and not tensor.is_meta:
+        generator, key = None, keys.resolve(generator, None, tensor.device)
+    fill_(tensor, law, generator=generator, key=key)
+    with torch.no_grad():
+        scores = torch.empty((2, *tensor.shape), dtype=torch.float32, device=tensor.device)
+        fill_(scores, uniform(0.0, 1.0), generator=generator, key=key)
+        rank = scores[1].argsort(dim=0, stable=True).argsort(dim=0)
+        # float8 has no masked_fill_; zero has the bits of zero in every dtype.
+        bits = tensor.view(torch.uint8) if tensor.element_size() == 1 else tensor
+        bits.masked_fill_(rank < math.ceil(sparsity * tensor.shape[0]), 0)
+    return tensor
+
+
+def _check_matrix(name: str, tensor: Tensor) -> None:
+    if tensor.ndim != 2:
+        raise ValueError(
+            f"{name} needs a matrix, two dimensions. Received: shape={tuple(tensor.shape)}. View the tensor as a matrix first."
+        )

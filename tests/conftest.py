@@ -1,0 +1,32 @@
+"""Fixtures of several files.
+
+FASTINIT_TEST_BACKENDS (names, comma-separated) lists the backends that must be there: where one is not, tests fail, not skip.
+"""
+
+import os
+
+import pytest
+import torch
+
+from fastinit.backends import ORDER, backends, module
+
+REQUIRED = [name for name in os.environ.get("FASTINIT_TEST_BACKENDS", "").split(",") if name]
+
+
+@pytest.fixture(params=ORDER)
+def backend(request):
+    """Every backend's module in turn; the test is skipped, with the reason, where one cannot fill CPU tensors."""
+    reason = backends()[request.param]
+    if reason and request.param in REQUIRED:
+        pytest.fail(f"{request.param} must be tested here: {reason}")
+    if reason:
+        pytest.skip(f"{request.param}: {reason}")
+    return module(request.param)
+
+
+@pytest.fixture
+def one_thread():
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)

@@ -1,0 +1,56 @@
+"""The README's speed section: generated from the committed results, and up to date."""
+
+import importlib.util
+import pathlib
+
+import pytest
+
+SCRIPT = pathlib.Path(__file__).parents[1] / "benchmarks" / "readme_tables.py"
+RATIO = {"p20": 0.4, "p50": 0.5, "p80": 123.4}
+ROW = {
+    "work": "uniform",
+    "dtype": "float32",
+    "elements": 1 << 26,
+    "threads": 2,
+    "isa": None,
+    "elements_per_s": 1.5e9,
+    "gb_per_s": 6.0,
+    "of_fill": RATIO,
+    "peer": {"name": "nn.init.uniform_", "elements": 1 << 20},
+    "times_peer": RATIO,
+}
+MACHINE = {"cpu": "A CPU", "cores": 4, "threads": 2, "isa": "avx2", "backend": "native", "torch": "2.13.0", "python": "3.11.7"}
+MACHINE |= {"date": "2026-01-02", "commit": "0123456789abcdef0123456789abcdef01234567-dirty"}
+
+
+@pytest.fixture
+def tables():
+    specification = importlib.util.spec_from_file_location("readme_tables", SCRIPT)
+    found = importlib.util.module_from_spec(specification)
+    specification.loader.exec_module(found)
+    return found
+
+
+def test_table_states_machine_spread_and_a_smaller_peer(tables):
+    text = tables.report_text({"machine": MACHINE, "rows": [ROW]})
+    assert text.startswith("A CPU, 4 cores, 2 threads, AVX2; torch 2.13.0, Python 3.11.7; 2026-01-02, commit 0123456789ab-dirty.")
+    ratio, peer = "0.50 (0.40 to 123)", "`nn.init.uniform_` on 2^20"
+    assert text.splitlines()[-1] == f"| uniform | float32 | 2^26 | 2 threads | 1.5 | 6 | {ratio} | {ratio} | {peer} |"
+
+
+def test_row_without_a_peer(tables):
+    row = {key: value for key, value in ROW.items() if key not in ("peer", "times_peer")}
+    assert tables.cells(row)[-2:] == ("", "torch has none")
+    assert tables.cells({**row, "isa": "scalar"})[3] == "scalar"
+    assert tables.cells({**row, "threads": 1})[3] == "1 thread"
+
+
+def test_only_what_stands_between_the_markers_changes(tables):
+    text = f"a\n{tables.BEGIN}\nold\n{tables.END}\nb\n"
+    assert tables.replaced(text, "new") == f"a\n{tables.BEGIN}\nnew\n{tables.END}\nb\n"
+    with pytest.raises(ValueError, match="put them back"):
+        tables.replaced("a", "new")
+
+
+def test_readme_is_up_to_date(tables, capsys):
+    assert tables.main(["--check"]) == 0, capsys.readouterr().out

@@ -1,0 +1,136 @@
+"""torch.compile, fake tensors and opcheck: a compiled fill holds the bits of the eager one, or a fresh draw."""
+
+import pytest
+import torch
+from torch._subclasses.fake_tensor import FakeTensorMode
+
+import fastinit
+
+SCALED = [f"{who}_{law}_" for who in ("glorot", "he", "lecun", "xavier", "kaiming") for law in ("uniform", "normal")]
+RANDOM = ["uniform_", "normal_", "truncated_normal_", "trunc_normal_", "variance_scaling_", *SCALED]
+CONSTANT = ["zeros_", "ones_", "eye_"]
+BIG_KEY = 2**64 - 3  # its signed form is negative
+
+
+@pytest.fixture(autouse=True)
+def fresh_dynamo():
+    torch._dynamo.reset()
+
+
+def compiled(function, backend="aot_eager"):
+    return torch.compile(function, fullgraph=True, backend=backend)
+
+
+@pytest.mark.parametrize("name", [*RANDOM, *CONSTANT, "orthogonal_"])
+def test_a_key_gives_the_bits_of_eager(name):
+    function = getattr(fastinit, name)
+
+    def step(tensor):
+        return function(tensor, key=BIG_KEY)
+
+    tensor = torch.full((6, 4), 7.0)
+    out = compiled(step)(tensor)
+    assert torch.equal(tensor, function(torch.empty(6, 4), key=BIG_KEY))
+    assert torch.equal(out, tensor)
+
+
+@pytest.mark.parametrize("backend", ["aot_eager", "inductor"])
+def test_structured_and_strided(backend):
+    def step(a, b, c):
+        fastinit.sparse_(a, 0.3, key=5)
+        fastinit.truncated_normal_(b.t(), std=0.5, method="fmod", key=6)
+        fastinit.dirac_(c, 2)
+        return a + 0
+
+    tensors = [torch.zeros(6, 4), torch.zeros(6, 4), torch.zeros(4, 2, 3)]
+    compiled(step, backend)(*tensors)
+    expected = [torch.zeros(6, 4), torch.zeros(6, 4), torch.zeros(4, 2, 3)]
+    step(*expected)
+    assert all(torch.equal(a, b) for a, b in zip(tensors, expected, strict=True))
+
+
+@pytest.mark.parametrize("backend", ["aot_eager", "inductor"])
+def test_without_a_key_every_call_and_every_tensor_is_fresh(backend):
+    def step(a, b):
+        fastinit.uniform_(a)
+        fastinit.uniform_(b)
+        fastinit.uniform_(c := torch.zeros(100))
+        return c, fastinit.uniform_(torch.zeros(100))
+
+    run, seen = compiled(step, backend), []
+    for _ in range(3):
+        a, b = torch.zeros(100), torch.zeros(100)
+        seen += [a, b, *run(a, b)]
+    assert len({tuple(t.tolist()) for t in seen}) == len(seen) == 12
+    assert all(0.2 < t.mean() < 0.8 and t.unique().numel() > 95 for t in seen)
+
+
+@pytest.mark.parametrize("name", [*RANDOM, "orthogonal_"])
+def test_without_a_key_nothing_is_baked_in(name):
+    function = getattr(fastinit, name)
+    run = compiled(lambda tensor: function(tensor))
+    first, second = run(torch.zeros(6, 4)).clone(), run(torch.zeros(6, 4)).clone()
+    assert not torch.equal(first, second)
+
+
+def test_manual_seed_governs_compiled_draws():
+    run = compiled(lambda tensor: fastinit.he_normal_(tensor))
+    torch.manual_seed(3)
+    first = run(torch.zeros(6, 4)).clone()
+    torch.manual_seed(3)
+    assert torch.equal(run(torch.zeros(6, 4)), first)
+
+
+def test_other_shapes_and_keys_recompile_to_the_right_values():
+    def step(tensor, key):
+        return fastinit.glorot_uniform_(tensor, key=key)
+
+    run = compiled(step)
+    for shape, key in (((6, 4), 1), ((5, 9), 2), ((8, 3), 2**63 + 1), ((2, 11), 4)):
+        assert torch.equal(run(torch.zeros(shape), key), step(torch.zeros(shape), key)), (shape, key)
+
+
+def test_errors_come_at_trace_time():
+    tensor = torch.full((6, 4), 7.0)
+    with pytest.raises(Exception, match="fan_sum"):
+        compiled(lambda t: fastinit.variance_scaling_(t, 1.0, "fan_sum"))(tensor)
+    assert (tensor == 7).all()
+
+
+@pytest.mark.parametrize("name", [*RANDOM, *CONSTANT, "orthogonal_"])
+def test_fake_tensors_stay_fake(name):
+    function = getattr(fastinit, name)
+    with FakeTensorMode():
+        fake = torch.empty(6, 4)
+        assert function(fake, key=3) is fake
+        assert function(fake) is fake
+        assert fastinit.sparse_(fake, 0.5) is fake
+    assert type(fake).__name__ == "FakeTensor" and fake.shape == (6, 4)
+    real = torch.zeros(6, 4)
+    assert torch.equal(function(real, key=3), function(torch.zeros(6, 4), key=3))
+
+
+def test_meta_models_take_a_scheme():
+    with torch.device("meta"):
+        model = torch.nn.Sequential(torch.nn.Linear(4, 5), torch.nn.LSTM(5, 6), torch.nn.MultiheadAttention(8, 2))
+    assert all(p.is_meta for p in model.apply(fastinit.keras_like).parameters())
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float64])
+@pytest.mark.parametrize("drawn", [None, torch.tensor([5])])
+def test_opcheck(dtype, drawn):
+    for kind, parameters in (
+        ("uniform", [0.0, 1.0]),
+        ("normal", [0.0, 1.0]),
+        ("truncated_normal", [0.0, 1.0, -2.0, 2.0]),
+    ):
+        for tensor in (torch.zeros(6, 4, dtype=dtype), torch.zeros(4, 6, dtype=dtype).t(), torch.zeros(0, dtype=dtype)):
+            torch.library.opcheck(torch.ops.fastinit.fill_, (tensor, kind, parameters, -7, drawn))
+
+
+def test_a_drawn_key_goes_before_the_constant_one():
+    expected = fastinit.uniform_(torch.zeros(50), key=2**64 - 5)
+    for key, drawn in ((-5, None), (9, torch.tensor([-5]))):
+        tensor = torch.zeros(50)
+        torch.ops.fastinit.fill_(tensor, "uniform", [0.0, 1.0], key, drawn)
+        assert torch.equal(tensor, expected)

@@ -1,0 +1,70 @@
+"""The AVX-512 and NEON sources on any processor: compiled against portable definitions of their intrinsics (SIMDe).
+
+Proves the source: lane order, look-ups, conversions. The machine code of a processor that has the instruction set is
+proved by tests/test_native.py on that processor.
+"""
+
+import ctypes
+import pathlib
+import shutil
+import subprocess
+
+import pytest
+import torch
+from laws import KEY, LAWS, filled, same_bits
+
+from fastinit import distributions
+from fastinit.backends import native, reference
+from fastinit.plan import Box, Plan, whole
+
+ROOT = pathlib.Path(__file__).parents[1]
+simde = pytest.importorskip("simde_py")
+
+
+@pytest.fixture(scope="module", params=["avx512", "neon"])
+def library(request, tmp_path_factory):
+    compiler = shutil.which("g++") or shutil.which("c++")
+    if not compiler:
+        pytest.skip("needs a C++ compiler")
+    path = tmp_path_factory.mktemp("emulated") / f"{request.param}.so"
+    folder = ROOT / "tests" / "emulated" / request.param
+    # -ffp-contract=off as the library is built; without -mfma, SIMDe's fused multiply-add is libm's exact one
+    flags = ["-std=c++17", "-O1", "-DSIMDE_NO_INLINE", "-fPIC", "-shared", "-ffp-contract=off", "-fno-strict-aliasing", "-w"]
+    includes = [f"-I{ROOT / 'csrc'}", f"-I{folder}", f"-I{simde.get_include()}"]
+    subprocess.run([compiler, *flags, *includes, str(folder / "kernel.cpp"), "-o", str(path)], check=True)
+    return ctypes.CDLL(str(path))
+
+
+def emulated_fill(library, law, dtype, count, box, first=0):
+    out = torch.full((count,), -1.0).to(dtype)
+    raw, _ = native.raw_plan(Plan(out, distributions.recipe(law, dtype), KEY, box))
+    library.emulated_fill(ctypes.byref(raw), ctypes.c_int64(first), ctypes.c_int64(count), ctypes.c_void_p(out.data_ptr()))
+    return out
+
+
+@pytest.mark.parametrize("dtype", distributions.FLOAT_DTYPES, ids=str)
+@pytest.mark.parametrize("law", LAWS.values(), ids=LAWS)
+def test_every_kind_and_dtype(library, law, dtype):
+    for box in (Box(0, 1, 1021, 1021), Box(2**33 + 3, 1, 1021, 1021), Box(2**62 + 1, 1021, 1, 5)):
+        got = emulated_fill(library, law, dtype, 1021, box)
+        assert same_bits(got, filled(reference, law, dtype, 1021, box))
+
+
+def test_lengths_and_starts_around_a_group(library):
+    law = LAWS["2 sigmas"]
+    expected = filled(reference, law, torch.float32, 300)
+    for start in range(5):
+        for count in [*range(1, 70), 127, 128, 129, 200]:
+            got = emulated_fill(library, law, torch.float32, count, Box(start, 1, count, count))
+            assert torch.equal(got, expected[start : start + count]), (start, count)
+
+
+@pytest.mark.parametrize("law", LAWS.values(), ids=LAWS)
+def test_given_words(library, law):
+    words = torch.arange(-(2**31), 2**31, 41_943_037, dtype=torch.int64)
+    words = torch.cat([words, torch.tensor([0, -1, 1, -2, 2**31 - 1, -(2**31)])]).to(torch.int32)
+    recipe, out = distributions.recipe(law, torch.float32), torch.empty(len(words))
+    raw, _ = native.raw_plan(Plan(out, recipe, 0, whole(out)))
+    at = [ctypes.c_void_p(words.data_ptr()), ctypes.c_int64(len(words)), ctypes.c_void_p(out.data_ptr())]
+    library.emulated_transform(ctypes.byref(raw), *at)
+    assert torch.equal(out, reference.transform(recipe, words.long()))

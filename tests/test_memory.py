@@ -1,0 +1,40 @@
+"""A fill takes no memory beside its tensor: the peak of a process that fills 4 GB."""
+
+import subprocess
+import sys
+
+import pytest
+import torch
+
+from fastinit.backends import backends as all_backends
+
+CODE = """
+import resource, sys, torch, fastinit
+scale = 1 if sys.platform == "darwin" else 1024
+peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * scale
+tensor = torch.empty({shape}){view}
+with fastinit.backend("{backend}"):
+    fastinit.truncated_normal_(torch.empty(100_000), key=1)
+    before = peak()
+    fastinit.truncated_normal_(tensor, key=1)
+print(peak() - before - tensor.nbytes)
+"""
+
+
+@pytest.mark.parametrize(
+    "backend, shape, view",
+    [
+        ("native", "(1 << 30,)", ""),
+        ("native", "(1 << 12, 1 << 15)", ".t()"),
+        ("reference", "(1 << 25,)", ""),
+        ("reference", "(1 << 11, 1 << 12)", ".t()"),
+    ],
+)
+def test_peak_memory(backend, shape, view):
+    reason = all_backends(torch.device("cpu"))[backend]
+    if reason:
+        pytest.skip(reason)
+    code = CODE.format(shape=shape, view=view, backend=backend)
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=300, cwd="/")
+    assert result.returncode == 0, result.stderr
+    assert int(result.stdout) <= 64 << 20, f"{int(result.stdout) / 2**20:.0f} MB beside the tensor"

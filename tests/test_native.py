@@ -1,0 +1,265 @@
+"""The native library: bit for bit the reference on every instruction set, thread count, box, stride and list; its refusals."""
+
+import ctypes
+import pathlib
+import shutil
+import subprocess
+import sys
+
+import pytest
+import torch
+from laws import KEY, LAWS, filled, same_bits
+
+import fastinit
+from fastinit import distributions, ops
+from fastinit.backends import native, reference
+from fastinit.plan import Box, Plan, whole
+
+pytestmark = pytest.mark.skipif(
+    native.unavailable(torch.device("cpu")) is not None, reason=f"native: {native.unavailable(torch.device('cpu'))}"
+)
+HERE = [name for name, reason in native.isas().items() if reason is None]
+
+
+@pytest.mark.parametrize("isa", HERE)
+@pytest.mark.parametrize("dtype", distributions.FLOAT_DTYPES, ids=str)
+@pytest.mark.parametrize("law", LAWS.values(), ids=LAWS)
+def test_every_kind_and_dtype_on_every_isa(isa, dtype, law):
+    boxes = [None, Box(2**33 + 3, 1, 1021, 1021), Box(2**62 + 1, 1, 1021, 1021), Box(2**34 + 5, 1021, 1, 77)]
+    with native.forced_isa(isa):
+        for box in boxes:
+            assert same_bits(filled(native, law, dtype, 1021, box), filled(reference, law, dtype, 1021, box))
+
+
+@pytest.mark.parametrize("isa", HERE)
+def test_every_length_and_start_around_a_group(isa):
+    law, dtype = LAWS["2 sigmas"], torch.float32
+    expected = filled(reference, law, dtype, 400)
+    with native.forced_isa(isa):
+        for start in range(0, 9):
+            for count in [*range(1, 80), 127, 128, 129, 255, 256, 257, 300]:
+                got = filled(native, law, dtype, count, Box(start, 1, count, count))
+                assert torch.equal(got, expected[start : start + count]), (start, count)
+
+
+@pytest.mark.parametrize("isa", HERE)
+@pytest.mark.parametrize("rows, cols, pitch", [(7, 13, 40), (64, 1, 3), (3, 1000, 1001), (5, 8, 8), (4, 6, 0)])
+def test_boxes_are_cut_from_the_whole(isa, rows, cols, pitch):
+    whole_tensor = filled(reference, LAWS["normal"], torch.bfloat16, 5000)
+    index = 11 + torch.arange(rows)[:, None] * pitch + torch.arange(cols)
+    with native.forced_isa(isa):
+        got = filled(native, LAWS["normal"], torch.bfloat16, rows * cols, Box(11, rows, cols, pitch))
+    assert same_bits(got, whole_tensor[index].flatten())
+
+
+@pytest.mark.parametrize("threads", [1, 2, 3, 7, 64])
+def test_any_number_of_threads(threads):
+    count, before = 700_001, torch.get_num_threads()
+    expected = filled(reference, LAWS["2 sigmas"], torch.float32, count)
+    try:
+        torch.set_num_threads(threads)
+        assert torch.equal(filled(native, LAWS["2 sigmas"], torch.float32, count), expected)
+    finally:
+        torch.set_num_threads(before)
+
+
+@pytest.mark.parametrize("dtype", [torch.float8_e5m2, torch.bfloat16, torch.float32, torch.float64], ids=str)
+@pytest.mark.parametrize(
+    "view",
+    [
+        lambda t: t.t(),
+        lambda t: t[::3, 1::2],
+        lambda t: t[:, 5],
+        lambda t: t.reshape(8, 5, 5, -1).permute(0, 3, 1, 2),
+        lambda t: t.as_strided((3, 2, 4, 5), (1000, 100, 3, 20)),
+    ],
+    ids=["transposed", "strided", "column", "channels last", "gaps"],
+)
+def test_strides_keep_the_logical_order_and_the_gaps(dtype, view):
+    base = torch.full((200, 61), 0.5).to(dtype)
+    out, law = view(base), LAWS["fmod"]
+    untouched = torch.ones_like(base, dtype=torch.bool)
+    view(untouched).fill_(False)
+    native.fill([Plan(out, distributions.recipe(law, dtype), KEY, whole(out))])
+    assert same_bits(out, filled(reference, law, dtype, out.numel()).view(out.shape))
+    assert bool((base.double()[untouched] == 0.5).all())
+
+
+def test_a_list_of_plans_is_one_call_with_the_same_values():
+    sizes = [1, 70_000, 3, 0, 200_001, 17]
+    plans = [
+        Plan(torch.empty(n, dtype=dtype), distributions.recipe(law, dtype), KEY + i, Box(i, 1, n, n))
+        for i, (n, law, dtype) in enumerate(zip(sizes, LAWS.values(), distributions.FLOAT_DTYPES, strict=False))
+    ]
+    native.fill(plans)
+    for plan in plans:
+        alone = torch.empty_like(plan.out)
+        reference.fill([plan._replace(out=alone)])
+        assert same_bits(plan.out, alone)
+
+
+@pytest.mark.parametrize("isa", HERE)
+@pytest.mark.parametrize("dtype", [torch.int32, torch.uint32, torch.int64, torch.uint64], ids=str)
+def test_words(isa, dtype):
+    a, b = torch.empty(1003, dtype=dtype), torch.empty(1003, dtype=dtype)
+    recipe, box = distributions.words_recipe(dtype), Box(2**40 + 1, 1, 1003, 1003)
+    with native.forced_isa(isa):
+        native.fill([Plan(a, recipe, KEY, box)])
+    reference.fill([Plan(b, recipe, KEY, box)])
+    assert same_bits(a, b)
+
+
+@pytest.mark.parametrize("isa", HERE)
+@pytest.mark.parametrize("law", LAWS.values(), ids=LAWS)
+def test_given_words(isa, law):
+    words = torch.arange(-(2**31), 2**31, 4_194_301, dtype=torch.int64)
+    words = torch.cat([words, torch.tensor([0, -1, 1, -2, 2**31 - 1, -(2**31)])])
+    recipe = distributions.recipe(law, torch.float32)
+    with native.forced_isa(isa):
+        assert torch.equal(native.transform(recipe, words.to(torch.int32)), reference.transform(recipe, words))
+
+
+def raw(**fields) -> native.Raw:
+    out = torch.zeros(64)
+    plan, kept = native.raw_plan(Plan(out, distributions.recipe(LAWS["2 sigmas"], torch.float32), 1, whole(out)))
+    for name, value in fields.items():
+        setattr(plan, name, value)
+    plan.kept = (out, kept)
+    return plan
+
+
+@pytest.mark.parametrize(
+    "fields, status",
+    [
+        ({}, 0),
+        ({"out": None}, 1),
+        ({"table": None}, 1),
+        ({"dims": 1, "layout": None}, 1),
+        ({"kind": -1}, 2),
+        ({"kind": 5}, 2),
+        ({"kind": 4}, 2),
+        ({"dtype": 6}, 2),
+        ({"dtype": 8}, 3),
+        ({"rows": -1}, 4),
+        ({"start": -1}, 4),
+        ({"rows": 2**40, "cols": 2**40}, 4),
+        ({"rows": 2, "pitch": 2**62, "start": 2**62}, 4),
+        ({"dims": 65, "layout": 1}, 5),
+        ({"dims": -1}, 5),
+        ({"cells": 33}, 6),
+        ({"terms": 7}, 6),
+        ({"top_bits": 24}, 6),
+        ({"dtype": 1}, 6),
+    ],
+    ids=str,
+)
+def test_refusals_are_codes_and_write_nothing(fields, status):
+    library, good, bad = native.usable(), raw(), raw(**fields)
+    both = (native.Raw * 2)(good, bad)
+    assert library.fastinit_fill(ctypes.byref(both), 2, 1, 0) == status
+    assert bool((good.kept[0] == 0).all()) == (status != 0), "plans are all checked before any is filled"
+    message = library.fastinit_message(status).decode()
+    assert message and "unknown status" not in message
+
+
+def test_refused_calls():
+    library, plan = native.usable(), raw()
+    assert library.fastinit_fill(None, 1, 1, 0) == 1
+    assert library.fastinit_fill(ctypes.byref(plan), -1, 1, 0) == 8
+    assert library.fastinit_fill(ctypes.byref(plan), 1, 0, 0) == 8
+    assert library.fastinit_fill(ctypes.byref(plan), 1, 1, 99) == 7
+    assert library.fastinit_transform(ctypes.byref(plan), None, 4, 1, 0) == 1
+    assert library.fastinit_fill(None, 0, 1, 0) == 0
+
+
+def python(code: str, **environment: str) -> subprocess.CompletedProcess:
+    import os
+
+    env = {**os.environ, **environment}
+    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=env, cwd="/", timeout=120)
+
+
+FILL = "import torch, fastinit; fastinit.uniform_(torch.empty(8), key=1)"
+
+
+def test_isa_and_backend_forced_by_the_environment():
+    assert python(FILL, FASTINIT_CPU_ISA="scalar", FASTINIT_BACKEND="native").returncode == 0
+    missing = next(name for name in native.ISAS if name not in HERE)
+    refused = python(FILL, FASTINIT_CPU_ISA=missing, FASTINIT_BACKEND="native")
+    assert refused.returncode == 1 and missing in refused.stderr and "RuntimeError" in refused.stderr
+    unknown = python(FILL, FASTINIT_CPU_ISA="sse2")
+    assert unknown.returncode == 1 and "'sse2'" in unknown.stderr and "'avx2'" in unknown.stderr
+
+
+@pytest.mark.parametrize("share", [0.0, 0.0001, 0.3, 0.9, 0.999])
+def test_a_truncated_library_is_ignored_with_its_reason(tmp_path, share):
+    content = native.library_path().read_bytes()
+    broken = tmp_path / "libfastinit.so"
+    broken.write_bytes(content[: int(share * len(content))])
+    code = f"import pathlib; from fastinit.backends import native; print(native.load(pathlib.Path({str(broken)!r})))"
+    result = python(code)
+    assert result.returncode == 0 and "truncated" in result.stdout, (result.returncode, result.stdout, result.stderr)
+
+
+def test_a_library_of_another_abi_is_ignored_with_its_reason(tmp_path):
+    compiler = shutil.which("cc") or shutil.which("gcc")
+    if not compiler:
+        pytest.skip("needs a C compiler")
+    names = [name for name in native.SIGNATURES if name != "fastinit_abi"]
+    source = tmp_path / "other.c"
+    source.write_text("int fastinit_abi(void) { return 999; }\n" + "".join(f"int {n}(void) {{ return 0; }}\n" for n in names))
+    subprocess.run([compiler, "-shared", "-fPIC", "-o", tmp_path / "other.so", source], check=True)
+    assert "ABI 999" in native.load(tmp_path / "other.so")
+    source.write_text("int something_else(void) { return 1; }\n")
+    subprocess.run([compiler, "-shared", "-fPIC", "-o", tmp_path / "none.so", source], check=True)
+    assert "fastinit_abi" in native.load(tmp_path / "none.so")
+    assert "does not exist" in native.load(pathlib.Path(tmp_path / "absent.so"))
+
+
+def test_the_structure_is_the_header_s():
+    header = pathlib.Path(__file__).parents[1] / "csrc" / "fastinit.h"
+    text = header.read_text()
+    body = text[text.index("typedef struct fastinit_plan {") : text.index("} fastinit_plan;")]
+    lines = [line.split("/*")[0] for line in body.splitlines()[1:]]
+    declared = [item for line in lines for item in line.replace(";", "").split(",") if item.strip()]
+    names = [item.split()[-1].strip("*").split("[")[0] for item in declared]
+    assert names == [name for name, _ in native.Raw._fields_]
+    assert f"#define FASTINIT_ABI {native.ABI} " in text
+
+
+def test_fills_from_many_threads_at_once():
+    from concurrent.futures import ThreadPoolExecutor
+
+    expected = filled(reference, LAWS["2 sigmas"], torch.float32, 20_000)
+    with ThreadPoolExecutor(16) as pool:
+        results = list(pool.map(lambda _: filled(native, LAWS["2 sigmas"], torch.float32, 20_000), range(64)))
+    assert all(torch.equal(result, expected) for result in results)
+
+
+def test_the_gil_is_released():
+    import threading
+    import time
+
+    big, ticks, done = torch.empty(1 << 25), 0, threading.Event()
+
+    def fill():
+        fastinit.truncated_normal_(big, key=1)
+        done.set()
+
+    thread = threading.Thread(target=fill)
+    thread.start()
+    while not done.is_set():
+        ticks += 1
+        time.sleep(0)
+    thread.join()
+    assert ticks > 10, "Python stood still during the fill"
+
+
+def test_fill_box_checks_the_box():
+    out = torch.zeros(6)
+    for box in (Box(0, 2, 2, 2), Box(-1, 1, 6, 6), Box(2**63 - 3, 1, 6, 6)):
+        with pytest.raises(ValueError, match="box"):
+            ops.fill_box_(out, LAWS["normal"], key=1, box=box)
+    assert bool((out == 0).all())
+    ops.fill_box_(out, LAWS["normal"], key=KEY, box=Box(7, 2, 3, 10))
+    assert torch.equal(out[3:], filled(reference, LAWS["normal"], torch.float32, 20)[17:])
