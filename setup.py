@@ -1,8 +1,10 @@
 """Builds the native library: plain C++ behind a C ABI, so it needs a compiler and neither torch nor Python's headers.
 
-Without a compiler the package installs all the same (FASTINIT_NATIVE=1 demands the library); `fastinit info` then says so.
+Without a compiler the package installs all the same, and `fastinit info` says so. FASTINIT_NATIVE=1 demands the library,
+FASTINIT_NATIVE=0 leaves it out.
 """
 
+import contextlib
 import glob
 import os
 import platform
@@ -13,6 +15,7 @@ from setuptools import Extension, setup
 from setuptools.command.bdist_wheel import bdist_wheel
 from setuptools.command.build_ext import build_ext
 
+NATIVE = os.environ.get("FASTINIT_NATIVE")
 FLAGS = ["-std=c++17", "-O3", "-g0", "-fvisibility=hidden", "-ffp-contract=off", "-fno-strict-aliasing", "-Wno-psabi"]
 # One file per instruction set, with its own flags: flags on a whole target leak into code that runs everywhere.
 X86 = {
@@ -40,6 +43,11 @@ class BuildLibrary(build_ext):
 
     def build_extension(self, ext: Extension) -> None:
         path = self.get_ext_fullpath(ext.name)
+        with contextlib.suppress(FileNotFoundError):
+            # an earlier build's: where this one fails, it must not serve in its place
+            os.remove(self.get_ext_filename(ext.name) if self.editable_mode else path)
+        if NATIVE == "0":
+            return
         os.makedirs(os.path.dirname(path), exist_ok=True)
 
         def compiled(item: "tuple[str, list[str]]") -> "list[str]":
@@ -62,7 +70,7 @@ library = Extension(
     "fastinit.libfastinit",
     sources=list(sources()),
     depends=sorted(glob.glob("csrc/*")),  # also what other processors compile: a source distribution carries it all
-    optional=os.environ.get("FASTINIT_NATIVE") != "1",
+    optional=NATIVE != "1",
 )
 setup(
     ext_modules=[library] if sys.platform != "win32" else [],

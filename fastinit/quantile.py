@@ -144,12 +144,13 @@ def mapping(shape: Shape, k: int, distance: float) -> tuple[float, float]:
     if octaves >= WORD_BITS[shape.real] and distance < 2.0 ** -WORD_BITS[shape.real]:
         return 0.0, 1.0
     end = 2.0 ** min(octaves, 100) * (1 - 2.0**-12)
+    widest = (1.0, end - 1 if octaves <= 12 else end)  # 1 + end stays below 2^octaves then, and end has but 12 bits
     if distance * (end - 1) < 1:
-        return (1.0, end - 1) if octaves < WORD_BITS[shape.real] else (0.0, 1.0)
+        return widest if octaves < WORD_BITS[shape.real] else (0.0, 1.0)
     fraction, exponent = math.frexp(min(distance, 1.0))
     offset = math.ldexp(math.floor(fraction * 2 ** (k + 1)), exponent - k - 1)
     fits = cell_number(offset + 1, k, shape.real) - cell_number(offset, k, shape.real) < shape.cells
-    return (offset, 1.0) if fits else (1.0, end - 1)
+    return (offset, 1.0) if fits else widest
 
 
 def expected_error(shape: Shape, k: int, distance: float) -> float:

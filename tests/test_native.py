@@ -8,6 +8,8 @@ import sys
 
 import pytest
 import torch
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
 from laws import KEY, LAWS, filled, same_bits
 
 import fastinit
@@ -107,6 +109,35 @@ def test_words(isa, dtype):
         native.fill([Plan(a, recipe, KEY, box)])
     reference.fill([Plan(b, recipe, KEY, box)])
     assert same_bits(a, b)
+
+
+@settings(max_examples=150, deadline=None)
+@example(name="truncated_normal", dtype=torch.float32, mean=0.0, log_std=0.0, bounds=(-6.3, 6.3))
+@given(
+    name=st.sampled_from(["uniform", "normal", "truncated_normal", "fmod_normal"]),
+    dtype=st.sampled_from(distributions.FLOAT_DTYPES),
+    mean=st.one_of(st.just(0.0), st.floats(-1e6, 1e6)),
+    log_std=st.floats(-60, 20),
+    bounds=st.tuples(st.floats(-40, 40), st.floats(2.0**-9, 40)),
+)
+def test_any_law_on_every_isa(name, dtype, mean, log_std, bounds):
+    """Bounds in sigmas; where the law cannot be had, the refusal comes before any backend."""
+    std, (low, high) = 2.0**log_std, bounds
+    low, high = mean + std * low, mean + std * high
+    arguments = {
+        "uniform": (low, high),
+        "normal": (mean, std),
+        "truncated_normal": (mean, std, low, high),
+        "fmod_normal": (mean, std, mean - (high - mean), high),
+    }[name]
+    try:
+        law = getattr(distributions, name)(*arguments)
+        expected = filled(reference, law, dtype, 300)
+    except ValueError:
+        return
+    for isa in HERE:
+        with native.forced_isa(isa):
+            assert same_bits(filled(native, law, dtype, 300), expected), isa
 
 
 @pytest.mark.parametrize("isa", HERE)

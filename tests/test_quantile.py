@@ -10,7 +10,7 @@ from decimal import Decimal
 import mpmath
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from fastinit import normal, quantile
@@ -249,6 +249,7 @@ def visited(shape: quantile.Shape, k: int, offset: float, scale: float) -> int:
 
 
 @settings(max_examples=300, deadline=None)
+@example(shape=LARGE, k=1, distance=2.0**-31.5)  # 32 octaves: 2^32 - 2^20 - 1 has more bits than float32
 @given(
     shape=st.sampled_from([SMALL, LARGE, DOUBLE]),
     k=st.integers(1, 5),

@@ -27,6 +27,7 @@ MORE_LAWS = {
     "tiny uniform": distributions.uniform(-1e-25, 3e-25),
     "wide uniform": distributions.uniform(-3e38, 3e38),
     "tiny truncated": distributions.truncated_normal(0.0, 1e-15, -1e-30, 1e-30),
+    "6.3 sigmas": distributions.truncated_normal(0.0, 1.0, -6.3, 6.3),
     "100 sigmas": distributions.truncated_normal(0.0, 1.0, -100.0, 100.0),
     "narrow": distributions.truncated_normal(0.0, 1.0, -1e-3, 1e-3),
     "below": distributions.truncated_normal(0.3, 0.7, -INF, 0.1),
