@@ -6,10 +6,11 @@ Tensor.fill_ takes on the same tensor, in turns with the contender, over the con
 
 import os
 import statistics
+import time
 
 import pytest
 
-from fastinit.commands.measure import Contender, affordable, paired, repeats, timed
+from fastinit.commands.measure import SETTLE, Contender, affordable, paired, repeats, timed
 from fastinit.commands.peers import DTYPES, WORKS, matrix, other_peers, torch_peer
 
 QUICK = os.environ.get("FASTINIT_BENCH_QUICK", "") not in ("", "0")
@@ -57,7 +58,12 @@ def run_in_turns(benchmark, call, tensor):
         both = paired({"fill": Contender(fill, tensor), "own": Contender(call, tensor)}, ROUNDS)
         return both["fill"], both["own"]
     fills = []
-    benchmark.pedantic(call, args=(tensor,), setup=lambda: fills.append(timed(fill, tensor)), rounds=ROUNDS)
+
+    def setup():
+        fills.append(timed(fill, tensor))
+        time.sleep(SETTLE)
+
+    benchmark.pedantic(call, args=(tensor,), setup=setup, rounds=ROUNDS)
     return fills, benchmark.stats.stats.data if benchmark.stats else fills  # no stats under --benchmark-disable
 
 

@@ -1,15 +1,21 @@
 /* The CPU's entry: checks, choice of the instruction set, the split into threads, memory layouts. */
 
-#include <thread>
-#include <vector>
+#include <pthread.h>
+#include <sched.h>
+
+#include <atomic>
+#include <initializer_list>
 
 #include "cpu.h"
 
 namespace fastinit {
 namespace {
 
-/* A thread costs 10 to 20 us to start: the time of about this many elements. */
-constexpr int64_t ELEMENTS_A_THREAD = 1 << 16;
+/* A thread costs 20 (bare metal) to 100 us (a virtual machine) to start: the time of about this many elements. */
+constexpr int64_t ELEMENTS_A_THREAD = 1 << 17;
+/* What threads share out: pieces of as many elements at least, and of a large fill about so many a thread. */
+constexpr int64_t PIECE = 1 << 14, PIECES_A_THREAD = 64;
+constexpr int64_t MOST_THREADS = 512;
 /* Strided memory is filled through a buffer of this many elements, on the stack. */
 constexpr int64_t BUFFER = 2048;
 
@@ -119,23 +125,53 @@ void fill_part(const fastinit_plan &plan, const Kernel &kernel, int64_t first, i
   }
 }
 
-/* Calls work(first, count) on parts of [0, total), each a multiple of 4096 but the last. Where a thread cannot be started,
- * the calling thread does its part. */
-template <class Work> void in_threads(int64_t total, int32_t threads, const Work &work) {
-  const int64_t most = total / ELEMENTS_A_THREAD + 1, parts = threads < most ? threads : most;
-  const int64_t share = (total / parts + 4096) / 4096 * 4096;
-  std::vector<std::thread> pool;
-  int64_t first = share < total ? share : total;
-  try {
-    for (; first < total; first += share) {
-      const int64_t count = total - first < share ? total - first : share;
-      pool.emplace_back([=, &work] { work(first, count); });
-    }
-  } catch (...) {
-    work(first, total - first);
+/* Attributes of new threads: kept off the calling thread's core. They often start there, because virtual machines count a
+ * sleeping core as not to be had; only the next load balancing, up to 4 ms later, would move them. */
+class Elsewhere {
+  pthread_attr_t attributes_;
+
+ public:
+  Elsewhere() {
+    pthread_attr_init(&attributes_);
+#if defined(__GLIBC__)
+    cpu_set_t cores;
+    if (pthread_getaffinity_np(pthread_self(), sizeof cores, &cores)) return;
+    CPU_CLR(sched_getcpu(), &cores);
+    if (CPU_COUNT(&cores) > 0) pthread_attr_setaffinity_np(&attributes_, sizeof cores, &cores);
+#endif
   }
-  work(0, share < total ? share : total);
-  for (std::thread &thread : pool) thread.join();
+  ~Elsewhere() { pthread_attr_destroy(&attributes_); }
+  Elsewhere(const Elsewhere &) = delete;
+  const pthread_attr_t *get() const { return &attributes_; }
+};
+
+/* [0, total) in pieces. Threads take the next one when they are done with theirs, so that one that starts late or shares its
+ * core (torch's workers spin for milliseconds after their last task) holds up nobody. */
+template <class Work> struct Pieces {
+  const Work &work;
+  const int64_t total, piece;
+  std::atomic<int64_t> next{0};
+
+  void take() {
+    for (int64_t first; (first = next.fetch_add(piece, std::memory_order_relaxed)) < total;)
+      work(first, total - first < piece ? total - first : piece);
+  }
+  static void *take_in_thread(void *pieces) { return ((Pieces *)pieces)->take(), nullptr; }
+};
+
+/* Calls work(first, count) on pieces that cover [0, total). Where no thread can be started, the calling one does it all. */
+template <class Work> void in_threads(int64_t total, int32_t threads, const Work &work) {
+  const int64_t worth = total / ELEMENTS_A_THREAD, most = worth < MOST_THREADS ? worth : MOST_THREADS;
+  const int64_t parts = threads < most ? threads : most;
+  if (parts <= 1) return work(0, total);
+  const int64_t fair = total / (parts * PIECES_A_THREAD) / PIECE * PIECE;
+  Pieces<Work> pieces{work, total, fair > PIECE ? fair : PIECE};
+  const Elsewhere elsewhere;
+  pthread_t pool[MOST_THREADS];
+  int started = 0;
+  while (started < parts - 1 && !pthread_create(&pool[started], elsewhere.get(), pieces.take_in_thread, &pieces)) started++;
+  pieces.take();
+  while (started > 0) pthread_join(pool[--started], nullptr);
 }
 
 }  // namespace

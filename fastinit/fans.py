@@ -38,7 +38,7 @@ def fans(shape: Sequence[int], batch_dims: int = 0) -> tuple[int, int]:
             f"batch_dims={batch_dims}. Pass fan_in= and fan_out= to state the fans yourself."
         )
     # index() also pins the symbolic sizes of torch.compile: a limit is a constant of the graph, not a part of it.
-    n_out, n_in, *kernel = (operator.index(size) for size in shape[batch_dims:])
+    n_out, n_in, *kernel = map(operator.index, shape[batch_dims:] if batch_dims else shape)
     positions = math.prod(kernel)
     return n_in * positions, n_out * positions
 

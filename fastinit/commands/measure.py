@@ -18,6 +18,7 @@ import fastinit
 from fastinit.commands.info import collect
 
 SHORTEST = 1e-3  # seconds of one timing: a shorter call is repeated
+SETTLE = 0.01  # seconds; the workers of torch's last call spin for about 5 ms, on the cores that the next call needs
 
 
 class Contender(NamedTuple):
@@ -35,6 +36,7 @@ def paired(contenders: dict[str, Contender], rounds: int) -> dict[str, list[floa
     for number in range(rounds):
         for name, (call, tensor, last) in contenders.items():
             if last is None or number < last:
+                time.sleep(SETTLE)
                 seconds[name].append(timed(call, tensor, calls[name]))
     return seconds
 
