@@ -17,62 +17,60 @@ constexpr uint32_t MULTIPLIER[2] = {0xD2511F53u, 0xCD9E8D57u};
 constexpr uint32_t WEYL[2] = {0x9E3779B9u, 0xBB67AE85u};
 constexpr int ROUNDS = 10;
 
-/* Bumped once a fill, so that a round costs no addition. */
-struct RoundKeys {
-  uint32_t word[ROUNDS][2];
-};
-
-FASTINIT_INLINE RoundKeys round_keys(uint64_t key) {
-  RoundKeys keys;
-  for (int r = 0; r < ROUNDS; r++) {
-    keys.word[r][0] = (uint32_t)key + (uint32_t)r * WEYL[0];
-    keys.word[r][1] = (uint32_t)(key >> 32) + (uint32_t)r * WEYL[1];
-  }
-  return keys;
-}
-
-/* The words of U times V::BLOCKS consecutive blocks, in element order.
- *
- * A vector layer V says how a counter word of V::BLOCKS blocks lies in a V::W and how it is multiplied to 64 bits. In steps,
- * so that a loop can put other work between the rounds: their multiplies wait for one another. */
-template <class V, int U> struct Philox {
+/* What the rounds of 2^32 consecutive blocks share, as words of a vector layer V. Keys are bumped once, so that a round costs
+ * no addition; and as only the counter's lowest word differs, half of the first two rounds is done here, once. */
+template <class V> struct Rounds {
   using W = typename V::W;
-  static constexpr int VECTORS = U * V::BLOCKS * 4 / V::LANES;
-  W c0[U], c1[U], c2[U], c3[U];
+  W c2_key;              /* round 1: c2 = high(c0 * M0) ^ c2_key, c3 = low(c0 * M0) */
+  W c0_key, c2_rest, c3; /* round 2: c0 = high(c2 * M1) ^ c0_key, c1 = low(c2 * M1), c2 = c3 ^ c2_rest, and c3 */
+  W key[ROUNDS][2];      /* the others */
 
-  FASTINIT_INLINE_MEMBER Philox(uint64_t block, uint32_t stream) {
-    for (int u = 0; u < U; u++) {
-      V::counter(block + (uint64_t)u * V::BLOCKS, c0[u], c1[u]);
-      c2[u] = V::word(stream);
-      c3[u] = V::word(0);
+  FASTINIT_INLINE_MEMBER Rounds(uint64_t key, uint32_t block_high, uint32_t stream) {
+    uint32_t bumped[ROUNDS][2];
+    for (uint32_t r = 0; r < ROUNDS; r++) {
+      this->key[r][0] = V::word(bumped[r][0] = (uint32_t)key + r * WEYL[0]);
+      this->key[r][1] = V::word(bumped[r][1] = (uint32_t)(key >> 32) + r * WEYL[1]);
     }
-  }
-  FASTINIT_INLINE_MEMBER void rounds(const W (&keys)[ROUNDS][2], int from, int to) {
-#pragma GCC unroll 10
-    for (int r = from; r < to; r++) {
-#pragma GCC unroll 8
-      for (int u = 0; u < U; u++) {
-        W high0, low0, high1, low1;
-        V::multiply(c0[u], MULTIPLIER[0], high0, low0);
-        V::multiply(c2[u], MULTIPLIER[1], high1, low1);
-        c0[u] = V::xor3(high1, c1[u], keys[r][0]);
-        c2[u] = V::xor3(high0, c3[u], keys[r][1]);
-        c1[u] = low1;
-        c3[u] = low0;
-      }
-    }
-  }
-  FASTINIT_INLINE_MEMBER void words(typename V::I *out) const {
-#pragma GCC unroll 8
-    for (int u = 0; u < U; u++) V::interleave(c0[u], c1[u], c2[u], c3[u], out + u * (V::BLOCKS * 4 / V::LANES));
+    const uint64_t p1 = (uint64_t)stream * MULTIPLIER[1];
+    const uint64_t p0 = (uint64_t)((uint32_t)(p1 >> 32) ^ block_high ^ bumped[0][0]) * MULTIPLIER[0];
+    c2_key = V::word(bumped[0][1]);
+    c0_key = V::word((uint32_t)p1 ^ bumped[1][0]);
+    c2_rest = V::word((uint32_t)(p0 >> 32) ^ bumped[1][1]);
+    c3 = V::word((uint32_t)p0);
   }
 };
 
-template <class V, int U>
-FASTINIT_INLINE void philox(const typename V::W (&keys)[ROUNDS][2], uint64_t block, uint32_t stream, typename V::I *words) {
-  Philox<V, U> state(block, stream);
-  state.rounds(keys, 0, ROUNDS);
-  state.words(words);
+/* The words of U times V::BLOCKS consecutive blocks, in element order; of blocks past the last that the rounds serve, anything.
+ * V says how a counter word of V::BLOCKS blocks lies in a V::W, and how it is multiplied to 64 bits. */
+template <class V, int U> FASTINIT_INLINE void philox(const Rounds<V> &rounds, uint64_t block, typename V::I *words) {
+  typename V::W c0[U], c1[U], c2[U], c3[U];
+  for (int u = 0; u < U; u++) {
+    typename V::W high;
+    V::multiply(V::counter(block + (uint64_t)u * V::BLOCKS), MULTIPLIER[0], high, c3[u]);
+    c2[u] = V::xor_word(high, rounds.c2_key);
+  }
+  for (int u = 0; u < U; u++) {
+    typename V::W high;
+    V::multiply(c2[u], MULTIPLIER[1], high, c1[u]);
+    c0[u] = V::xor_word(high, rounds.c0_key);
+    c2[u] = V::xor_word(c3[u], rounds.c2_rest);
+    c3[u] = rounds.c3;
+  }
+#pragma GCC unroll 10
+  for (int r = 2; r < ROUNDS; r++) {
+#pragma GCC unroll 8
+    for (int u = 0; u < U; u++) {
+      typename V::W high0, low0, high1, low1;
+      V::multiply(c0[u], MULTIPLIER[0], high0, low0);
+      V::multiply(c2[u], MULTIPLIER[1], high1, low1);
+      c0[u] = V::xor3(high1, c1[u], rounds.key[r][0]);
+      c2[u] = V::xor3(high0, c3[u], rounds.key[r][1]);
+      c1[u] = low1;
+      c3[u] = low0;
+    }
+  }
+#pragma GCC unroll 8
+  for (int u = 0; u < U; u++) V::interleave(c0[u], c1[u], c2[u], c3[u], words + u * (V::BLOCKS * 4 / V::LANES));
 }
 
 }  // namespace fastinit

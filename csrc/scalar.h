@@ -35,11 +35,12 @@ template <class R> struct Scalar {
   static constexpr int MANTISSA = ScalarTypes<R>::MANTISSA;
 
   FASTINIT_INLINE W word(uint32_t x) { return x; }
-  FASTINIT_INLINE void counter(uint64_t block, W &low, W &high) { low = (uint32_t)block, high = block >> 32; }
+  FASTINIT_INLINE W counter(uint64_t block) { return (uint32_t)block; }
   FASTINIT_INLINE void multiply(W x, uint32_t m, W &high, W &low) {
     low = (uint64_t)(uint32_t)x * m; /* its upper half is cut off at the next use */
     high = low >> 32;
   }
+  FASTINIT_INLINE W xor_word(W a, W b) { return a ^ b; }
   FASTINIT_INLINE W xor3(W a, W b, W c) { return a ^ b ^ c; }
   FASTINIT_INLINE void interleave(W c0, W c1, W c2, W c3, I *words) {
     words[0] = (uint32_t)c0, words[1] = (uint32_t)c1, words[2] = (uint32_t)c2, words[3] = (uint32_t)c3;

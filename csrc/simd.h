@@ -23,18 +23,18 @@ struct Avx512 {
   using M = __mmask16;
   using Shift = __m128i;
   using W = __m512i;
-  static constexpr int LANES = 16, BLOCKS = 8, UNROLL = 2, MANTISSA = 23;
+  static constexpr int LANES = 16, BLOCKS = 8, UNROLL = 4, MANTISSA = 23;
 
   FASTINIT_INLINE W word(uint32_t x) { return _mm512_set1_epi32((int)x); }
-  FASTINIT_INLINE void counter(uint64_t block, W &low, W &high) {
+  FASTINIT_INLINE W counter(uint64_t block) {
     /* in the order in which interleave() leaves the blocks of a vector consecutive */
-    low = _mm512_add_epi64(_mm512_set1_epi64((long long)block), _mm512_setr_epi64(0, 4, 1, 5, 2, 6, 3, 7));
-    high = _mm512_srli_epi64(low, 32);
+    return _mm512_add_epi64(_mm512_set1_epi64((long long)block), _mm512_setr_epi64(0, 4, 1, 5, 2, 6, 3, 7));
   }
   FASTINIT_INLINE void multiply(W x, uint32_t m, W &high, W &low) {
     low = _mm512_mul_epu32(x, _mm512_set1_epi32((int)m));
     high = _mm512_srli_epi64(low, 32);
   }
+  FASTINIT_INLINE W xor_word(W a, W b) { return _mm512_xor_si512(a, b); }
   FASTINIT_INLINE W xor3(W a, W b, W c) { return _mm512_ternarylogic_epi32(a, b, c, 0x96); }
   FASTINIT_INLINE void interleave(W c0, W c1, W c2, W c3, I *words) {
     __m512 front = _mm512_shuffle_ps(_mm512_castsi512_ps(c0), _mm512_castsi512_ps(c1), 0x88);
@@ -114,18 +114,18 @@ struct Avx2 {
   using M = __m256; /* all ones or all zeros a lane */
   using Shift = __m128i;
   using W = __m256i;
-  static constexpr int LANES = 8, BLOCKS = 4, UNROLL = 2, MANTISSA = 23;
+  static constexpr int LANES = 8, BLOCKS = 4, UNROLL = 4, MANTISSA = 23;
 
   FASTINIT_INLINE W word(uint32_t x) { return _mm256_set1_epi32((int)x); }
-  FASTINIT_INLINE void counter(uint64_t block, W &low, W &high) {
+  FASTINIT_INLINE W counter(uint64_t block) {
     /* in the order in which interleave() leaves the blocks of a vector consecutive */
-    low = _mm256_add_epi64(_mm256_set1_epi64x((long long)block), _mm256_setr_epi64x(0, 2, 1, 3));
-    high = _mm256_srli_epi64(low, 32);
+    return _mm256_add_epi64(_mm256_set1_epi64x((long long)block), _mm256_setr_epi64x(0, 2, 1, 3));
   }
   FASTINIT_INLINE void multiply(W x, uint32_t m, W &high, W &low) {
     low = _mm256_mul_epu32(x, _mm256_set1_epi32((int)m));
     high = _mm256_srli_epi64(low, 32);
   }
+  FASTINIT_INLINE W xor_word(W a, W b) { return _mm256_xor_si256(a, b); }
   FASTINIT_INLINE W xor3(W a, W b, W c) { return _mm256_xor_si256(_mm256_xor_si256(b, c), a); }
   FASTINIT_INLINE void interleave(W c0, W c1, W c2, W c3, I *words) {
     __m256 front = _mm256_shuffle_ps(_mm256_castsi256_ps(c0), _mm256_castsi256_ps(c1), 0x88);
@@ -228,17 +228,16 @@ struct Neon {
   static constexpr int LANES = 4, BLOCKS = 4, UNROLL = 2, MANTISSA = 23;
 
   FASTINIT_INLINE W word(uint32_t x) { return vdupq_n_u32(x); }
-  FASTINIT_INLINE void counter(uint64_t block, W &low, W &high) {
-    const uint64_t step[4] = {0, 1, 2, 3};
-    uint32x4_t a = vreinterpretq_u32_u64(vaddq_u64(vdupq_n_u64(block), vld1q_u64(step)));
-    uint32x4_t b = vreinterpretq_u32_u64(vaddq_u64(vdupq_n_u64(block), vld1q_u64(step + 2)));
-    low = vuzp1q_u32(a, b), high = vuzp2q_u32(a, b);
+  FASTINIT_INLINE W counter(uint64_t block) {
+    const uint32_t step[4] = {0, 1, 2, 3};
+    return vaddq_u32(vdupq_n_u32((uint32_t)block), vld1q_u32(step));
   }
   FASTINIT_INLINE void multiply(W x, uint32_t m, W &high, W &low) {
     uint32x4_t a = vreinterpretq_u32_u64(vmull_u32(vget_low_u32(x), vdup_n_u32(m)));
     uint32x4_t b = vreinterpretq_u32_u64(vmull_high_u32(x, vdupq_n_u32(m)));
     low = vuzp1q_u32(a, b), high = vuzp2q_u32(a, b);
   }
+  FASTINIT_INLINE W xor_word(W a, W b) { return veorq_u32(a, b); }
   FASTINIT_INLINE W xor3(W a, W b, W c) { return veorq_u32(veorq_u32(b, c), a); }
   FASTINIT_INLINE void turn(I a, I b, I c, I d, I *out) { /* a 4 x 4 transpose */
     uint64x2_t ab0 = vreinterpretq_u64_u32(vzip1q_u32(a, b)), ab1 = vreinterpretq_u64_u32(vzip2q_u32(a, b));
