@@ -68,8 +68,8 @@ template <class R> struct Scalar {
   FASTINIT_INLINE F negate(F a) { return from_bits(bits(a) ^ SIGN); }
   FASTINIT_INLINE F copy_sign(F size, F sign) { return from_bits((bits(size) & ~SIGN) | (bits(sign) & SIGN)); }
   FASTINIT_INLINE F truncate(F a) { return (F)(Signed)a; } /* of a quotient below 2^24 */
-  FASTINIT_INLINE F at_least(F v, F low) { return v < low ? low : v; }
-  FASTINIT_INLINE F at_most(F v, F high) { return v > high ? high : v; }
+  FASTINIT_INLINE F at_least(F v, F low) { return v <= low ? low : v; }
+  FASTINIT_INLINE F at_most(F v, F high) { return v >= high ? high : v; }
   FASTINIT_INLINE M less(F a, F b) { return a < b; }
   FASTINIT_INLINE M positive(I s) { return (Signed)s > 0; }
   FASTINIT_INLINE F select(M m, F a, F b) { return m ? a : b; }

@@ -59,8 +59,8 @@ struct Avx512 {
     return from_bits(_mm512_ternarylogic_epi32(integer(0x80000000u), bits(sign), bits(size), 0xCA));
   }
   FASTINIT_INLINE F truncate(F a) { return _mm512_cvtepi32_ps(_mm512_cvttps_epi32(a)); }
-  FASTINIT_INLINE F at_least(F v, F low) { return _mm512_max_ps(low, v); } /* of two zeros, the second: v */
-  FASTINIT_INLINE F at_most(F v, F high) { return _mm512_min_ps(high, v); }
+  FASTINIT_INLINE F at_least(F v, F low) { return _mm512_max_ps(v, low); } /* of two zeros, the second: low */
+  FASTINIT_INLINE F at_most(F v, F high) { return _mm512_min_ps(v, high); }
   FASTINIT_INLINE M less(F a, F b) { return _mm512_cmp_ps_mask(a, b, _CMP_LT_OQ); }
   FASTINIT_INLINE M positive(I s) { return _mm512_cmpgt_epi32_mask(s, _mm512_setzero_si512()); }
   FASTINIT_INLINE F select(M m, F a, F b) { return _mm512_mask_blend_ps(m, b, a); }
@@ -148,8 +148,8 @@ struct Avx2 {
   FASTINIT_INLINE F negate(F a) { return _mm256_xor_ps(_mm256_set1_ps(-0.0f), a); }
   FASTINIT_INLINE F copy_sign(F size, F sign) { return _mm256_or_ps(abs(size), _mm256_and_ps(_mm256_set1_ps(-0.0f), sign)); }
   FASTINIT_INLINE F truncate(F a) { return _mm256_cvtepi32_ps(_mm256_cvttps_epi32(a)); }
-  FASTINIT_INLINE F at_least(F v, F low) { return _mm256_max_ps(low, v); } /* of two zeros, the second: v */
-  FASTINIT_INLINE F at_most(F v, F high) { return _mm256_min_ps(high, v); }
+  FASTINIT_INLINE F at_least(F v, F low) { return _mm256_max_ps(v, low); } /* of two zeros, the second: low */
+  FASTINIT_INLINE F at_most(F v, F high) { return _mm256_min_ps(v, high); }
   FASTINIT_INLINE M less(F a, F b) { return _mm256_cmp_ps(a, b, _CMP_LT_OQ); }
   FASTINIT_INLINE M positive(I s) { return _mm256_castsi256_ps(_mm256_cmpgt_epi32(s, _mm256_setzero_si256())); }
   FASTINIT_INLINE F select(M m, F a, F b) { return _mm256_blendv_ps(b, a, m); }
@@ -261,8 +261,8 @@ struct Neon {
   FASTINIT_INLINE F negate(F a) { return vnegq_f32(a); }
   FASTINIT_INLINE F copy_sign(F size, F sign) { return vbslq_f32(vdupq_n_u32(0x80000000u), sign, size); }
   FASTINIT_INLINE F truncate(F a) { return vcvtq_f32_s32(vcvtq_s32_f32(a)); }
-  FASTINIT_INLINE F at_least(F v, F low) { return vbslq_f32(vcltq_f32(v, low), low, v); } /* vmaxq orders the zeros */
-  FASTINIT_INLINE F at_most(F v, F high) { return vbslq_f32(vcgtq_f32(v, high), high, v); }
+  FASTINIT_INLINE F at_least(F v, F low) { return vmaxq_f32(v, low); } /* which puts -0 below 0 */
+  FASTINIT_INLINE F at_most(F v, F high) { return vminq_f32(v, high); }
   FASTINIT_INLINE M less(F a, F b) { return vcltq_f32(a, b); }
   FASTINIT_INLINE M positive(I s) { return vcgtq_s32(vreinterpretq_s32_u32(s), vdupq_n_s32(0)); }
   FASTINIT_INLINE F select(M m, F a, F b) { return vbslq_f32(m, a, b); }

@@ -18,8 +18,9 @@ for float64 tensors), and every fused multiply-add written `fma`, every other op
     FMOD       z = float(s) * p; n = trunc(|z| * inverse_cut); r = fma(-n, cut, |z|), then r + cut if r < 0, then
                r - cut if r >= cut; fma(r with the sign of s, std, anchor)
 
-then `low if v < low else v`, `high if v > high else v`, where [low, high] are the outermost values of the dtype inside
-[a, b], and one rounding to the dtype, to nearest even. So a bfloat16 weight is the float32 weight rounded, and nothing lies
+then `low if v <= low else v`, `high if v >= high else v`, where [low, high] are the outermost values of the dtype inside
+[a, b], a zero low being +0 and a zero high -0 (so that it is maximum and minimum of IEEE 754, one instruction each), and one
+rounding to the dtype, to nearest even. So a bfloat16 weight is the float32 weight rounded, and nothing lies
 outside the closed interval in any dtype. Changing a bit of this raises STREAM_VERSION.
 """
 
@@ -326,12 +327,12 @@ def step(x: float, toward: float, dtype: torch.dtype) -> float:
 
 
 def representable(a: float, b: float, dtype: torch.dtype) -> tuple[float, float]:
-    """The least and the greatest finite value of the dtype inside [a, b]."""
+    """The least and the greatest finite value of the dtype inside [a, b]; of zeros, +0 and -0."""
     largest = torch.finfo(dtype).max
 
     def nearest(x: float) -> float:
         x = min(max(x, -largest), largest)
-        return torch.tensor(x, dtype=torch.float64, device="cpu").to(dtype).item() + 0.0
+        return torch.tensor(x, dtype=torch.float64, device="cpu").to(dtype).item()
 
     low, high = nearest(a), nearest(b)
     if low < a:
@@ -340,4 +341,4 @@ def representable(a: float, b: float, dtype: torch.dtype) -> tuple[float, float]
         high = step(high, -math.inf, dtype) if high > -largest else -math.inf
     if low > high:
         raise ValueError(f"no {dtype} value lies in [{a}, {b}]: widen the bounds or use a wider dtype.")
-    return low, high
+    return low or 0.0, high or -0.0

@@ -56,9 +56,9 @@ def value(recipe: Recipe, word: int) -> Fraction:
     bits = 64 if recipe.real is torch.float64 else 32
     s = (word - (word >> (bits - 1) << bits)) | 1
     v = unclamped(recipe, s, bits)
-    if math.isfinite(recipe.low) and v < Fraction(recipe.low):
+    if math.isfinite(recipe.low) and v <= Fraction(recipe.low):
         v = Fraction(recipe.low)
-    if math.isfinite(recipe.high) and v > Fraction(recipe.high):
+    if math.isfinite(recipe.high) and v >= Fraction(recipe.high):
         v = Fraction(recipe.high)
     return nearest(v, recipe.dtype)
 

@@ -119,11 +119,11 @@ def values(recipe: Recipe, words: torch.Tensor) -> torch.Tensor:
 
 
 def clamped(v: torch.Tensor, low: float, high: float) -> torch.Tensor:
-    """low if v < low else v, then high if v > high else v."""
+    """low if v <= low else v, then high if v >= high else v."""
     if low and high:
         return v.clamp_(low, high)
-    v = torch.where(v < low, low, v)  # a bound of 0 and a value of -0: torch does not say which clamp() takes
-    return torch.where(v > high, high, v)
+    v = torch.where(v <= low, low, v)  # a bound of 0 and a value of -0: torch does not say which clamp() takes
+    return torch.where(v >= high, high, v)
 
 
 def polynomial(recipe: Recipe, s: torch.Tensor) -> torch.Tensor:
