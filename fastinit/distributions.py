@@ -29,6 +29,7 @@ from __future__ import annotations
 import functools
 import math
 import struct
+from collections.abc import Callable
 from dataclasses import dataclass
 from decimal import MAX_EMAX, MIN_EMIN, ROUND_HALF_EVEN, Context, Decimal
 from typing import NamedTuple
@@ -96,7 +97,7 @@ def fmod_normal(mean: float, std: float, a: float, b: float) -> Distribution:
 
 def number(name: str, value: float) -> float:
     """A float that is not NaN, from an int or a float."""
-    if type(value) is float and value == value:  # nearly always; a small tensor's fill is a few of these calls
+    if type(value) is float and value == value:  # nearly always: as below, a call less is 0.2 us of a small tensor's 12
         return value
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         raise TypeError(f"{name} must be an int or a float. Received: {value!r} of type {type(value).__name__}.")
@@ -109,6 +110,8 @@ def number(name: str, value: float) -> float:
 
 
 def finite(name: str, value: float) -> float:
+    if type(value) is float and -math.inf < value < math.inf:
+        return value
     value = number(name, value)
     if math.isinf(value):
         raise ValueError(f"{name} must be finite. Received: {value}.")
@@ -116,6 +119,8 @@ def finite(name: str, value: float) -> float:
 
 
 def positive(name: str, value: float) -> float:
+    if type(value) is float and 0 < value < math.inf:
+        return value
     value = finite(name, value)
     if not value > 0:
         raise ValueError(f"{name} must be positive. Received: {value}. For one value use constant_.")
@@ -199,11 +204,8 @@ def uniform_recipe(a: float, b: float, dtype: torch.dtype, real: torch.dtype) ->
 
 def reaching(slope: float, x: float, anchor: float, bound: float, real: torch.dtype) -> float:
     """The slope, lengthened by a few ulps where rounding would keep fma(x, slope, anchor) short of the bound."""
-    away = math.copysign(math.inf, slope)
     sign = math.copysign(1.0, x * slope)
-    while sign * fma(x, slope, anchor, real) < sign * bound:
-        slope = step(slope, away, real)
-    return slope
+    return first(slope, slope, real, lambda longer: sign * fma(x, longer, anchor, real) >= sign * bound)
 
 
 def truncated_recipe(mean: float, std: float, a: float, b: float, dtype: torch.dtype, real: torch.dtype) -> Recipe:
@@ -277,24 +279,32 @@ def closed(recipe: Recipe, cut: quantile.Cut, mean: float, std: float) -> Recipe
         unsure = 4 * math.ulp(bound) if recipe.real is torch.float64 else 0.0
         if outward * rounded(exact, recipe.real) < outward * bound - unsure:
             continue
-        constants = recipe.table[half, 0]
-        while outward * (value := value_at_end(recipe, half))[0] < outward * bound:
-            constants[value[1]] = step(float(constants[value[1]]), outward * math.inf, recipe.real)
+        cell, r = cell_of_end(recipe, half)
+        constant, *rest = recipe.table[half, :, cell].tolist()
+
+        def reaches(raised: float) -> bool:
+            return outward * value_at_end(recipe, [raised, *rest], r) >= outward * bound  # noqa: B023
+
+        recipe.table[half, 0, cell] = first(constant, outward, recipe.real, reaches)
     return recipe
 
 
-def value_at_end(recipe: Recipe, half: int) -> tuple[float, int]:
-    """The value of d = 1 before the clamp, exactly as a backend computes it, and its cell."""
+def cell_of_end(recipe: Recipe, half: int) -> tuple[int, float]:
+    """Cell and local variable of d = 1."""
     assert recipe.table is not None
     y = fma(1.0, recipe.scale[half], recipe.offset[half], recipe.real)
     cell = quantile.cell_number(y, recipe.top_bits, recipe.real) % recipe.table.shape[2]
-    r = (2 * math.frexp(y)[0] - 1) % 2.0**-recipe.top_bits
-    *rest, p = recipe.table[half, :, cell].tolist()
+    return cell, (2 * math.frexp(y)[0] - 1) % 2.0**-recipe.top_bits
+
+
+def value_at_end(recipe: Recipe, coefficients: list[float], r: float) -> float:
+    """The value of d = 1 before the clamp, exactly as a backend computes it."""
+    *rest, p = coefficients
     for c in reversed(rest):
         p = fma(p, r, c, recipe.real)
     if recipe.kind == SYMMETRIC:
         p = fma(2.0 ** (WORD_BITS[recipe.real] - 1), p, recipe.anchor, recipe.real)
-    return p, cell
+    return p
 
 
 def fma(a: float, b: float, c: float, real: torch.dtype) -> float:
@@ -316,14 +326,40 @@ def rounded(x: float, real: torch.dtype) -> float:
         return math.copysign(math.inf, x)
 
 
-def step(x: float, toward: float, dtype: torch.dtype) -> float:
-    """The dtype's next value after x toward +-infinity. The formats are sign and magnitude, so bits count values."""
+def first(x: float, toward: float, real: torch.dtype, enough: Callable[[float], bool]) -> float:
+    """x, or the first value of the real type after it, toward +-infinity, that is enough; so are all beyond that one.
+
+    It mostly lies an ulp or two away, but where a bound is near 0 and the values are not, many powers of two: the search
+    doubles its reach, then halves it.
+    """
+    if enough(x):
+        return x
+    outward, reach = math.copysign(math.inf, toward), 1
+    while not enough(step(x, outward, real, reach)):
+        reach *= 2
+    short = reach // 2
+    while reach - short > 1:
+        middle = (short + reach) // 2
+        short, reach = (short, middle) if enough(step(x, outward, real, middle)) else (middle, reach)
+    return step(x, outward, real, reach)
+
+
+def step(x: float, toward: float, dtype: torch.dtype, count: int = 1) -> float:
+    """The dtype's count-th value after x toward +-infinity, which ends the count.
+
+    The formats are sign and magnitude, so that bits count values.
+    """
     integer = {1: torch.int8, 2: torch.int16, 4: torch.int32, 8: torch.int64}[dtype.itemsize]
-    bits = torch.tensor(abs(x), dtype=torch.float64, device="cpu").to(dtype).view(integer)
-    grows = (x >= 0) == (toward > 0)
-    if not grows and x == 0:
-        return -step(0.0, math.inf, dtype)
-    return math.copysign((bits + (1 if grows else -1)).view(dtype).item(), x if x else toward)
+
+    def bits_of(size: float) -> int:
+        return int(torch.tensor(size, dtype=torch.float64, device="cpu").to(dtype).view(integer))
+
+    number = bits_of(abs(x))
+    along = (number if (x >= 0) == (toward > 0) else -number) + count  # counted in the direction of the steps
+    last = bits_of(math.inf if dtype in (torch.float32, torch.float64) else torch.finfo(dtype).max)
+    size = torch.tensor(min(abs(along), last), dtype=integer, device="cpu").view(dtype).item()
+    sign = toward if along > 0 else -toward if along < 0 else x
+    return math.copysign(size, sign)
 
 
 def representable(a: float, b: float, dtype: torch.dtype) -> tuple[float, float]:

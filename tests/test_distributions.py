@@ -143,6 +143,19 @@ def test_step_goes_to_the_neighbour(dtype):
     middle = grid.index(0.0)
     assert step(0.0, INF, dtype) == grid[middle + 1] and step(0.0, -INF, dtype) == grid[middle - 1]
     assert step(grid[middle - 1], INF, dtype) == 0 == step(grid[middle + 1], -INF, dtype)
+    for i, j in [(0, len(grid) - 1), (middle - 5, middle + 9), (3, middle)]:
+        assert step(grid[i], INF, dtype, j - i) == grid[j] and step(grid[j], -INF, dtype, j - i) == grid[i]
+    assert step(grid[-2], INF, dtype, 10) == grid[-1] == -step(grid[0], -INF, dtype), "infinity, or the greatest, is the end"
+
+
+@pytest.mark.parametrize("real", [torch.float32, torch.float64], ids=str)
+@pytest.mark.parametrize("x, wanted", [(1.0, 1.0), (1.0, 1.0 + 3e-7), (5e-25, -1e-30), (-3.0, 2.0), (1e-20, 1e20), (0.0, INF)])
+def test_first_is_the_nearest_value_that_is_enough(x, wanted, real):
+    x, toward = distributions.rounded(x, real), wanted - x or 1.0
+    sign = math.copysign(1.0, toward)
+    found = distributions.first(x, toward, real, lambda value: sign * value >= sign * wanted)
+    assert sign * found >= sign * wanted
+    assert found == x or sign * step(found, -toward, real) < sign * wanted
 
 
 @pytest.mark.parametrize("mean, std", [(0.0, 1.0), (0.3, 0.05), (-7.0, 0.02), (0.1, 1e-3), (1e5, 3.0)])
@@ -190,7 +203,8 @@ def test_bounds_are_reached_where_the_outermost_word_rounds_to_them(mean, std, l
 def test_value_at_end_is_what_a_backend_computes(name, half):
     law = truncated_normal(0.0, 1.0, -2.0, 2.0) if name == "symmetric" else truncated_normal(0.3, 0.7, 0.1, 2.9)
     constants = recipe(law, torch.float32)
-    found, cell = distributions.value_at_end(constants, half)
+    cell, r = distributions.cell_of_end(constants, half)
+    found = distributions.value_at_end(constants, constants.table[half, :, cell].tolist(), r)
     s = 2**31 - 1 if half == 1 or name == "symmetric" else 1 - 2**31
     assert Fraction(found) == unclamped(constants, s, 32)
     table = constants.table.clone()
