@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import NamedTuple
 
 import torch
@@ -32,5 +33,9 @@ class Plan(NamedTuple):
 
 def whole(tensor: torch.Tensor) -> Box:
     """The box of a tensor that is not a shard."""
-    n = tensor.numel()
-    return Box(0, 1, n, n)
+    return row_of(tensor.numel())
+
+
+@functools.lru_cache(maxsize=1024)  # a third of the time of making it
+def row_of(elements: int) -> Box:
+    return Box(0, 1, elements, elements)

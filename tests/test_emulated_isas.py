@@ -38,7 +38,7 @@ def library(request, tmp_path_factory):
 def emulated_fill(library, law, dtype, count, box, first=0):
     out = torch.full((count,), -1.0).to(dtype)
     raw, _ = native.raw_plan(Plan(out, distributions.recipe(law, dtype), KEY, box))
-    library.emulated_fill(ctypes.byref(raw), ctypes.c_int64(first), ctypes.c_int64(count), ctypes.c_void_p(out.data_ptr()))
+    library.emulated_fill(raw, ctypes.c_int64(first), ctypes.c_int64(count), ctypes.c_void_p(out.data_ptr()))
     return out
 
 
@@ -66,5 +66,5 @@ def test_given_words(library, law):
     recipe, out = distributions.recipe(law, torch.float32), torch.empty(len(words))
     raw, _ = native.raw_plan(Plan(out, recipe, 0, whole(out)))
     at = [ctypes.c_void_p(words.data_ptr()), ctypes.c_int64(len(words)), ctypes.c_void_p(out.data_ptr())]
-    library.emulated_transform(ctypes.byref(raw), *at)
+    library.emulated_transform(raw, *at)
     assert torch.equal(out, reference.transform(recipe, words.long()))

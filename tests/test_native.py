@@ -113,6 +113,7 @@ def test_words(isa, dtype):
 
 @settings(max_examples=150, deadline=None)
 @example(name="truncated_normal", dtype=torch.float32, mean=0.0, log_std=0.0, bounds=(-6.3, 6.3))
+@example(name="truncated_normal", dtype=torch.float16, mean=-(2.0**-81), log_std=-49.86, bounds=(0.0, 33.0))
 @given(
     name=st.sampled_from(["uniform", "normal", "truncated_normal", "fmod_normal"]),
     dtype=st.sampled_from(distributions.FLOAT_DTYPES),
@@ -152,7 +153,8 @@ def test_given_words(isa, law):
 
 def raw(**fields) -> native.Raw:
     out = torch.zeros(64)
-    plan, kept = native.raw_plan(Plan(out, distributions.recipe(LAWS["2 sigmas"], torch.float32), 1, whole(out)))
+    made, kept = native.raw_plan(Plan(out, distributions.recipe(LAWS["2 sigmas"], torch.float32), 1, whole(out)))
+    plan = native.Raw.from_buffer_copy(made)
     for name, value in fields.items():
         setattr(plan, name, value)
     plan.kept = (out, kept)

@@ -33,7 +33,7 @@ def choose(device: torch.device) -> ModuleType:
         RuntimeError: the backend forced by `backend()` or FASTINIT_BACKEND cannot serve the device; says why.
     """
     name = forced.get() or environment()
-    return forced_choice(check_name(name), device.type) if name else automatic_choice(device.type)
+    return forced_choice(check_name(name), device) if name else automatic_choice(device)
 
 
 @functools.cache
@@ -42,11 +42,11 @@ def environment() -> str | None:
     return os.environ.get("FASTINIT_BACKEND")
 
 
-@functools.cache
-def automatic_choice(device_type: str) -> ModuleType:
-    name = next(name for name in ORDER if module(name).unavailable(torch.device(device_type)) is None)
-    if name == "reference" and device_type == "cpu" and SOURCE_TREE.is_dir():
-        reason = module("native").unavailable(torch.device("cpu"))
+@functools.cache  # by device: its type, a string made anew each time, would cost three times the look-up
+def automatic_choice(device: torch.device) -> ModuleType:
+    name = next(name for name in ORDER if module(name).unavailable(device) is None)
+    if name == "reference" and device.type == "cpu" and SOURCE_TREE.is_dir():
+        reason = module("native").unavailable(device)
         warnings.warn(
             f"fastinit runs from its source tree without its native library ({reason}); the values are the same, filling is "
             "100 times slower. Install it with `pip install -e .`, or start Python from another folder.",
@@ -57,10 +57,10 @@ def automatic_choice(device_type: str) -> ModuleType:
 
 
 @functools.cache
-def forced_choice(name: str, device_type: str) -> ModuleType:
-    reason = module(name).unavailable(torch.device(device_type))
+def forced_choice(name: str, device: torch.device) -> ModuleType:
+    reason = module(name).unavailable(device)
     if reason:
-        raise RuntimeError(f"the backend {name!r} was asked for and cannot fill {device_type} tensors: {reason}")
+        raise RuntimeError(f"the backend {name!r} was asked for and cannot fill {device.type} tensors: {reason}")
     return module(name)
 
 
