@@ -52,8 +52,11 @@ SMALLEST_FMOD_CUT = 2.0**-10  # sigmas; below it the float32 grid of z is too co
 class Distribution(NamedTuple):
     """What a user asks for, in doubles. Made by the functions below, which check it."""
 
-    name: str  # "uniform" | "normal" | "truncated_normal" | "fmod_normal"
-    parameters: tuple[float, ...]  # (a, b) | (mean, std) | (mean, std, a, b) | (mean, std, a, b)
+    name: str  # "uniform" | "normal" | "truncated_normal" | "fmod_normal" | "words"
+    parameters: tuple[float, ...]  # (a, b) | (mean, std) | (mean, std, a, b) | (mean, std, a, b) | ()
+
+
+RAW_WORDS = Distribution("words", ())  # of integer dtypes: the words themselves
 
 
 def uniform(a: float, b: float) -> Distribution:
@@ -159,6 +162,8 @@ def recipe(distribution: Distribution, dtype: torch.dtype) -> Recipe:
 
 
 def make_recipe(distribution: Distribution, dtype: torch.dtype) -> Recipe:
+    if distribution == RAW_WORDS:
+        return words_recipe(dtype)
     real = torch.float64 if dtype is torch.float64 else torch.float32
     if distribution.name == "uniform":
         a, b = distribution.parameters

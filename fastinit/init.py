@@ -176,7 +176,7 @@ def constant_(tensor: Tensor, val: float, *, generator: Generator | None = None,
     if isinstance(val, bool) or not isinstance(val, (int, float)):
         raise TypeError(f"val must be a number. Received: val={val!r} ({type(val).__name__}). Pass a float.")
     largest = torch.finfo(tensor.dtype).max
-    if math.isfinite(val) and abs(val) > largest:
+    if largest < abs(val) < math.inf:
         raise ValueError(
             f"val must lie within the range of {tensor.dtype}, +-{largest}. Received: val={val}. "
             "Pass a smaller value, or a tensor of a wider dtype."

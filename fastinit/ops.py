@@ -6,7 +6,7 @@ import torch
 
 from fastinit import keys
 from fastinit.backends import choose
-from fastinit.distributions import FLOAT_DTYPES, Distribution, recipe, words_recipe
+from fastinit.distributions import FLOAT_DTYPES, RAW_WORDS, Distribution, recipe
 from fastinit.plan import Box, Plan, whole
 
 WORD_DTYPES = (torch.int32, torch.uint32, torch.int64, torch.uint64)
@@ -24,10 +24,15 @@ def fill_(
         ValueError: a sparse or self-overlapping tensor; no value of the dtype between the bounds; a wrong generator or key.
     """
     check_tensor(tensor)
+    return route(tensor, distribution, generator, key)
+
+
+def route(tensor: torch.Tensor, distribution: Distribution, generator: torch.Generator | None, key: int | None) -> torch.Tensor:
+    """The fill as a node of a compiled graph, directly, or as the registered operator (fake tensors, subclasses)."""
     if torch.compiler.is_compiling():
         traced_fill_(tensor, distribution, generator, key)
     elif type(tensor) in PLAIN:
-        run(tensor, distribution, None if tensor.is_meta else keys.resolve(generator, key, tensor.device))
+        run(tensor, distribution, generator, key)
     else:
         number = signed(keys.resolve(generator, key, tensor.device))
         with torch.no_grad():
@@ -35,11 +40,15 @@ def fill_(
     return tensor
 
 
-def run(tensor: torch.Tensor, distribution: Distribution, key: int | None) -> None:
+def run(tensor: torch.Tensor, distribution: Distribution, generator: torch.Generator | None, key: int | None) -> None:
     """The eager path: what the registered operator costs, a small tensor would notice."""
     values = recipe(distribution, tensor.dtype)
-    if key is not None and tensor.numel():
-        choose(tensor.device).fill([Plan(tensor, values, key, whole(tensor))])
+    if tensor.is_meta:
+        keys.check_source(generator, key, tensor.device)
+    else:
+        number = keys.resolve(generator, key, tensor.device)
+        if tensor.numel():
+            choose(tensor.device).fill([Plan(tensor, values, number, whole(tensor))])
     written(tensor)
 
 
@@ -93,14 +102,14 @@ def bits_(tensor: torch.Tensor, *, key: int) -> torch.Tensor:
     Returns:
         The same tensor.
 
+    Raises:
+        TypeError: a tensor of another dtype; a key that is no integer.
+        ValueError: a sparse or self-overlapping tensor; a key out of range. The tensor is untouched.
+
     Reference: Salmon et al., "Parallel random numbers: as easy as 1, 2, 3", SC 2011 (Philox4x32-10).
     """
     check_tensor(tensor, WORD_DTYPES)
-    number = keys.resolve(None, key, tensor.device)
-    if tensor.numel() and not tensor.is_meta:
-        choose(tensor.device).fill([Plan(tensor, words_recipe(tensor.dtype), number, whole(tensor))])
-    written(tensor)
-    return tensor
+    return route(tensor, RAW_WORDS, None, keys.check(key))
 
 
 def fill_box_(tensor: torch.Tensor, distribution: Distribution, *, key: int, box: Box) -> torch.Tensor:
@@ -111,8 +120,7 @@ def fill_box_(tensor: torch.Tensor, distribution: Distribution, *, key: int, box
     """
     check_tensor(tensor)
     check_box(box, tensor.numel())
-    number = keys.resolve(None, key, tensor.device)
-    values = recipe(distribution, tensor.dtype)
+    number, values = keys.check(key), recipe(distribution, tensor.dtype)
     if tensor.numel() and not tensor.is_meta:
         choose(tensor.device).fill([Plan(tensor, values, number, box)])
     written(tensor)

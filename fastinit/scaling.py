@@ -88,7 +88,7 @@ def glorot_uniform_(
     """
     return variance_scaling_(
         tensor,
-        positive("gain", gain) ** 2,
+        positive("gain", gain) * gain,
         "fan_avg",
         "uniform",
         generator=generator,
@@ -119,7 +119,7 @@ def glorot_normal_(
     """
     return variance_scaling_(
         tensor,
-        positive("gain", gain) ** 2,
+        positive("gain", gain) * gain,
         "fan_avg",
         "truncated_normal",
         generator=generator,

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.parameter import is_lazy
+from torch.nn.parameter import UninitializedBuffer, UninitializedParameter
 
 from fastinit.keras_rules import KERAS_RULES, zero_row_
 
@@ -72,7 +72,7 @@ class Scheme:
                 "Use model.apply(scheme), or call an initializer on a tensor."
             )
         own = dict(chain(module.named_parameters(recurse=False), module.named_buffers(recurse=False)))
-        if any(is_lazy(tensor) for tensor in own.values()):
+        if any(isinstance(tensor, (UninitializedParameter, UninitializedBuffer)) for tensor in own.values()):
             return {}
         tables, found = self._tables(module), {}
         for name, tensor in own.items():

@@ -90,6 +90,53 @@ def test_other_shapes_and_keys_recompile_to_the_right_values():
         assert torch.equal(run(torch.zeros(shape), key), step(torch.zeros(shape), key)), (shape, key)
 
 
+FLOAT_ARGUMENTS = {
+    "uniform_": lambda fill, t, x: fill(t, -x, x, key=3),
+    "normal_": lambda fill, t, x: fill(t, x, x, key=3),
+    "truncated_normal_": lambda fill, t, x: fill(t, x, x, key=3),
+    "trunc_normal_": lambda fill, t, x: fill(t, x, x, -x, x, key=3),
+    "variance_scaling_": lambda fill, t, x: fill(t, x, key=3),
+    **dict.fromkeys([f"{who}_{law}_" for who in ("glorot", "xavier", "kaiming") for law in ("uniform", "normal")],
+                    lambda fill, t, x: fill(t, x, key=3)),
+    **dict.fromkeys([f"{who}_{law}_" for who in ("he", "lecun") for law in ("uniform", "normal")],
+                    lambda fill, t, x: fill(t, key=3, fan_in=x)),
+    "orthogonal_": lambda fill, t, x: fill(t, x, key=3),
+    "constant_": lambda fill, t, x: fill(t, x),
+    "sparse_": lambda fill, t, x: fill(t, 0.25 / x, x, key=3),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", FLOAT_ARGUMENTS)
+def test_dynamic_shapes_and_numbers(name):
+    function, call = getattr(fastinit, name), FLOAT_ARGUMENTS[name]
+    run = torch.compile(lambda tensor, x: call(function, tensor, x), fullgraph=True, dynamic=True, backend="aot_eager")
+    for rows, x in ((5, 1.0), (6, 2.0), (9, 0.5)):
+        assert torch.equal(run(torch.zeros(rows, 4), x), call(function, torch.zeros(rows, 4), x)), (rows, x)
+
+
+@pytest.mark.parametrize("dtype", [torch.int32, torch.int64])
+def test_words(dtype):
+    expected = fastinit.bits_(torch.zeros(9, dtype=dtype), key=BIG_KEY)
+    assert torch.equal(compiled(lambda t: fastinit.bits_(t, key=BIG_KEY))(torch.zeros(9, dtype=dtype)), expected)
+    torch.library.opcheck(torch.ops.fastinit.fill_, (torch.zeros(9, dtype=dtype), "words", [], -7, None))
+    with FakeTensorMode():
+        fake = torch.empty(9, dtype=dtype)
+        assert fastinit.bits_(fake, key=3) is fake
+
+
+def test_a_scheme_inside_a_graph():
+    layer = torch.nn.Linear(30, 40)
+
+    def step(x):
+        return fastinit.keras_like(layer)(x)
+
+    run, x = compiled(step), torch.ones(30)
+    torch.manual_seed(5)
+    first, weight = run(x), layer.weight.detach().clone()
+    assert torch.allclose(first, x @ weight.t()) and (layer.bias == 0).all()
+    assert weight.abs().max() <= (6 / 70) ** 0.5 and not torch.equal(run(x), first)
+
+
 def test_errors_come_at_trace_time():
     tensor = torch.full((6, 4), 7.0)
     with pytest.raises(Exception, match="fan_sum"):

@@ -123,6 +123,17 @@ def test_elements_that_share_memory(name):
 def test_bad_sources(name, source, error, named):
     message = refused(error, weight(name), name, *EVERY[name], **source)
     assert named in message
+    with pytest.raises(error) as caught:  # a model on meta must not hide what the real one would refuse
+        getattr(fastinit, name)(weight(name).to("meta"), *EVERY[name], **source)
+    assert named in str(caught.value)
+
+
+@pytest.mark.parametrize("key, error", [(None, TypeError), (-1, ValueError), (2**64, ValueError), (0.5, TypeError)])
+def test_raw_words_need_a_key(key, error):
+    words = torch.full((5,), 7, dtype=torch.int32)
+    with pytest.raises(error, match=f"key={key}"):
+        fastinit.bits_(words, key=key)
+    assert (words == 7).all()
 
 
 @pytest.mark.parametrize("name", NEED_FANS)
