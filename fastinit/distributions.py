@@ -1,4 +1,4 @@
-"""Distributions and their recipes: the value contract, and the one place where a double becomes a float32.
+"""Distributions and their recipes: the value contract, and the one place where constants become float32.
 
 **The value contract.** A weight is a pure function of (key, index in the whole tensor, distribution, dtype).
 
@@ -28,10 +28,7 @@ from __future__ import annotations
 
 import functools
 import math
-import struct
-from collections.abc import Callable
 from dataclasses import dataclass
-from decimal import MAX_EMAX, MIN_EMIN, ROUND_HALF_EVEN, Context, Decimal
 from typing import NamedTuple
 
 import torch
@@ -39,13 +36,13 @@ from torch.utils._python_dispatch import _disable_current_modes
 
 from fastinit import quantile
 from fastinit.quantile import WORD_BITS, Table
+from fastinit.rounding import first, fma, representable, rounded
 
 STREAM_VERSION = 1
 
 UNIFORM, SYMMETRIC, TWO_SIDED, FMOD, WORDS = range(5)  # as enum fastinit_kind in csrc/fastinit.h
 FLOAT_DTYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64, torch.float8_e4m3fn, torch.float8_e5m2)
 SMALLEST = {torch.float32: 2.0**-64, torch.float64: 2.0**-896}  # widths whose 2^(1 - bits) multiples keep all their bits
-EXACT = Context(prec=1500, Emin=MIN_EMIN, Emax=MAX_EMAX)  # digits enough for a product of two float64 plus a third
 SMALLEST_FMOD_CUT = 2.0**-10  # sigmas; below it the float32 grid of z is too coarse for the law of the remainder
 
 
@@ -310,76 +307,3 @@ def value_at_end(recipe: Recipe, coefficients: list[float], r: float) -> float:
     if recipe.kind == SYMMETRIC:
         p = fma(2.0 ** (WORD_BITS[recipe.real] - 1), p, recipe.anchor, recipe.real)
     return p
-
-
-def fma(a: float, b: float, c: float, real: torch.dtype) -> float:
-    """a * b + c with one rounding to the real type."""
-    exact = EXACT.fma(Decimal(a), Decimal(b), Decimal(c))
-    if real is torch.float64:
-        return float(exact)
-    unit = max(math.frexp(float(exact))[1] - 24, -149)  # of its last bit
-    return math.ldexp(int(EXACT.multiply(exact, EXACT.power(2, -unit)).to_integral_value(ROUND_HALF_EVEN)), unit)
-
-
-def rounded(x: float, real: torch.dtype) -> float:
-    """x to the nearest value of float32 or float64; beyond float32's range, infinite."""
-    if real is torch.float64:
-        return x
-    try:
-        return struct.unpack("f", struct.pack("f", x))[0]
-    except OverflowError:
-        return math.copysign(math.inf, x)
-
-
-def first(x: float, toward: float, real: torch.dtype, enough: Callable[[float], bool]) -> float:
-    """x, or the first value of the real type after it, toward +-infinity, that is enough; so are all beyond that one.
-
-    It mostly lies an ulp or two away, but where a bound is near 0 and the values are not, many powers of two: the search
-    doubles its reach, then halves it.
-    """
-    if enough(x):
-        return x
-    outward, reach = math.copysign(math.inf, toward), 1
-    while not enough(step(x, outward, real, reach)):
-        reach *= 2
-    short = reach // 2
-    while reach - short > 1:
-        middle = (short + reach) // 2
-        short, reach = (short, middle) if enough(step(x, outward, real, middle)) else (middle, reach)
-    return step(x, outward, real, reach)
-
-
-def step(x: float, toward: float, dtype: torch.dtype, count: int = 1) -> float:
-    """The dtype's count-th value after x toward +-infinity, which ends the count.
-
-    The formats are sign and magnitude, so that bits count values.
-    """
-    integer = {1: torch.int8, 2: torch.int16, 4: torch.int32, 8: torch.int64}[dtype.itemsize]
-
-    def bits_of(size: float) -> int:
-        return int(torch.tensor(size, dtype=torch.float64, device="cpu").to(dtype).view(integer))
-
-    number = bits_of(abs(x))
-    along = (number if (x >= 0) == (toward > 0) else -number) + count  # counted in the direction of the steps
-    last = bits_of(math.inf if dtype in (torch.float32, torch.float64) else torch.finfo(dtype).max)
-    size = torch.tensor(min(abs(along), last), dtype=integer, device="cpu").view(dtype).item()
-    sign = toward if along > 0 else -toward if along < 0 else x
-    return math.copysign(size, sign)
-
-
-def representable(a: float, b: float, dtype: torch.dtype) -> tuple[float, float]:
-    """The least and the greatest finite value of the dtype inside [a, b]; of zeros, +0 and -0."""
-    largest = torch.finfo(dtype).max
-
-    def nearest(x: float) -> float:
-        x = min(max(x, -largest), largest)
-        return torch.tensor(x, dtype=torch.float64, device="cpu").to(dtype).item()
-
-    low, high = nearest(a), nearest(b)
-    if low < a:
-        low = step(low, math.inf, dtype) if low < largest else math.inf
-    if high > b:
-        high = step(high, -math.inf, dtype) if high > -largest else -math.inf
-    if low > high:
-        raise ValueError(f"no {dtype} value lies in [{a}, {b}]: widen the bounds or use a wider dtype.")
-    return low or 0.0, high or -0.0

@@ -1,14 +1,11 @@
 """Distributions to constants: what is refused and how, representable bounds, bounds in sigmas, bounds that are reached."""
 
-import bisect
 import dataclasses
 import math
-import random
 from fractions import Fraction
 
 import pytest
 import torch
-from laws import INTEGERS
 from oracle import nearest, polynomial, unclamped
 
 from fastinit import distributions
@@ -22,12 +19,11 @@ from fastinit.distributions import (
     in_sigmas,
     normal,
     recipe,
-    representable,
-    step,
     truncated_normal,
     uniform,
 )
 from fastinit.normal import cut_normal
+from fastinit.rounding import rounded
 
 INF, NAN = math.inf, math.nan
 SMALL_DTYPES = [torch.float16, torch.bfloat16, torch.float8_e4m3fn, torch.float8_e5m2]
@@ -100,64 +96,6 @@ def test_wide_laws_of_narrow_dtypes_are_cut_to_the_finite_values():
         assert (constants.low, constants.high) == (-torch.finfo(dtype).max, torch.finfo(dtype).max)
 
 
-def finite_values(dtype: torch.dtype) -> list[float]:
-    patterns = torch.arange(2 ** (8 * dtype.itemsize)).to(INTEGERS[dtype.itemsize])
-    values = patterns.view(dtype).double()
-    return sorted({float(v) for v in values[torch.isfinite(values)]})
-
-
-@pytest.mark.parametrize("dtype", SMALL_DTYPES, ids=str)
-def test_representable_against_every_value(dtype):
-    grid, rng = finite_values(dtype), random.Random(4)
-    points = [rng.choice(grid) for _ in range(60)] + [grid[0], grid[-1], 0.0, -0.0, 1e9 * grid[0], 1e9 * grid[-1], -INF, INF]
-    points += [math.nextafter(rng.choice(grid), rng.choice([-INF, INF])) for _ in range(60)]
-    points += [(grid[i] + grid[i + 1]) / 2 for i in rng.sample(range(len(grid) - 1), 60)]
-    for _ in range(1500):
-        a, b = sorted(rng.sample(points, 2))
-        first, last = bisect.bisect_left(grid, a), bisect.bisect_right(grid, b) - 1
-        if first > last:
-            with pytest.raises(ValueError, match="lies in"):
-                representable(a, b, dtype)
-        else:
-            low, high = representable(a, b, dtype)
-            assert [low, high] == [grid[first], grid[last]], (a, b)
-            assert low != 0 or math.copysign(1, low) == 1, "a zero low is +0"
-            assert high != 0 or math.copysign(1, high) == -1, "a zero high is -0"
-
-
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
-def test_representable_of_wide_dtypes(dtype):
-    rng = random.Random(5)
-    for _ in range(2000):
-        a = math.ldexp(rng.uniform(-1, 1), rng.randrange(-140, 120))
-        low, high = representable(a, a + abs(a), dtype)
-        below = step(low, -INF, dtype)
-        assert low >= a > below and high <= a + abs(a) < step(high, INF, dtype)
-
-
-@pytest.mark.parametrize("dtype", SMALL_DTYPES, ids=str)
-def test_step_goes_to_the_neighbour(dtype):
-    grid = finite_values(dtype)
-    for i in range(0, len(grid) - 1, 1 if len(grid) < 1000 else 17):
-        assert step(grid[i], INF, dtype) == grid[i + 1] and step(grid[i + 1], -INF, dtype) == grid[i]
-    middle = grid.index(0.0)
-    assert step(0.0, INF, dtype) == grid[middle + 1] and step(0.0, -INF, dtype) == grid[middle - 1]
-    assert step(grid[middle - 1], INF, dtype) == 0 == step(grid[middle + 1], -INF, dtype)
-    for i, j in [(0, len(grid) - 1), (middle - 5, middle + 9), (3, middle)]:
-        assert step(grid[i], INF, dtype, j - i) == grid[j] and step(grid[j], -INF, dtype, j - i) == grid[i]
-    assert step(grid[-2], INF, dtype, 10) == grid[-1] == -step(grid[0], -INF, dtype), "infinity, or the greatest, is the end"
-
-
-@pytest.mark.parametrize("real", [torch.float32, torch.float64], ids=str)
-@pytest.mark.parametrize("x, wanted", [(1.0, 1.0), (1.0, 1.0 + 3e-7), (5e-25, -1e-30), (-3.0, 2.0), (1e-20, 1e20), (0.0, INF)])
-def test_first_is_the_nearest_value_that_is_enough(x, wanted, real):
-    x, toward = distributions.rounded(x, real), wanted - x or 1.0
-    sign = math.copysign(1.0, toward)
-    found = distributions.first(x, toward, real, lambda value: sign * value >= sign * wanted)
-    assert sign * found >= sign * wanted
-    assert found == x or sign * step(found, -toward, real) < sign * wanted
-
-
 @pytest.mark.parametrize("mean, std", [(0.0, 1.0), (0.3, 0.05), (-7.0, 0.02), (0.1, 1e-3), (1e5, 3.0)])
 @pytest.mark.parametrize("cut", [0.5, 2.0, 2.5, 3.0])
 def test_bounds_made_of_mean_and_std_are_whole_sigmas_again(mean, std, cut):
@@ -170,15 +108,6 @@ def test_sigmas_keep_other_values():
     for x in (2.0000001, 1 / 3, 0.87962566103423978, math.pi, 1e-30, -5.000000001):
         assert in_sigmas(x, 0.0, 1.0) == x
     assert in_sigmas(INF, 0.0, 1e-300) == INF and in_sigmas(1.0, 0.0, 1e-310) == 1e300
-
-
-def test_rounded_is_to_the_nearest_float32():
-    rng = random.Random(6)
-    for _ in range(3000):
-        x = math.ldexp(rng.choice([rng.uniform(-1, 1), rng.randrange(2**25) + 0.5]), rng.randrange(-175, 60))
-        assert Fraction(distributions.rounded(x, torch.float32)) == nearest(Fraction(x), torch.float32)
-    assert distributions.rounded(1e39, torch.float32) == INF and distributions.rounded(-1e39, torch.float32) == -INF
-    assert distributions.rounded(math.pi, torch.float64) == math.pi
 
 
 CUTS = [(-2, 2), (-0.5, 0.5), (-1e-3, 1e-3), (-1.5, 2.5), (0.25, 0.75), (8, 9), (-31, -30), (1, 1.001), (-3, 3), (-6.0, 1.0)]
@@ -194,7 +123,7 @@ def test_bounds_are_reached_where_the_outermost_word_rounds_to_them(mean, std, l
     ends = [(2**31 - 1, constants.high, cut.upper_half(d), 1), (1 - 2**31, constants.low, cut.lower_half(d), -1)]
     for s, bound, quantile, outward in ends:
         found, exact = float(unclamped(constants, s, 32)), mean + std * quantile.item()
-        if outward * distributions.rounded(exact, torch.float32) >= outward * bound:
+        if outward * rounded(exact, torch.float32) >= outward * bound:
             assert outward * found >= outward * bound
         assert abs(found - exact) <= 5 * 2.0**-24 * max(abs(exact), abs(mean)) + 2.0**-148
 

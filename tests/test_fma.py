@@ -8,7 +8,7 @@ import pytest
 import torch
 from oracle import fma, nearest
 
-from fastinit import distributions
+from fastinit import rounding
 from fastinit.backends import reference
 
 
@@ -63,4 +63,4 @@ def test_emulated_fma_with_numbers(b, c):
 def test_fma_of_a_recipe_rounds_once():
     rng = random.Random(3)
     for triple in [adversarial(rng, 24) for _ in range(3000)]:
-        assert Fraction(distributions.fma(*triple, torch.float32)) == fma(*triple, torch.float32)
+        assert Fraction(rounding.fma(*triple, torch.float32)) == fma(*triple, torch.float32)

@@ -10,7 +10,7 @@ from laws import INTEGERS, filled
 
 from fastinit import distributions
 from fastinit.backends import choose
-from fastinit.distributions import representable
+from fastinit.rounding import representable
 
 BACKEND = choose(torch.device("cpu"))  # all give the same bits
 N = 1 << 24 if BACKEND.NAME != "reference" else 1 << 21

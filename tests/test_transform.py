@@ -17,6 +17,7 @@ from oracle import value
 from fastinit import distributions
 from fastinit.backends import choose
 from fastinit.distributions import SYMMETRIC, recipe
+from fastinit.rounding import representable
 
 INF = math.inf
 ROOT2 = math.sqrt(2)
@@ -217,7 +218,7 @@ def test_least_and_greatest_are_the_representable_bounds(backend, name, dtype):
     law = law or distributions.uniform(*eval(name.removeprefix("uniform")))
     a, b = law.parameters[-2:]
     try:
-        low, high = distributions.representable(a, b, dtype)
+        low, high = representable(a, b, dtype)
     except ValueError:
         pytest.skip(f"no {dtype} value lies in [{a}, {b}]")
     assert a <= low <= high <= b

@@ -1,0 +1,85 @@
+"""Numbers of the tensors' formats, as the host computes with them: one rounding, neighbours, the outermost values in bounds."""
+
+from __future__ import annotations
+
+import math
+import struct
+from collections.abc import Callable
+from decimal import MAX_EMAX, MIN_EMIN, ROUND_HALF_EVEN, Context, Decimal
+
+import torch
+
+EXACT = Context(prec=1500, Emin=MIN_EMIN, Emax=MAX_EMAX)  # digits enough for a product of two float64 plus a third
+
+
+def fma(a: float, b: float, c: float, real: torch.dtype) -> float:
+    """a * b + c with one rounding to the real type."""
+    exact = EXACT.fma(Decimal(a), Decimal(b), Decimal(c))
+    if real is torch.float64:
+        return float(exact)
+    unit = max(math.frexp(float(exact))[1] - 24, -149)  # of its last bit
+    return math.ldexp(int(EXACT.multiply(exact, EXACT.power(2, -unit)).to_integral_value(ROUND_HALF_EVEN)), unit)
+
+
+def rounded(x: float, real: torch.dtype) -> float:
+    """x to the nearest value of float32 or float64; beyond float32's range, infinite."""
+    if real is torch.float64:
+        return x
+    try:
+        return struct.unpack("f", struct.pack("f", x))[0]
+    except OverflowError:
+        return math.copysign(math.inf, x)
+
+
+def first(x: float, toward: float, real: torch.dtype, enough: Callable[[float], bool]) -> float:
+    """x, or the first value of the real type after it, toward +-infinity, that is enough; so are all beyond that one.
+
+    It mostly lies an ulp or two away, but where a bound is near 0 and the values are not, many powers of two: the search
+    doubles its reach, then halves it.
+    """
+    if enough(x):
+        return x
+    outward, reach = math.copysign(math.inf, toward), 1
+    while not enough(step(x, outward, real, reach)):
+        reach *= 2
+    short = reach // 2
+    while reach - short > 1:
+        middle = (short + reach) // 2
+        short, reach = (short, middle) if enough(step(x, outward, real, middle)) else (middle, reach)
+    return step(x, outward, real, reach)
+
+
+def step(x: float, toward: float, dtype: torch.dtype, count: int = 1) -> float:
+    """The dtype's count-th value after x toward +-infinity, which ends the count.
+
+    The formats are sign and magnitude, so that bits count values.
+    """
+    integer = {1: torch.int8, 2: torch.int16, 4: torch.int32, 8: torch.int64}[dtype.itemsize]
+
+    def bits_of(size: float) -> int:
+        return int(torch.tensor(size, dtype=torch.float64, device="cpu").to(dtype).view(integer))
+
+    number = bits_of(abs(x))
+    along = (number if (x >= 0) == (toward > 0) else -number) + count  # counted in the direction of the steps
+    last = bits_of(math.inf if dtype in (torch.float32, torch.float64) else torch.finfo(dtype).max)
+    size = torch.tensor(min(abs(along), last), dtype=integer, device="cpu").view(dtype).item()
+    sign = toward if along > 0 else -toward if along < 0 else x
+    return math.copysign(size, sign)
+
+
+def representable(a: float, b: float, dtype: torch.dtype) -> tuple[float, float]:
+    """The least and the greatest finite value of the dtype inside [a, b]; of zeros, +0 and -0."""
+    largest = torch.finfo(dtype).max
+
+    def nearest(x: float) -> float:
+        x = min(max(x, -largest), largest)
+        return torch.tensor(x, dtype=torch.float64, device="cpu").to(dtype).item()
+
+    low, high = nearest(a), nearest(b)
+    if low < a:
+        low = step(low, math.inf, dtype) if low < largest else math.inf
+    if high > b:
+        high = step(high, -math.inf, dtype) if high > -largest else -math.inf
+    if low > high:
+        raise ValueError(f"no {dtype} value lies in [{a}, {b}]: widen the bounds or use a wider dtype.")
+    return low or 0.0, high or -0.0
