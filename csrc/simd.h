@@ -164,7 +164,8 @@ struct Avx2 {
   template <int COUNT> FASTINIT_INLINE I shift_right_by(I a) { return _mm256_srli_epi32(a, COUNT); }
   FASTINIT_INLINE I distance(I s) { return sub_int(integer(0x80000000u), _mm256_abs_epi32(s)); }
 
-  /* A cell's terms lie side by side: eight rows are loaded by four terms and transposed. vgatherdps is eight loads a term. */
+  /* A cell's terms lie side by side: eight rows are loaded by four terms and transposed. vgatherdps is eight loads a term.
+   * Slower on Zen 3 (2026-11): the fifth term alone by vpermps, a tenth of a fill; cells taken out as 16 bits, a fourteenth. */
   template <int CELLS, int TERMS, int HALVES> struct Table {
     static constexpr int QUADS = (TERMS + 3) / 4;
     alignas(32) float row[HALVES * CELLS][4 * QUADS];

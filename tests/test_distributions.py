@@ -26,7 +26,6 @@ from fastinit.normal import cut_normal
 from fastinit.rounding import rounded
 
 INF, NAN = math.inf, math.nan
-SMALL_DTYPES = [torch.float16, torch.bfloat16, torch.float8_e4m3fn, torch.float8_e5m2]
 
 
 @pytest.mark.parametrize(
