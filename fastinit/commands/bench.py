@@ -18,6 +18,7 @@ from fastinit.commands.peers import DTYPES, WORKS, matrix, torch_peer
 
 DEFAULT_DTYPES = ("float32", "bfloat16", "float16", "float8_e4m3fn")
 DEFAULT_SIZES = (1 << 10, 1 << 26)  # a small tensor; and one that leaves every cache
+SHORT, SHORT_ROUNDS = 1 << 14, 5  # calls of so few elements take so many times the rounds: cheap, and their ratios scatter
 PROBED = (("truncated_normal", "glorot_uniform"), ("float32", "bfloat16"))  # also with one thread and in every ISA
 
 
@@ -100,7 +101,7 @@ def measure(row: Row, pace: Pace) -> dict[str, Any]:
         peer = torch_peer(work, dtype) if row.isa is None else None
         if peer is not None:
             contenders["peer"] = slowed(peer, tensor, pace)
-        seconds = paired(contenders, pace.rounds)
+        seconds = paired(contenders, pace.rounds * (SHORT_ROUNDS if row.elements <= SHORT else 1))
     result = {**row._asdict(), "threads": row.threads or torch.get_num_threads(), **rates(row.elements, tensor, seconds["ours"])}
     result["fill"] = rates(row.elements, tensor, seconds["fill"])
     result["of_fill"] = percentiles([f / o for f, o in zip(seconds["fill"], seconds["ours"], strict=True)])

@@ -18,7 +18,7 @@ import fastinit
 from fastinit.commands.info import collect
 
 SHORTEST = 1e-3  # seconds of one timing: a shorter call is repeated
-SETTLE = 0.01  # seconds; the workers of torch's last call spin for about 5 ms, on the cores that the next call needs
+SETTLE = 0.01  # seconds; the workers of torch's last long call spin for about 5 ms, on the cores that the next one needs
 
 
 class Contender(NamedTuple):
@@ -30,13 +30,17 @@ class Contender(NamedTuple):
 
 
 def paired(contenders: dict[str, Contender], rounds: int) -> dict[str, list[float]]:
-    """Seconds of each contender's call in each round, all contenders once a round, after one untimed call each."""
+    """Seconds of each contender's call in each round, all contenders once a round, after one untimed call each.
+
+    Calls so short that they are repeated follow each other at once: they use one thread, and a pause would cool the caches.
+    """
     calls = {name: repeats(contender) for name, contender in contenders.items()}
     seconds: dict[str, list[float]] = {name: [] for name in contenders}
     for number in range(rounds):
         for name, (call, tensor, last) in contenders.items():
             if last is None or number < last:
-                time.sleep(SETTLE)
+                if calls[name] == 1:
+                    time.sleep(SETTLE)
                 seconds[name].append(timed(call, tensor, calls[name]))
     return seconds
 
