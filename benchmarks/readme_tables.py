@@ -10,7 +10,10 @@ import sys
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 BEGIN, END = "<!-- speed:begin -->", "<!-- speed:end -->"
-HEAD = ("function", "dtype", "elements", "with", "G elements/s", "GB/s", "of `fill_`", "times `nn.init`", "peer")
+SHOWN = ("float32", "bfloat16")  # the others are in the results file
+LARGE, SMALL = 1 << 26, 1 << 10
+FILLS = ("function", "dtype", "G elements/s", "GB/s", "of `fill_`", "times `nn.init`", "peer", "times `nn.init` at 1,024")
+HOW = ("all threads", "1 thread", "scalar", "neon", "avx2", "avx512")
 
 
 def main(argv=None):
@@ -43,31 +46,51 @@ def section(paths):
 
 
 def report_text(report):
-    """A line about the machine, and the table."""
+    """A line about the machine; its large fills, each beside the small one; and these by one thread, and in each ISA."""
     about = report["machine"]
     commit = f", commit {about['commit'][:12]}{'-dirty' * about['commit'].endswith('-dirty')}" if about["commit"] else ""
     machine = (
         f"{about['cpu']}, {about['cores']} cores, {about['threads']} threads, {(about['isa'] or 'no native library').upper()}; "
         f"torch {about['torch']}, Python {about['python']}; {about['date']}{commit}."
     )
-    lines = [HEAD, ("---", "---", *["---:"] * 6, "---"), *map(cells, report["rows"])]
-    return "\n".join([machine, "", *(f"| {' | '.join(line)} |" for line in lines)])
+    rows = {(row["work"], row["dtype"], row["elements"], how(row, about["threads"])): row for row in report["rows"]}
+    works = [key for key in rows if key[1] in SHOWN and key[2:] == (LARGE, HOW[0])]
+    fills = [fill_cells(rows[key], rows.get((*key[:2], SMALL, HOW[0]))) for key in works]
+    columns = [by for by in HOW if any(by == key[-1] for key in rows)]
+    speeds = {key: [rows[(*key[:3], by)] for by in columns if (*key[:3], by) in rows] for key in works}
+    speeds = [[*key[:2], *map(rate, found)] for key, found in speeds.items() if len(found) == len(columns) > 1]
+    tables = [table(FILLS, fills), *([table(("G elements/s", "", *columns), speeds)] if speeds else [])]
+    return "\n\n".join([machine, *tables])
 
 
-def cells(row):
-    """One measured row: medians; the ratios with their 20th and 80th percentiles."""
+def how(row, threads):
+    """By what a row was filled: an instruction set that was forced, one thread, or all there is."""
+    return row["isa"] or (HOW[1] if row["threads"] == 1 < threads else HOW[0])
+
+
+def table(head, lines):
+    """Markdown, with figures on the right."""
+    rule = ["---:" if text[:1].isdigit() else "---" for text in (lines or [head])[0]]
+    return "\n".join(f"| {' | '.join(line)} |" for line in (head, rule, *lines))
+
+
+def fill_cells(row, small):
+    """Medians of a large fill; its ratios with their 20th and 80th percentiles; the small fill's."""
     peer = row.get("peer")
     return (
         row["work"],
         row["dtype"],
-        power(row["elements"]),
-        row["isa"] or ("1 thread" if row["threads"] == 1 else f"{row['threads']} threads"),
-        f"{row['elements_per_s'] / 1e9:.3g}",
+        rate(row),
         f"{row['gb_per_s']:.3g}",
         spread(row["of_fill"]),
         spread(row["times_peer"]) if peer else "",
-        peer_text(peer, row["elements"]) if peer else "none measured" if row["isa"] else "torch has none",
+        peer_text(peer, row["elements"]) if peer else "torch has none",
+        spread(small["times_peer"]) if small and peer else "",
     )
+
+
+def rate(row):
+    return f"{row['elements_per_s'] / 1e9:.3g}"
 
 
 def spread(ratio):

@@ -31,18 +31,23 @@ def tables():
     return found
 
 
-def test_table_states_machine_spread_and_a_smaller_peer(tables):
-    text = tables.report_text({"machine": MACHINE, "rows": [ROW]})
+def test_a_report_states_machine_spread_and_a_smaller_peer(tables):
+    small = {**ROW, "elements": 1024, "times_peer": {"p20": 0.7, "p50": 0.8, "p80": 12.34}}
+    text = tables.report_text({"machine": MACHINE, "rows": [small, ROW, {**ROW, "dtype": "float16"}]})
     assert text.startswith("A CPU, 4 cores, 2 threads, AVX2; torch 2.13.0, Python 3.11.7; 2026-01-02, commit 0123456789ab-dirty.")
-    ratio, peer = "0.50 (0.40 to 123)", "`nn.init.uniform_` on 2^20"
-    assert text.splitlines()[-1] == f"| uniform | float32 | 2^26 | 2 threads | 1.5 | 6 | {ratio} | {ratio} | {peer} |"
+    ratio, peer, at_1024 = "0.50 (0.40 to 123)", "`nn.init.uniform_` on 2^20", "0.80 (0.70 to 12.3)"
+    assert text.splitlines()[-1] == f"| uniform | float32 | 1.5 | 6 | {ratio} | {ratio} | {peer} | {at_1024} |"
+    assert len(text.splitlines()) == 5, "one table of one row: the other dtypes stay in the results file"
 
 
-def test_row_without_a_peer(tables):
-    row = {key: value for key, value in ROW.items() if key not in ("peer", "times_peer")}
-    assert tables.cells(row)[-2:] == ("", "torch has none")
-    assert tables.cells({**row, "isa": "scalar"})[3] == "scalar"
-    assert tables.cells({**row, "threads": 1})[3] == "1 thread"
+def test_a_report_without_peers_and_with_every_way_of_filling(tables):
+    bare = {key: value for key, value in ROW.items() if key not in ("peer", "times_peer")}
+    ways = [bare, {**bare, "threads": 1, "elements_per_s": 1e9}, {**bare, "isa": "scalar", "elements_per_s": 2e8}]
+    alone = {**bare, "work": "normal"}  # measured in one way only: no line in the second table
+    lines = tables.report_text({"machine": MACHINE, "rows": [*ways, alone]}).splitlines()
+    assert lines[4] == "| uniform | float32 | 1.5 | 6 | 0.50 (0.40 to 123) |  | torch has none |  |"
+    assert lines[-3] == "| G elements/s |  | all threads | 1 thread | scalar |"
+    assert lines[-1] == "| uniform | float32 | 1.5 | 1 | 0.2 |"
 
 
 def test_only_what_stands_between_the_markers_changes(tables):
