@@ -167,7 +167,8 @@ def columns(polynomials: Polynomials) -> tuple[torch.Tensor, ...]:
 
 def root(x: torch.Tensor) -> torch.Tensor:
     """The square root, which torch takes from a library that errs in one of a hundred last bits. 0 below 0."""
-    return torch.tensor([math.sqrt(v) for v in x.clamp(min=0).flatten().tolist()], dtype=F64, device="cpu").view(x.shape)
+    roots = list(map(math.sqrt, x.clamp(min=0).flatten().tolist()))
+    return torch.tensor(roots, dtype=F64, device="cpu").view(x.shape)
 
 
 def log(x: torch.Tensor) -> torch.Tensor:
