@@ -121,9 +121,6 @@ _scratch = _Scratch()
 
 
 def _draw(generator: torch.Generator | None) -> int:
-    if torch._C._len_torch_dispatch_stack():  # FakeTensorMode takes no real tensor
-        with _disable_current_modes():
-            return int(_scratch.word.random_(-(2**63), None, generator=generator).item()) & _WORD64
     return _scratch.word.random_(-(2**63), None, generator=generator).item() & _WORD64  # type: ignore[operator, return-value]
 
 

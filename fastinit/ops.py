@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import torch
+from torch._C._functorch import is_functorch_wrapped_tensor
 
 from fastinit import keys
 from fastinit.backends import choose
@@ -28,16 +29,29 @@ def fill_(
 
 
 def route(tensor: torch.Tensor, distribution: Distribution, generator: torch.Generator | None, key: int | None) -> torch.Tensor:
-    """The fill as a node of a compiled graph, directly, or as the registered operator (fake tensors, subclasses)."""
-    if torch.compiler.is_compiling():
+    """The fill as a node of a graph that is being traced, directly, through a plain tensor, or as the registered operator."""
+    if is_traced():
         traced_fill_(tensor, distribution, generator, key)
-    elif type(tensor) in PLAIN:
-        run(tensor, distribution, generator, key)
-    else:
+    elif type(tensor) not in PLAIN:  # a subclass, such as a FakeTensor outside its mode
         number = signed(keys.resolve(generator, key, tensor.device))
         with torch.no_grad():
             torch.ops.fastinit.fill_(tensor, distribution.name, list(distribution.parameters), number, None)
+    elif is_functorch_wrapped_tensor(tensor) or tensor.is_neg():
+        # A wrapper of torch.func (under vmap all examples get the same values), or a view that is negated when it is read: to
+        # both the dispatcher cannot pass the operator on, but it can copy.
+        with torch._C._DisableFuncTorch():
+            plain = torch.empty(tensor.shape, dtype=tensor.dtype, device=tensor.device)
+            run(plain, distribution, generator, key)
+        with torch.no_grad():
+            tensor.copy_(plain)
+    else:
+        run(tensor, distribution, generator, key)
     return tensor
+
+
+def is_traced() -> bool:
+    """Whether operations go into a graph (torch.compile, torch.export, make_fx), or to a mode that fakes or watches them."""
+    return torch.compiler.is_compiling() or torch._C._len_torch_dispatch_stack() > 0
 
 
 def run(tensor: torch.Tensor, distribution: Distribution, generator: torch.Generator | None, key: int | None) -> None:
@@ -59,7 +73,9 @@ def written(tensor: torch.Tensor) -> None:
 
 
 def traced_fill_(tensor: torch.Tensor, distribution: Distribution, generator: torch.Generator | None, key: int | None) -> None:
-    """Under torch.compile. A fresh key is a random tensor of the graph: drawn at every call, shared by no two fills."""
+    """A fresh key is a random tensor of the graph: drawn at every call, shared by no two fills."""
+    if not torch.compiler.is_compiling():
+        keys.check_source(generator, key, tensor.device)
     name, parameters = distribution.name, list(distribution.parameters)
     with torch.no_grad():
         if key is None:

@@ -7,7 +7,7 @@ from torch import Generator, Tensor
 
 from fastinit import keys
 from fastinit.distributions import finite, normal, number, uniform
-from fastinit.ops import check_tensor, fill_
+from fastinit.ops import check_tensor, fill_, is_traced
 
 
 def orthogonal_(tensor: Tensor, gain: float = 1.0, generator: Generator | None = None, *, key: int | None = None) -> Tensor:
@@ -162,7 +162,7 @@ def sparse_(
         raise ValueError(f"sparsity must lie in [0, 1]. Received: sparsity={sparsity}. Pass a fraction such as 0.9.")
     law = normal(0.0, std)
     # In a compiled graph no key exists yet: there the two fills below take a fresh draw each.
-    if key is None and not torch.compiler.is_compiling() and not tensor.is_meta:
+    if key is None and not is_traced() and not tensor.is_meta:
         generator, key = None, keys.resolve(generator, None, tensor.device)
     fill_(tensor, law, generator=generator, key=key)
     with torch.no_grad():

@@ -3,6 +3,7 @@
 import pytest
 import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.fx.experimental.proxy_tensor import make_fx
 
 import fastinit
 
@@ -135,6 +136,40 @@ def test_a_scheme_inside_a_graph():
     first, weight = run(x), layer.weight.detach().clone()
     assert torch.allclose(first, x @ weight.t()) and (layer.bias == 0).all()
     assert weight.abs().max() <= (6 / 70) ** 0.5 and not torch.equal(run(x), first)
+
+
+def test_make_fx_records_the_fill():
+    keyed = make_fx(lambda t: fastinit.glorot_normal_(t.clone(), key=BIG_KEY))(torch.zeros(6, 4))
+    assert torch.equal(keyed(torch.zeros(6, 4)), fastinit.glorot_normal_(torch.zeros(6, 4), key=BIG_KEY))
+    fresh = make_fx(lambda t: fastinit.sparse_(t.clone(), 0.5))(torch.zeros(6, 4))
+    first, second = fresh(torch.zeros(6, 4)), fresh(torch.zeros(6, 4))
+    assert not torch.equal(first, second) and ((first == 0).sum(0) == 3).all()
+
+
+@pytest.mark.parametrize("strict", [False, True])
+def test_exported_programs_hold_the_fill(strict):
+    class Noisy(torch.nn.Module):
+        def forward(self, x):
+            return x + fastinit.uniform_(torch.zeros(4), key=BIG_KEY)
+
+    program = torch.export.export(Noisy(), (torch.zeros(4),), strict=strict).run_decompositions()
+    assert torch.equal(program.module()(torch.zeros(4)), fastinit.uniform_(torch.zeros(4), key=BIG_KEY))
+
+
+@pytest.mark.parametrize("transform", [torch.vmap, torch.func.functionalize, torch.func.jacrev])
+def test_transforms_of_torch_func(transform):
+    def step(x):
+        return x * 0 + fastinit.normal_(x.clone(), key=BIG_KEY).detach()
+
+    out = transform(step)(torch.ones(3, 4))
+    expected = fastinit.normal_(torch.zeros(4 if transform is torch.vmap else (3, 4)), key=BIG_KEY)
+    assert (out == (0 if transform is torch.func.jacrev else expected)).all(), "every example has the key's values"
+
+
+def test_views_that_are_negated_when_read():
+    view = torch.zeros(9, dtype=torch.complex64).conj().imag
+    assert view.is_neg() and fastinit.uniform_(view, key=BIG_KEY) is view
+    assert torch.equal(view, fastinit.uniform_(torch.zeros(9), key=BIG_KEY))
 
 
 def test_errors_come_at_trace_time():
