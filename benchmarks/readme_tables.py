@@ -1,6 +1,6 @@
-"""Writes the README's speed section from the committed results: ``python -m benchmarks.readme_tables [--check]``.
+"""Writes the README's speed sections from the committed results: ``python -m benchmarks.readme_tables [--check]``.
 
-A results file is what ``fastinit bench --json benchmarks/results/NAME.json`` writes; each becomes a table.
+A results file cpu-NAME.json is what ``fastinit bench --json`` writes, gpu-NAME.json what ``python -m benchmarks.gpu`` does.
 """
 
 import argparse
@@ -9,10 +9,12 @@ import pathlib
 import sys
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
-BEGIN, END = "<!-- speed:begin -->", "<!-- speed:end -->"
+CPU, GPU = (("<!-- speed:begin -->", "<!-- speed:end -->"), ("<!-- gpu:begin -->", "<!-- gpu:end -->"))
 SHOWN = ("float32", "bfloat16")  # the others are in the results file
 LARGE, SMALL = 1 << 26, 1 << 10
 FILLS = ("function", "dtype", "G elements/s", "GB/s", "of `fill_`", "times `nn.init`", "peer", "times `nn.init` at 1,024")
+GPU_FILLS = ("function", "dtype", "by", "G elements/s", "GB/s", "of `fill_`", "times `nn.init`", "peer", "`uniform_`s at 1,024")
+GPU_MODELS = ("model", "dtype", "by", "tensors", "ms", "times a loop of `nn.init.trunc_normal_`")
 HOW = ("all threads", "1 thread", "scalar", "neon", "avx2", "avx512")
 
 
@@ -22,8 +24,9 @@ def main(argv=None):
     parser.add_argument("--check", action="store_true", help="change nothing; exit status 1 if the README is out of date")
     args = parser.parse_args(argv)
     readme = ROOT / "README.md"
-    before = readme.read_text()
-    after = replaced(before, section(sorted((ROOT / "benchmarks" / "results").glob("*.json"))))
+    before, results = readme.read_text(), ROOT / "benchmarks" / "results"
+    after = replaced(before, CPU, section(sorted(results.glob("cpu-*.json")), report_text))
+    after = replaced(after, GPU, section(sorted(results.glob("gpu-*.json")), gpu_text))
     if args.check:
         print("README.md is up to date" if before == after else "README.md is out of date: python -m benchmarks.readme_tables")
         return int(before != after)
@@ -31,27 +34,30 @@ def main(argv=None):
     return 0
 
 
-def replaced(text, generated):
+def replaced(text, markers, generated):
     """The text with what stands between the markers exchanged."""
-    head, begin, rest = text.partition(BEGIN)
-    _, end, tail = rest.partition(END)
-    if not (begin and end):
-        raise ValueError(f"README.md must hold the lines {BEGIN} and {END}, in this order: put them back.")
-    return f"{head}{BEGIN}\n{generated}\n{END}{tail}"
+    begin, end = markers
+    head, found, rest = text.partition(begin)
+    _, closed, tail = rest.partition(end)
+    if not (found and closed):
+        raise ValueError(f"README.md must hold the lines {begin} and {end}, in this order: put them back.")
+    return f"{head}{begin}\n{generated}\n{end}{tail}"
 
 
-def section(paths):
-    reports = [json.loads(path.read_text()) for path in paths]
-    return "\n\n".join(map(report_text, reports)) or "Not measured yet."
+def section(paths, text_of):
+    return "\n\n".join(text_of(json.loads(path.read_text())) for path in paths) or "Not measured yet."
+
+
+def commit_text(about):
+    return f", commit {about['commit'][:12]}{'-dirty' * about['commit'].endswith('-dirty')}" if about["commit"] else ""
 
 
 def report_text(report):
     """A line about the machine; its large fills, each beside the small one; and these by one thread, and in each ISA."""
     about = report["machine"]
-    commit = f", commit {about['commit'][:12]}{'-dirty' * about['commit'].endswith('-dirty')}" if about["commit"] else ""
     machine = (
         f"{about['cpu']}, {about['cores']} cores, {about['threads']} threads, {(about['isa'] or 'no native library').upper()}; "
-        f"torch {about['torch']}, Python {about['python']}; {about['date']}{commit}."
+        f"torch {about['torch']}, Python {about['python']}; {about['date']}{commit_text(about)}."
     )
     rows = {(row["work"], row["dtype"], row["elements"], how(row, about["threads"])): row for row in report["rows"]}
     works = [key for key in rows if key[1] in SHOWN and key[2:] == (LARGE, HOW[0])]
@@ -61,6 +67,32 @@ def report_text(report):
     speeds = [[*key[:2], *map(rate, found)] for key, found in speeds.items() if len(found) == len(columns) > 1]
     tables = [table(FILLS, fills), *([table(("G elements/s", "", *columns), speeds)] if speeds else [])]
     return "\n\n".join([machine, *tables])
+
+
+def gpu_text(report):
+    """A line about the machine; its largest fills, each beside the small one; whole models; the first call of a process."""
+    about, rows = report["machine"], report["rows"]
+    machine = (
+        f"{about['gpu']}, driver {about['driver']}, CUDA {about['cuda']}, torch {about['torch']}, Triton {about['triton']}; "
+        f"{about['date']}{commit_text(about)}."
+    )
+    largest, smallest = (pick(row["elements"] for row in rows) for pick in (max, min))
+    small = {(row["work"], row["dtype"], row["backend"]): row for row in rows if row["elements"] == smallest}
+    fills = [gpu_cells(row, small[row["work"], row["dtype"], row["backend"]]) for row in rows if row["elements"] == largest]
+    models = [
+        (m["model"], m["dtype"], m["backend"], str(m["tensors"]), f"{m['seconds']['p50'] * 1e3:.3g}", spread(m["times_peer"]))
+        for m in report["models"]
+    ]
+    first = "; ".join(
+        f"{name} {took['cold']:.2g} s, once compiled {took['warm']:.2g} s" for name, took in report["first_call"].items()
+    )
+    tables = [table(GPU_FILLS, fills), table(GPU_MODELS, models)]
+    return "\n\n".join([f"{machine} {power(largest)} elements.", *tables, f"The first fill of a process: {first}."])
+
+
+def gpu_cells(row, small):
+    times = (spread(row["of_fill"]), spread(row["times_peer"]), f"`{row['peer']}`", spread(small["of_uniform"]))
+    return (row["work"], row["dtype"], row["backend"], rate(row), f"{row['gb_per_s']:.4g}", *times)
 
 
 def how(row, threads):

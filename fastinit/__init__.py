@@ -8,7 +8,7 @@ from fastinit.backends import backend, backends
 from fastinit.distributions import STREAM_VERSION
 from fastinit.init import constant_, normal_, ones_, trunc_normal_, truncated_normal_, uniform_, zeros_
 from fastinit.keys import key
-from fastinit.ops import bits_
+from fastinit.ops import bits_, warm_up
 from fastinit.scaling import (
     glorot_normal_,
     glorot_uniform_,
@@ -52,6 +52,7 @@ __all__ = [
     "truncated_normal_",
     "uniform_",
     "variance_scaling_",
+    "warm_up",
     "xavier_normal_",
     "xavier_uniform_",
     "zeros_",

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch._C._functorch import is_functorch_wrapped_tensor
 
 from fastinit import keys
 from fastinit.backends import choose
-from fastinit.distributions import FLOAT_DTYPES, RAW_WORDS, Distribution, recipe
+from fastinit.distributions import FLOAT_DTYPES, RAW_WORDS, Distribution, normal, recipe, truncated_normal, uniform
 from fastinit.plan import Box, Plan, whole
 
 WORD_DTYPES = (torch.int32, torch.uint32, torch.int64, torch.uint64)
@@ -126,6 +128,37 @@ def bits_(tensor: torch.Tensor, *, key: int) -> torch.Tensor:
     """
     check_tensor(tensor, WORD_DTYPES)
     return route(tensor, RAW_WORDS, None, keys.check(key))
+
+
+def warm_up(
+    device: str | torch.device, dtypes: Sequence[torch.dtype] = (torch.float32, torch.bfloat16), *, strided: bool = False
+) -> None:
+    """Compiles and loads ahead what fills on a device need, so that the first of a program, or of a CUDA graph, takes no longer.
+
+    It covers uniform, normal and truncated normal initializers of any parameters, symmetric about their mean. The compiled code
+    is kept on disk (by Triton, in ~/.triton/cache): the second process finds it there. A backend without a compiler loads its
+    library, no more.
+
+    Args:
+        device: the device of the tensors to come, such as "cuda".
+        dtypes: their dtypes.
+        strided: also for tensors that are not contiguous, not aligned to 16 bytes or shards cut at odd places.
+
+    Raises:
+        TypeError: a dtype that cannot be filled.
+        RuntimeError: there is no such device, or a forced backend cannot serve it.
+    """
+    laws = [uniform(-1.0, 1.0), uniform(0.0, 1.0), normal(0.0, 1.0), truncated_normal(0.0, 1.0, -2.0, 2.0)]
+    for dtype in dtypes:
+        out = torch.empty(2, 32, dtype=dtype, device=device)
+        check_tensor(out)
+        for law in laws:
+            plan = Plan(out, recipe(law, dtype), 0, whole(out))
+            backend = choose(out.device)
+            backend.fill([plan])
+            backend.fill([plan, plan])
+            if strided:
+                backend.fill([plan._replace(out=out.t())])
 
 
 def fill_box_(tensor: torch.Tensor, distribution: Distribution, *, key: int, box: Box) -> torch.Tensor:

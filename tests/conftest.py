@@ -10,6 +10,9 @@ import torch
 
 from fastinit.backends import ORDER, backends, module
 
+if not torch.cuda.is_available():  # Triton's kernels run on CPU tensors then, interpreted; set before their module is imported
+    os.environ.setdefault("TRITON_INTERPRET", "1")
+
 REQUIRED = [name for name in os.environ.get("FASTINIT_TEST_BACKENDS", "").split(",") if name]
 
 

@@ -51,10 +51,11 @@ def test_a_report_without_peers_and_with_every_way_of_filling(tables):
 
 
 def test_only_what_stands_between_the_markers_changes(tables):
-    text = f"a\n{tables.BEGIN}\nold\n{tables.END}\nb\n"
-    assert tables.replaced(text, "new") == f"a\n{tables.BEGIN}\nnew\n{tables.END}\nb\n"
-    with pytest.raises(ValueError, match="put them back"):
-        tables.replaced("a", "new")
+    for markers in (tables.CPU, tables.GPU):
+        begin, end = markers
+        assert tables.replaced(f"a\n{begin}\nold\n{end}\nb\n", markers, "new") == f"a\n{begin}\nnew\n{end}\nb\n"
+        with pytest.raises(ValueError, match="put them back"):
+            tables.replaced("a", markers, "new")
 
 
 def test_readme_is_up_to_date(tables, capsys):

@@ -18,12 +18,20 @@ from types import ModuleType
 import torch
 
 SOURCE_TREE = pathlib.Path(__file__).parents[2] / "csrc"  # exists where the package is not installed
-ORDER = ("native", "reference")  # fastest first
+ORDER = ("native", "triton", "reference")  # fastest first
 forced: ContextVar[str | None] = ContextVar("fastinit_backend", default=None)
 
 
 def module(name: str) -> ModuleType:
     return importlib.import_module(f"fastinit.backends.{name}")
+
+
+def unavailable(name: str, device: torch.device) -> str | None:
+    """Why a backend cannot fill tensors on the device; None where it can."""
+    try:
+        return module(name).unavailable(device)
+    except ImportError as error:  # triton, where it is not installed or does not fit
+        return f"it cannot be imported: {error}"
 
 
 def choose(device: torch.device) -> ModuleType:
@@ -44,9 +52,11 @@ def environment() -> str | None:
 
 @functools.cache  # by device: its type, a string made anew each time, would cost three times the look-up
 def automatic_choice(device: torch.device) -> ModuleType:
-    name = next(name for name in ORDER if module(name).unavailable(device) is None)
+    # Triton's interpreter may serve on the CPU, but it is a test bench: forced only, and triton need not be imported to know it
+    names = [name for name in ORDER if name != "triton" or device.type != "cpu"]
+    name = next(name for name in names if unavailable(name, device) is None)
     if name == "reference" and device.type == "cpu" and SOURCE_TREE.is_dir():
-        reason = module("native").unavailable(device)
+        reason = unavailable("native", device)
         warnings.warn(
             f"fastinit runs from its source tree without its native library ({reason}); the values are the same, filling is "
             "100 times slower. Install it with `pip install -e .`, or start Python from another folder.",
@@ -58,7 +68,7 @@ def automatic_choice(device: torch.device) -> ModuleType:
 
 @functools.cache
 def forced_choice(name: str, device: torch.device) -> ModuleType:
-    reason = module(name).unavailable(device)
+    reason = unavailable(name, device)
     if reason:
         raise RuntimeError(f"the backend {name!r} was asked for and cannot fill {device.type} tensors: {reason}")
     return module(name)
@@ -90,4 +100,4 @@ def check_name(name: str) -> str:
 
 def backends(device: str | torch.device = "cpu") -> dict[str, str | None]:
     """Every backend by name, fastest first: None where it can fill tensors on the device, else the reason why not."""
-    return {name: module(name).unavailable(torch.device(device)) for name in ORDER}
+    return {name: unavailable(name, torch.device(device)) for name in ORDER}

@@ -18,10 +18,12 @@ import torch
 import fastinit
 from fastinit.backends import module, reference
 from fastinit.commands import samples
+from fastinit.commands.info import accelerators
 from fastinit.commands.measure import torch_threads
 from fastinit.distributions import FLOAT_DTYPES, Recipe, recipe, words_recipe
 from fastinit.plan import Plan, whole
 
+CPU = torch.device("cpu")
 WORD_DTYPES = (torch.int32, torch.int64)
 INTEGERS = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
 CANARY = 0xA5  # what memory holds before a fill
@@ -31,12 +33,13 @@ SHOWN = 5  # faults a check prints
 
 
 class Variant(NamedTuple):
-    """A backend, in one instruction set where it has several."""
+    """A backend, in one instruction set where it has several, on a device; `transform` takes and gives CPU tensors."""
 
     name: str
     fill: Callable[[list[Plan]], None]
     transform: Callable[[Recipe, torch.Tensor], torch.Tensor]
     forced: Callable[[], AbstractContextManager] = nullcontext
+    device: torch.device = CPU
 
 
 def run(args: argparse.Namespace) -> int:
@@ -70,23 +73,36 @@ def guarded(check: Callable[[list[Variant]], Iterator[str]], variants: list[Vari
 
 
 def find_variants() -> tuple[list[Variant], dict[str, str]]:
-    """What can be checked on CPU tensors, the oracle first; and what cannot, with the reason."""
-    found = [Variant("reference", reference.fill, reference.transform)]
+    """What can be checked here, the oracle first; and what cannot, with the reason."""
+    found, absent = [Variant("reference", reference.fill, reference.transform)], {}
     reasons = fastinit.backends()
-    absent = {name: reason for name, reason in reasons.items() if reason}
-    if reasons["native"] is None:
+    if reasons["native"]:
+        absent["native"] = reasons["native"]
+    else:
         native = module("native")
         for isa, reason in native.isas().items():
             if reason:
                 absent[f"native ({isa})"] = reason.removeprefix(f"{isa}: ")
             else:
-                found.append(Variant(f"native ({isa})", native.fill, native_transform, partial(native.forced_isa, isa)))
+                forced = partial(native.forced_isa, isa)
+                found.append(Variant(f"native ({isa})", native.fill, partial(transform_by, "native", CPU), forced))
+    devices = accelerators()
+    for device in map(torch.device, devices):
+        for name, reason in fastinit.backends(device).items():
+            title = f"{name} ({device})"
+            if reason:
+                absent[title] = reason
+            else:
+                found.append(Variant(title, module(name).fill, partial(transform_by, name, device), device=device))
+    if not devices:
+        absent["triton"] = "there is no GPU here"
     return found, absent
 
 
-def native_transform(values: Recipe, words: torch.Tensor) -> torch.Tensor:
-    """The native map takes words in integers of their size."""
-    return module("native").transform(values, words if values.dtype.itemsize == 8 else words.to(torch.int32))
+def transform_by(name: str, device: torch.device, values: Recipe, words: torch.Tensor) -> torch.Tensor:
+    """A backend's map on its device. All but the reference take words in integers of their size."""
+    fitting = words if name == "reference" or values.dtype.itemsize == 8 else words.to(torch.int32)
+    return module(name).transform(values, fitting.to(device)).cpu()
 
 
 def known_answers(variants: list[Variant]) -> Iterator[str]:
@@ -105,7 +121,7 @@ def known_answers(variants: list[Variant]) -> Iterator[str]:
 
 def wrong_words(variant: Variant, key: int, start: int, wanted: dict[torch.dtype, list[int]]) -> Iterator[str]:
     for dtype, expected in wanted.items():
-        out, bits = torch.zeros(len(expected), dtype=dtype), dtype.itemsize * 8
+        out, bits = torch.zeros(len(expected), dtype=dtype, device=variant.device), dtype.itemsize * 8
         with variant.forced():
             variant.fill([Plan(out, words_recipe(dtype), key, whole(out)._replace(start=start))])
         for offset, (got, right) in enumerate(zip(out.tolist(), expected, strict=True)):
@@ -136,11 +152,12 @@ def recipes() -> Iterator[tuple[str, torch.dtype, Recipe]]:
 
 
 def filled(variant: Variant, values: Recipe, key: int, layout: samples.Layout) -> torch.Tensor:
-    memory = torch.full((layout.elements * values.dtype.itemsize,), CANARY, dtype=torch.uint8).view(values.dtype)
+    size = layout.elements * values.dtype.itemsize
+    memory = torch.full((size,), CANARY, dtype=torch.uint8, device=variant.device).view(values.dtype)
     view = layout.view(memory)
     with variant.forced():
         variant.fill([Plan(view, values, key, layout.box(view))])
-    return memory
+    return memory.cpu()
 
 
 def raw(tensor: torch.Tensor) -> torch.Tensor:
@@ -205,7 +222,7 @@ def next_beyond(value: torch.Tensor) -> float:
 def thread_counts(variants: list[Variant]) -> Iterator[str]:
     """One thread, two, three and five: the same bits."""
     values = recipe(samples.LAWS["truncated normal at 2 sigmas"].distribution, torch.bfloat16)
-    for variant in variants[1:]:
+    for variant in (variant for variant in variants[1:] if variant.device == CPU):
         results = {}
         for threads in (1, 2, 3, 5):
             out = torch.zeros(THREADED, dtype=torch.bfloat16)

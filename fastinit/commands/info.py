@@ -31,9 +31,15 @@ def collect() -> dict[str, Any]:
         "package": os.path.dirname(fastinit.__file__),
         "backend": in_use(),
         "backends": fastinit.backends(),
+        "devices": {device: fastinit.backends(device) for device in accelerators()},
         **native_facts(),
         "threads": torch.get_num_threads(),
     }
+
+
+def accelerators() -> list[str]:
+    """The types of device beside the CPU that are here."""
+    return [name for name in ("cuda", "xpu") if torch.get_device_module(name).is_available()]
 
 
 def in_use() -> str:
@@ -62,6 +68,7 @@ def text(facts: dict[str, Any]) -> str:
         f"threads   {facts['threads']} (torch.set_num_threads)",
         f"backend   {facts['backend']}",
         *listed("backends", facts["backends"], facts["backend"]),
+        *(line for device, reasons in facts["devices"].items() for line in listed(f"backends, {device}", reasons, None)),
         *listed("instruction sets", facts["isas"], facts["isa"]),
     ]
     return "\n".join(lines)

@@ -1,0 +1,359 @@
+"""Everything that only a GPU can show, in one command without a network: `python -m benchmarks.gpu`.
+
+First the bits: `fastinit check`, then a tensor of more than 2^31 elements and a list of plans against the reference on the CPU; a
+fault ends it. Then the times: large fills against Tensor.fill_ and torch's functions, whole models against a loop of
+torch.nn.init, a call on 1,024 elements, the first call of a process. Results go to benchmarks/results/gpu-NAME.json, from which
+`python -m benchmarks.readme_tables` writes the README's table. Exit status 1 on a fault, 2 where there is no GPU.
+
+Contenders take turns in every round. A tensor is filled again only after others, together larger than the L2 cache; times are by
+CUDA events around one call, ratios are of one round.
+"""
+
+from __future__ import annotations
+
+import argparse
+import functools
+import json
+import math
+import os
+import pathlib
+import re
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+import fastinit
+from fastinit.backends import module, reference
+from fastinit.commands import check, gpt2
+from fastinit.commands.measure import machine, percentiles
+from fastinit.commands.peers import STD, WORKS, Work
+from fastinit.distributions import normal, recipe, truncated_normal
+from fastinit.plan import Box, Plan, whole
+
+RESULTS = pathlib.Path(__file__).parent / "results"
+BACKENDS = ("triton",)  # those that are measured where they serve
+DTYPES = (torch.float32, torch.bfloat16)
+Call = Callable[[Tensor], Any]
+
+
+class Pace(NamedTuple):
+    """How much is measured: all, or as little as shows that this program works."""
+
+    sizes: tuple[int, ...]
+    rounds: int
+    cache: int  # bytes that rotating tensors cover at least
+    huge: int  # elements of the tensor that is checked beyond 2^31
+    layers: int  # of the models
+    width: int
+
+
+FULL = Pace((1 << 24, 1 << 28), 30, 256 << 20, (1 << 31) + (1 << 20) + 5, 12, 768)
+DRY = Pace((1 << 12,), 1, 1 << 15, (1 << 13) + 5, 1, 64)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--output", type=pathlib.Path, help="the results file (default: benchmarks/results/gpu-NAME.json)")
+    parser.add_argument("--dry-run", action="store_true", help="a few elements, interpreted on the CPU (TRITON_INTERPRET=1)")
+    arguments = parser.parse_args()
+    if not arguments.dry_run and not torch.cuda.is_available():
+        print("there is no GPU here: nothing was checked or measured", file=sys.stderr)
+        return 2
+    device = torch.device("cpu") if arguments.dry_run else torch.device("cuda", torch.cuda.current_device())
+    pace, began = DRY if arguments.dry_run else FULL, time.monotonic()
+    backends = [name for name in BACKENDS if fastinit.backends(device)[name] is None]
+    if not backends:
+        print(f"no backend serves on {device}: {fastinit.backends(device)}", file=sys.stderr)
+        return 2
+    if not arguments.dry_run and check.run(argparse.Namespace()):
+        return 1
+    for fault in [fault for name in backends for fault in faults(name, device, pace)]:
+        print(f"FAULT {fault}", file=sys.stderr)
+        return 1
+    print(f"bits: equal to the reference ({time.monotonic() - began:.0f} s)", flush=True)
+    report = {
+        "machine": gpu_machine(device),
+        "rows": list(rows(backends, device, pace)),
+        "models": models(backends, device, pace),
+    }
+    report["first_call"] = {name: first_calls(name, device, pace) for name in backends}
+    report["seconds"] = round(time.monotonic() - began)
+    output = arguments.output or RESULTS / f"gpu-{slug(report['machine']['gpu'])}.json"
+    output.write_text(json.dumps(report, indent=1) + "\n")
+    print(f"{output}: written after {report['seconds']} s; python -m benchmarks.readme_tables")
+    return 0
+
+
+def slug(name: str) -> str:
+    return re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")
+
+
+def gpu_machine(device: torch.device) -> dict[str, Any]:
+    """What a measurement needs beside it."""
+    import triton
+
+    facts = machine() | {"triton": triton.__version__, "gpu": "none: a dry run", "driver": None, "cuda": torch.version.cuda}
+    if device.type == "cuda":
+        properties = torch.cuda.get_device_properties(device)
+        facts |= {"gpu": properties.name, "multiprocessors": properties.multi_processor_count, "memory": properties.total_memory}
+        facts["driver"] = driver()
+    return facts
+
+
+def driver() -> str | None:
+    try:
+        command = ["nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"]
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.split("\n")[0]
+    except (OSError, subprocess.CalledProcessError):
+        return None
+
+
+# --- bits -------------------------------------------------------------------------------------------------------------------
+
+
+def faults(name: str, device: torch.device, pace: Pace) -> Iterator[str]:
+    """What `fastinit check` does not cover: sizes beyond 2^31, lists."""
+    fill = module(name).fill
+    law = truncated_normal(0.0, 1.0, -2.0, 2.0)
+    huge = torch.empty(pace.huge, dtype=torch.bfloat16, device=device)
+    fill([Plan(huge, recipe(law, huge.dtype), 5, whole(huge))])
+    span = min(4099, pace.huge)
+    for start in {0, pace.huge // 2, min(2**31 - 99, pace.huge - span), pace.huge - span}:
+        piece = huge[start : start + span].cpu()
+        expected = torch.empty_like(piece)
+        reference.fill([Plan(expected, recipe(law, huge.dtype), 5, Box(start, 1, span, span))])
+        if not torch.equal(piece.view(torch.int16), expected.view(torch.int16)):
+            yield f"{name}: {pace.huge} elements differ from the reference from element {start} on"
+    del huge
+    plans = [
+        Plan(
+            torch.empty(shape, dtype=dtype, device=device),
+            recipe(normal(0.0, STD), dtype),
+            key,
+            Box(0, 1, *[math.prod(shape)] * 2),
+        )
+        for dtype in DTYPES
+        for key, shape in enumerate([*small_shapes(), (7,), (333,)])
+    ]
+    fill(plans)
+    for plan in plans:
+        expected = torch.empty(plan.out.shape, dtype=plan.out.dtype)
+        reference.fill([plan._replace(out=expected)])
+        if not torch.equal(check.raw(plan.out.cpu()), check.raw(expected)):
+            yield f"{name}: a list of plans: a tensor of shape {tuple(plan.out.shape)} and {plan.out.dtype} differs"
+
+
+def small_shapes() -> list[tuple[int, ...]]:
+    return [(64, 3, 7, 7), (64,), (32, 100), (10, 130)]
+
+
+# --- times ------------------------------------------------------------------------------------------------------------------
+
+
+def seconds(contenders: dict[str, Callable[[int], Any]], rounds: int, device: torch.device) -> dict[str, list[float]]:
+    """Seconds of every contender in every round, after one untimed; a contender is called with the round's number."""
+    for call in contenders.values():
+        call(0)
+    spans: dict[str, list[Any]] = {name: [] for name in contenders}
+    if device.type != "cuda":
+        for number in range(rounds):
+            for name, call in contenders.items():
+                began = time.perf_counter()
+                call(number)
+                spans[name].append(time.perf_counter() - began)
+        return spans
+    torch.cuda.synchronize(device)
+    for number in range(rounds):
+        for name, call in contenders.items():
+            first, last = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
+            first.record()
+            call(number)
+            last.record()
+            spans[name].append((first, last))
+    torch.cuda.synchronize(device)
+    return {name: [first.elapsed_time(last) / 1e3 for first, last in pairs] for name, pairs in spans.items()}
+
+
+def rows(backends: list[str], device: torch.device, pace: Pace) -> Iterator[dict[str, Any]]:
+    """Every function, dtype and size; then a call on 1,024 elements."""
+    for size in pace.sizes:
+        for dtype in DTYPES:
+            count = max(3, -(-pace.cache // (size * dtype.itemsize)))
+            tensors = [torch.empty(size >> 6, 64, dtype=dtype, device=device).fill_(1.0) for _ in range(count)]
+            for work in WORKS.values():
+                yield from row(work, tensors, backends, device, pace)
+            del tensors
+    for dtype in DTYPES:
+        for work in WORKS.values():
+            yield from small_row(work, torch.empty(32, 32, dtype=dtype, device=device), backends, device, pace)
+
+
+def row(work: Work, tensors: list[Tensor], backends: list[str], device: torch.device, pace: Pace) -> Iterator[dict[str, Any]]:
+    first = tensors[0]
+    calls = {"fill": lambda t: t.fill_(1.0), "peer": work.peer, **{name: forced(name, work.ours) for name in backends}}
+    stateless = torch_stateless(work, first)
+    if stateless:
+        calls["torch.func._random"] = stateless
+
+    def rotating(call: Call) -> Callable[[int], Any]:
+        return lambda number: call(tensors[number % len(tensors)])
+
+    spans = seconds({name: rotating(call) for name, call in calls.items()}, pace.rounds, device)
+    for name in backends:
+        fitting = percentiles(spans[name])
+        facts = {"work": work.name, "dtype": str(first.dtype).removeprefix("torch."), "elements": first.numel(), "backend": name}
+        facts |= {"rounds": pace.rounds, "seconds": fitting, "elements_per_s": first.numel() / fitting["p50"]}
+        facts |= {"gb_per_s": first.nbytes / fitting["p50"] / 1e9, "of_fill": ratio(spans["fill"], spans[name])}
+        facts |= {"fill_gb_per_s": first.nbytes / percentiles(spans["fill"])["p50"] / 1e9}
+        facts |= {"peer": work.peer_name, "times_peer": ratio(spans["peer"], spans[name])}
+        if stateless:
+            facts["times_stateless"] = ratio(spans["torch.func._random"], spans[name])
+        yield facts
+
+
+def forced(name: str, call: Call) -> Call:
+    def run(tensor: Tensor) -> Any:
+        with fastinit.backend(name):
+            return call(tensor)
+
+    return run
+
+
+def torch_stateless(work: Work, example: Tensor) -> Call | None:
+    """torch.func._random's in-place function for the law, where torch has it for the device and dtype."""
+    try:
+        from torch.func import _random as stateless
+
+        key = stateless.key(0, device=example.device)
+        calls = {
+            "uniform": lambda tensor: stateless.uniform_(key, tensor),
+            "normal": lambda tensor: stateless.normal_(key, tensor, std=STD),
+        }
+        calls[work.name](torch.empty_like(example[:1]))
+    except (ImportError, AttributeError, KeyError, TypeError, RuntimeError):  # absent, another signature, another law
+        return None
+    return calls[work.name]
+
+
+def ratio(above: list[float], below: list[float]) -> dict[str, float]:
+    return percentiles([a / b for a, b in zip(above, below, strict=True)])
+
+
+def small_row(work: Work, tensor: Tensor, backends: list[str], device: torch.device, pace: Pace) -> Iterator[dict[str, Any]]:
+    """What a call costs the host: a hundred calls and the wait for the last, in wall time; beside nn.init.uniform_'s."""
+    calls = {"uniform_": nn.init.uniform_, "peer": work.peer, **{name: forced(name, work.ours) for name in backends}}
+    spans: dict[str, list[float]] = {name: [] for name in calls}
+    repeats = 100 if device.type == "cuda" else 2
+    for number in range(pace.rounds + 1):  # the first does not count
+        for name, call in calls.items():
+            began = time.perf_counter()
+            for _ in range(repeats):
+                call(tensor)
+            if device.type == "cuda":
+                torch.cuda.synchronize(device)
+            if number:
+                spans[name].append((time.perf_counter() - began) / repeats)
+    for name in backends:
+        facts = {
+            "work": work.name,
+            "dtype": str(tensor.dtype).removeprefix("torch."),
+            "elements": tensor.numel(),
+            "backend": name,
+        }
+        facts |= {"rounds": pace.rounds, "seconds": percentiles(spans[name]), "peer": work.peer_name}
+        yield facts | {"times_peer": ratio(spans["peer"], spans[name]), "of_uniform": ratio(spans[name], spans["uniform_"])}
+
+
+def models(backends: list[str], device: torch.device, pace: Pace) -> list[dict[str, Any]]:
+    """Every weight matrix of a model in one call, against one nn.init call each; wall time until the device is done."""
+    found = []
+    for title, shapes in {"ResNet-50": resnet50(pace), "GPT-2 small": gpt2_shapes(pace)}.items():
+        for dtype in DTYPES:
+            tensors = [torch.empty(shape, dtype=dtype, device=device) for shape in shapes]
+            plans = [
+                Plan(t, recipe(truncated_normal(0.0, STD, -2 * STD, 2 * STD), dtype), i, whole(t)) for i, t in enumerate(tensors)
+            ]
+            contenders: dict[str, Callable[[int], Any]] = {name: functools.partial(fill_all, name, plans) for name in backends}
+            contenders["peer"] = functools.partial(torch_loop, tensors)
+            spans = waited(contenders, pace.rounds, device)
+            for name in backends:
+                facts = {"model": title, "dtype": str(dtype).removeprefix("torch."), "tensors": len(tensors), "backend": name}
+                facts |= {"elements": sum(t.numel() for t in tensors), "seconds": percentiles(spans[name])}
+                found.append(facts | {"peer": "nn.init.trunc_normal_", "times_peer": ratio(spans["peer"], spans[name])})
+    return found
+
+
+def fill_all(name: str, plans: list[Plan], number: int) -> None:
+    module(name).fill(plans)
+
+
+def torch_loop(tensors: list[Tensor], number: int) -> None:
+    for tensor in tensors:
+        nn.init.trunc_normal_(tensor, std=STD, a=-2 * STD, b=2 * STD)
+
+
+def waited(contenders: dict[str, Callable[[int], Any]], rounds: int, device: torch.device) -> dict[str, list[float]]:
+    """Wall time from the call to the end of its work."""
+    spans: dict[str, list[float]] = {name: [] for name in contenders}
+    for number in range(rounds + 1):
+        for name, call in contenders.items():
+            began = time.perf_counter()
+            call(number)
+            if device.type == "cuda":
+                torch.cuda.synchronize(device)
+            if number:
+                spans[name].append(time.perf_counter() - began)
+    return spans
+
+
+def resnet50(pace: Pace) -> list[tuple[int, ...]]:
+    """Its convolutions and its last layer (He et al. 2015)."""
+    shapes, channels = [(64, 3, 7, 7)], 64
+    stages = ((64, 3), (128, 4), (256, 6), (512, 3)) if pace is FULL else ((8, 1),)
+    for width, blocks in stages:
+        for block in range(blocks):
+            shapes += [(width, channels, 1, 1), (width, width, 3, 3), (4 * width, width, 1, 1)]
+            if block == 0:
+                shapes.append((4 * width, channels, 1, 1))
+            channels = 4 * width
+    return [*shapes, (1000 if pace is FULL else 10, channels)]
+
+
+def gpt2_shapes(pace: Pace) -> list[tuple[int, ...]]:
+    with torch.device("meta"):
+        model = gpt2.GPT2(pace.layers, pace.width, *((50257, 1024) if pace is FULL else (100, 16)))
+    return [tuple(parameter.shape) for parameter in model.parameters() if parameter.ndim > 1]
+
+
+FIRST_CALL = """
+import time, torch
+tensor = torch.zeros({width}, 64, dtype=torch.bfloat16, device={device!r})
+began = time.perf_counter()
+import fastinit
+imported = time.perf_counter()
+fastinit.truncated_normal_(tensor, key=1)
+tensor[0, 0].item()
+print(imported - began, time.perf_counter() - imported)
+"""
+
+
+def first_calls(name: str, device: torch.device, pace: Pace) -> dict[str, float]:
+    """Seconds of the first fill of a process: with nothing compiled, and with what the process before has left on disk."""
+    found = {}
+    with tempfile.TemporaryDirectory() as cache:
+        environment = {**os.environ, "TRITON_CACHE_DIR": cache, "FASTINIT_BACKEND": name}
+        command = [sys.executable, "-c", FIRST_CALL.format(device=str(device), width=pace.width)]
+        for state in ("cold", "warm"):
+            done = subprocess.run(command, capture_output=True, text=True, check=True, env=environment)
+            found["import"], found[state] = map(float, done.stdout.split())
+    return found
+
+
+if __name__ == "__main__":
+    sys.exit(main())

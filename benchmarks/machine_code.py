@@ -1,0 +1,181 @@
+"""Compiles the Triton kernels for GPUs that need not be here and counts instructions: `python -m benchmarks.machine_code`.
+
+Instructions an element: those of fill_blocks' loop over tiles, from its first to the branch back, over the elements a thread
+makes in a turn; guards, clamps, stores and the loop's own are inside. What a program runs once is counted beside it: constants,
+table and round keys, and the end of an odd tensor, less than 16 bytes, which one program fills. NOPs are not counted.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import pathlib
+import re
+import subprocess
+import tempfile
+from typing import Any, NamedTuple
+
+import torch
+import triton
+import triton.language as tl
+from triton.backends.compiler import GPUTarget
+from triton.compiler import ASTSource
+
+from fastinit import distributions
+from fastinit.backends import triton as backend
+from fastinit.distributions import Recipe, recipe
+
+TOOL = pathlib.Path(triton.__file__).parent / "backends" / "nvidia" / "bin" / "cuobjdump"
+NVIDIA = {80: "sm_80", 90: "sm_90", 100: "sm_100"}
+AMD = "gfx942"
+LAWS = {
+    "uniform": distributions.uniform(-1.0, 1.0),
+    "uniform from 0": distributions.uniform(0.0, 1.0),
+    "truncated normal at 2 sigmas": distributions.truncated_normal(0.0, 1.0, -2.0, 2.0),
+    "normal": distributions.normal(0.0, 1.0),
+    "half-normal": distributions.truncated_normal(0.0, 1.0, 0.0, float("inf")),
+    "fmod": distributions.fmod_normal(0.0, 1.0, -1.0, 1.0),
+}
+DTYPES = (torch.float32, torch.bfloat16, torch.float16, torch.float8_e4m3fn, torch.float64)
+AMD_LAWS = ("uniform", "truncated normal at 2 sigmas", "half-normal", "fmod")
+POINTERS = {
+    torch.float32: "*fp32",
+    torch.float64: "*fp64",
+    torch.float16: "*fp16",
+    torch.bfloat16: "*bf16",
+    torch.uint8: "*u8",
+    torch.int32: "*i32",
+    torch.int64: "*i64",
+}
+ALIGNED = ("out", "recipe")  # at launch they are, and fill_blocks is specialised to it
+SCALARS = {"key": "u64", "rows": "i32", "steps": "i32"}  # the other numbers are i64
+LINE = "{:8}{:30}{:16}{:>10}{:>6}{:>11}{:>8}{:>8}{:>10}"
+
+
+class Code(NamedTuple):
+    """What a compiled fill_blocks is made of."""
+
+    target: str
+    law: str
+    dtype: str
+    an_element: float  # instructions in the loop
+    once: int  # instructions outside it
+    registers: int
+    spills: int  # loads and stores of local memory
+    shared: int  # bytes
+    widest_store: int  # bits, in the loop
+    stores: int  # an iteration and thread
+
+
+def compiled(kernel: Any, values: Recipe, target: GPUTarget, **code: Any) -> Any:
+    """A kernel of the backend compiled for a recipe's dtype and a target, as a launch there would."""
+    out = backend.integer_view(torch.empty(1, dtype=values.dtype)).dtype
+    code = {**backend.code_of(values, torch.device("cpu")), "PTX": target.backend == "cuda", **code}
+    pointers = {"out": POINTERS[out], "recipe": POINTERS[values.real], "words": POINTERS[backend.INTEGERS[values.real.itemsize]]}
+    pointers |= {"table": "*i64", "example": POINTERS[out]}
+    names = kernel.arg_names
+    constants = {name: code[name] for name in names if name in code}
+    signature = {name: "constexpr" if name in constants else pointers.get(name, SCALARS.get(name, "i64")) for name in names}
+    aligned = {(i,): [["tt.divisibility", 16]] for i, name in enumerate(names) if name in ALIGNED}
+    source = ASTSource(fn=kernel, signature=signature, constexprs=constants, attrs=aligned)
+    return triton.compile(source, target=target, options=dict(backend.OPTIONS))
+
+
+def nvidia(values: Recipe, law: str, capability: int) -> Code:
+    """The machine code of fill_blocks for an NVIDIA GPU, taken apart."""
+    made = compiled(backend.fill_blocks, values, GPUTarget("cuda", capability, 32), BOXED=False)
+    with tempfile.NamedTemporaryFile(suffix=".cubin") as cubin:
+        cubin.write(made.asm["cubin"])
+        cubin.flush()
+        listing = output("--dump-sass", cubin.name)
+        usage = output("-res-usage", cubin.name)
+    lines = [(int(at, 16), text) for at, text in re.findall(r"^\s+/\*([0-9a-f]{4,5})\*/\s+(.*?);", listing, re.M)]
+    real = [(at, text) for at, text in lines if opcode(text) != "NOP"]
+    first, last = longest_loop(real)
+    loop = [text for at, text in real if first <= at <= last]
+    stores = [text for text in loop if opcode(text).startswith("STG")]
+    return Code(
+        target=NVIDIA[capability],
+        law=law,
+        dtype=name_of(values.dtype),
+        an_element=len(loop) * 32 * backend.WARPS / backend.tile_of(values),
+        once=len(real) - len(loop),
+        registers=int(re.findall(r"REG:(\d+)", usage)[-1]),
+        spills=sum(opcode(text).startswith(("LDL", "STL")) for _, text in real),
+        shared=made.metadata.shared,
+        widest_store=max(store_bits(text) for text in stores),
+        stores=len(stores),
+    )
+
+
+def output(*arguments: str) -> str:
+    return subprocess.run([str(TOOL), *arguments], capture_output=True, text=True, check=True).stdout
+
+
+def opcode(text: str) -> str:
+    return re.sub(r"^@!?U?P\w+\s+", "", text).split()[0]
+
+
+def longest_loop(lines: list[tuple[int, str]]) -> tuple[int, int]:
+    """First and last address of the longest stretch that a branch jumps back over."""
+    loops = []
+    for at, text in lines:
+        target = re.search(r"0x([0-9a-f]+)", text) if opcode(text).startswith("BRA") else None
+        if target and int(target[1], 16) < at:
+            loops.append((int(target[1], 16), at))
+    return max(loops, key=lambda loop: loop[1] - loop[0])
+
+
+def store_bits(text: str) -> int:
+    return next((int(part) for part in opcode(text).split(".") if part in ("64", "128")), 32)
+
+
+def table(capabilities: list[int], laws: list[str], dtypes: list[str]) -> list[Code]:
+    wanted = [dtype for dtype in DTYPES if name_of(dtype) in dtypes]
+    return [nvidia(recipe(LAWS[law], dtype), law, target) for target in capabilities for law in laws for dtype in wanted]
+
+
+def amd(law: str, dtype: torch.dtype) -> list[dict[str, Any]]:
+    """That every kernel compiles for gfx942; what its code costs is not counted."""
+    values = recipe(LAWS[law], dtype)
+    real = tl.float64 if values.real is torch.float64 else tl.float32
+    kernels = {
+        "fill_blocks": {"BOXED": False},
+        "fill_list": {"VARIANTS": (tuple(backend.variant_of(values)),), "REAL": real},
+        "fill_elements": {},
+    }
+    made = {
+        name: compiled(getattr(backend, name), values, GPUTarget("hip", AMD, 64), **code).asm["hsaco"]
+        for name, code in kernels.items()
+    }
+    return [{"target": AMD, "law": law, "dtype": name_of(dtype), "kernel": k, "bytes": len(code)} for k, code in made.items()]
+
+
+def name_of(dtype: torch.dtype) -> str:
+    return str(dtype).removeprefix("torch.")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--json", action="store_true", help="as JSON")
+    parser.add_argument("--laws", nargs="+", default=list(LAWS), choices=list(LAWS))
+    parser.add_argument("--targets", nargs="+", type=int, default=list(NVIDIA), choices=list(NVIDIA), help="compute capabilities")
+    parser.add_argument("--dtypes", nargs="+", default=list(map(name_of, DTYPES)), choices=list(map(name_of, DTYPES)))
+    parser.add_argument("--amd", action="store_true", help=f"compile for {AMD} instead, in float32 and bfloat16")
+    arguments = parser.parse_args()
+    if arguments.amd:
+        print(json.dumps([row for law in AMD_LAWS for dtype in DTYPES[:2] for row in amd(law, dtype)]))
+        return
+    rows = table(arguments.targets, arguments.laws, arguments.dtypes)
+    if arguments.json:
+        print(json.dumps([row._asdict() for row in rows]))
+        return
+    print(f"triton {triton.__version__}, instructions of fill_blocks, compiled only: none of it was run")
+    print(LINE.format("target", "law", "dtype", "an element", "once", "registers", "spills", "shared", "stores"))
+    for row in rows:
+        *cells, widest, stores = row
+        print(LINE.format(*cells[:3], f"{row.an_element:.2f}", *cells[4:], f"{stores} x {widest}"))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,374 @@
+"""The Triton kernels: bit for bit the reference for every law, dtype, box, stride and list; what is compiled, and how often.
+
+On a machine without a GPU they are interpreted, on CPU tensors; where there is one, they run there. What they become for GPUs
+that are not here is compiled ahead of time, in processes of their own: interpreted kernels cannot be compiled.
+"""
+
+import itertools
+import json
+import os
+import pathlib
+import subprocess
+import sys
+
+import pytest
+import torch
+from laws import KEY, LAWS, same_bits
+
+import fastinit
+from fastinit import distributions
+from fastinit.backends import reference
+from fastinit.distributions import FLOAT_DTYPES, recipe, words_recipe
+from fastinit.plan import Box, Plan, whole
+
+triton = pytest.importorskip("triton")
+from fastinit.backends import triton as backend  # noqa: E402
+
+DEVICE = torch.device("cuda", 0) if torch.cuda.is_available() else torch.device("cpu")
+needs_kernels = pytest.mark.skipif(backend.unavailable(DEVICE) is not None, reason=f"triton: {backend.unavailable(DEVICE)}")
+needs_gpu = pytest.mark.skipif(DEVICE.type == "cpu", reason="needs a GPU")
+ROOT = pathlib.Path(__file__).parents[1]
+WORDS = (torch.int32, torch.uint32, torch.int64, torch.uint64)
+BLOCKED = [Box(8, 7, 16, 40), Box(0, 64, 4, 12), Box(2**34 + 4, 3, 1000, 1004), Box(4, 4, 8, 0), Box(0, 300, 20, 100)]
+UNBLOCKED = [Box(11, 7, 13, 40), Box(3, 64, 1, 3), Box(8, 5, 6, 8), Box(8, 5, 8, 9), Box(2**33, 4, 8, 2**31 + 9)]
+VIEWS = {
+    "transposed": lambda t: t.t(),
+    "strided": lambda t: t[::3, 1::2],
+    "column": lambda t: t[:, 5],
+    "channels last": lambda t: t.reshape(8, 5, 5, -1).permute(0, 3, 1, 2),
+    "gaps": lambda t: t.as_strided((3, 2, 4, 5), (1000, 100, 3, 20)),
+    "six axes": lambda t: t.as_strided((2, 2, 2, 2, 2, 3), (3000, 1000, 300, 100, 3, 20)),
+    "unaligned": lambda t: t.reshape(-1)[1:4000],
+    "scalar": lambda t: t.reshape(-1)[3:4].reshape(()),
+}
+
+
+def constants(law, dtype):
+    return recipe(law, dtype) if dtype.is_floating_point else words_recipe(dtype)
+
+
+def expected(plan: Plan) -> torch.Tensor:
+    out = torch.empty(plan.out.shape, dtype=plan.out.dtype)
+    reference.fill([plan._replace(out=out)])
+    return out
+
+
+def blank(shape, dtype) -> torch.Tensor:
+    return torch.zeros(shape, dtype=dtype, device=DEVICE)
+
+
+def check(*plans: Plan) -> None:
+    """Fills the list, and compares each tensor with the reference on the CPU."""
+    backend.fill(list(plans))
+    for plan in plans:
+        assert same_bits(plan.out.cpu(), expected(plan)), (plan.recipe.kind, plan.out.dtype, plan.out.shape, plan.box)
+
+
+@needs_kernels
+@pytest.mark.parametrize("dtype", FLOAT_DTYPES, ids=str)
+@pytest.mark.parametrize("law", LAWS.values(), ids=LAWS)
+def test_every_kind_and_dtype(law, dtype):
+    for box in (Box(0, 1, 1021, 1021), Box(2**33 + 3, 1, 1021, 1021), Box(2**34 + 5, 1021, 1, 77)):
+        check(Plan(blank(1021, dtype), recipe(law, dtype), KEY, box))
+
+
+@needs_kernels
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float8_e5m2, torch.float64], ids=str)
+def test_every_length_around_16_bytes_and_tiles(dtype):
+    for count in [*range(1, 36), 4095, 4096, 4097, 12_345]:
+        check(Plan(blank(count, dtype), recipe(LAWS["2 sigmas"], dtype), KEY, Box(8, 1, count, count)))
+
+
+@needs_kernels
+@pytest.mark.parametrize("start", [1, 4, 2**31 + 8, 2**34 - 16, 2**34 - 16384, 2**34 - 4097, 2**62 + 4, 2**63 - 5005])
+def test_starts_where_counters_carry(start):
+    for dtype in (torch.float32, torch.bfloat16):
+        check(Plan(blank(5001, dtype), recipe(LAWS["uniform"], dtype), KEY, Box(start, 1, 5001, 5001)))
+
+
+@needs_kernels
+@pytest.mark.parametrize("key", [0, 1, 2**31 + 5, 2**32 - 1, 2**32, 2**63, 2**64 - 1])
+def test_keys_of_any_size(key):
+    check(Plan(blank(64, torch.int32), words_recipe(torch.int32), key, Box(0, 1, 64, 64)))
+    check(Plan(blank(63, torch.int64), words_recipe(torch.int64), key, Box(3, 1, 63, 63)))
+
+
+@needs_kernels
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.float8_e4m3fn, torch.float64], ids=str)
+@pytest.mark.parametrize("box", [*BLOCKED, *UNBLOCKED], ids=str)
+def test_boxes(dtype, box):
+    """Of whole blocks, which have a kernel to themselves, and of any elements."""
+    for law in ("2 sigmas", "half-normal"):
+        check(Plan(blank(box.rows * box.cols, dtype), recipe(LAWS[law], dtype), KEY, box))
+
+
+@needs_kernels
+@pytest.mark.parametrize("dtype", [torch.float8_e5m2, torch.bfloat16, torch.float32, torch.float64, *WORDS], ids=str)
+@pytest.mark.parametrize("view", VIEWS.values(), ids=VIEWS)
+def test_strides_keep_the_logical_order_and_the_gaps(dtype, view):
+    base = torch.full((200, 61), 1).to(dtype).to(DEVICE)
+    untouched = torch.ones(200, 61, dtype=torch.bool)
+    view(untouched).fill_(False)
+    for start in (0, 2**34 + 5):
+        out = view(base)
+        check(Plan(out, constants(LAWS["fmod"], dtype), KEY, whole(out)._replace(start=start)))
+        assert bool((base.cpu().double()[untouched] == 1).all())
+    rows = Box(7, out.numel(), 1, 9)
+    check(Plan(out, constants(LAWS["fmod"], dtype), KEY, rows))
+
+
+@needs_kernels
+def test_axes_are_joined_and_sorted():
+    assert backend.axes_of(torch.empty(4, 5, 6)) == [(120, 1, 1)]
+    assert backend.axes_of(torch.empty(4, 5).t()) == [(5, 4, 1), (4, 1, 5)]
+    channels_last = torch.empty(8, 3, 5, 7).to(memory_format=torch.channels_last)
+    assert backend.axes_of(channels_last) == [(3, 35, 1), (35, 1, 3), (8, 105, 105)]
+    assert backend.axes_of(torch.empty(1, 1)) == [(1, 1, 1)]
+
+
+def counted(monkeypatch) -> list[str]:
+    """Records the kernels that are launched."""
+    launches = []
+
+    class Counted:
+        def __init__(self, name, kernel):
+            self.name, self.kernel = name, kernel
+
+        def __getitem__(self, grid):
+            launches.append(self.name)
+            return self.kernel[grid]
+
+    for name in ("fill_blocks", "fill_list", "fill_elements"):
+        monkeypatch.setattr(backend, name, Counted(name, getattr(backend, name)))
+    return launches
+
+
+@needs_kernels
+def test_a_list_is_one_launch_a_dtype(monkeypatch):
+    launches = counted(monkeypatch)
+    sizes, dtypes = [1, 3, 16, 4096, 5000, 40_001, 0], [torch.float32, torch.bfloat16]
+    plans = []
+    for i, (n, dtype, law) in enumerate(itertools.product(sizes, dtypes, ["uniform", "2 sigmas", "uniform to -1"])):
+        plans.append(Plan(blank(n, dtype), recipe(LAWS[law], dtype), KEY + i, Box(4 * i, 1, n, n)))
+    check(*plans)
+    assert launches == ["fill_list", "fill_list"]
+
+
+@needs_kernels
+def test_a_list_of_everything():
+    """What does not fit into the launch of a list is filled all the same."""
+    plans = []
+    for i, (law, dtype) in enumerate(zip(LAWS.values(), itertools.cycle(FLOAT_DTYPES), strict=False)):
+        n = 100 + 7 * i
+        plans.append(Plan(blank(n, dtype), recipe(law, dtype), KEY + i, Box(i, 1, n, n)))
+        plans.append(Plan(blank((n, 3), dtype).t(), recipe(law, dtype), KEY - i, Box(0, 1, 3 * n, 3 * n)))
+    check(*plans)
+    backend.fill([])
+    backend.fill([plan._replace(out=plan.out.flatten()[:0], box=Box(0, 1, 0, 0)) for plan in plans[:3]])
+
+
+@needs_kernels
+def test_dense_tensors_take_one_launch_and_no_copy(monkeypatch):
+    launches = counted(monkeypatch)
+    for out in (blank((16, 24), torch.bfloat16), blank((24, 16), torch.bfloat16).t(), blank((2, 3, 4, 5), torch.float32)):
+        check(Plan(out, recipe(LAWS["uniform"], out.dtype), KEY, whole(out)))
+    check(Plan(blank(16, torch.float32), recipe(LAWS["uniform"], torch.float32), KEY, Box(4, 4, 4, 8)))
+    assert launches == ["fill_blocks", "fill_elements", "fill_blocks", "fill_blocks"]
+
+
+@needs_kernels
+@pytest.mark.parametrize("dtype", FLOAT_DTYPES, ids=str)
+def test_given_words(dtype):
+    bits = 64 if dtype is torch.float64 else 32
+    step = 2**bits // 3000
+    words = torch.tensor([-(2 ** (bits - 1)) + i * step for i in range(3000)] + [0, -1, 1, -2, 2 ** (bits - 1) - 1])
+    words = words.to(torch.int64 if bits == 64 else torch.int32)
+    for law in LAWS.values():
+        values = recipe(law, dtype)
+        assert same_bits(backend.transform(values, words.to(DEVICE)).cpu(), reference.transform(values, words.long()))
+    assert backend.transform(values, words[:0].to(DEVICE)).numel() == 0
+    with pytest.raises(TypeError, match="words of"):
+        backend.transform(values, words.to(torch.int16).to(DEVICE))
+
+
+@needs_kernels
+def test_zeros_are_the_contract_s():
+    """A bound of 0: +0 as the lower, -0 as the upper one, whatever zero the value was."""
+    for law, word in ((distributions.uniform(0.0, 1.0), -(2**31)), (distributions.uniform(-1.0, 0.0), 2**31 - 1)):
+        for dtype in FLOAT_DTYPES[:3]:
+            values = recipe(law, dtype)
+            words = torch.tensor([word, word ^ 2, -word - 1], dtype=torch.int64)
+            got = backend.transform(values, words.to(torch.int32).to(DEVICE))
+            assert same_bits(got.cpu(), reference.transform(values, words))
+
+
+@needs_kernels
+def test_public_functions_and_warm_up():
+    with fastinit.backend("triton"):
+        fastinit.warm_up(DEVICE, dtypes=[torch.float16], strided=True)
+        got = fastinit.glorot_uniform_(torch.empty(30, 17, device=DEVICE), key=3)
+    assert torch.equal(got.cpu(), fastinit.glorot_uniform_(torch.empty(30, 17), key=3))
+
+
+def test_warm_up_names_what_is_wrong():
+    with pytest.raises(TypeError, match="int32"):
+        fastinit.warm_up("cpu", dtypes=[torch.int32])
+    fastinit.warm_up("cpu")  # nothing to compile, and no harm
+    if not torch.cuda.is_available():
+        with pytest.raises((RuntimeError, AssertionError)):
+            fastinit.warm_up("cuda")
+
+
+def test_every_reason_is_given():
+    reasons = fastinit.backends("cuda")
+    assert list(reasons) == ["native", "triton", "reference"]
+    if not torch.cuda.is_available():
+        assert "there is no cuda device here" in reasons["triton"]
+    assert "CUDA, ROCm and XPU" in fastinit.backends("meta")["triton"]
+
+
+def test_the_interpreter_never_serves_unasked(monkeypatch):
+    selection = sys.modules["fastinit.backends"]  # `fastinit.backends` is the function
+    monkeypatch.setattr(selection.module("native"), "unavailable", lambda device: "taken away")
+    monkeypatch.setattr(selection, "SOURCE_TREE", ROOT / "absent")
+    assert selection.automatic_choice.__wrapped__(torch.device("cpu")) is reference
+
+
+def python(code: str, **environment: str | None) -> subprocess.CompletedProcess:
+    """A process without TRITON_INTERPRET, unless it is given."""
+    merged = {**os.environ, "TRITON_INTERPRET": None, "PYTHONPATH": str(ROOT), **environment}
+    merged = {name: value for name, value in merged.items() if value is not None}
+    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=merged, timeout=600)
+
+
+FILL = "import torch, fastinit; print(fastinit.uniform_(torch.empty(8), key=1).sum().item())"
+
+
+def test_forced_by_the_environment():
+    if DEVICE.type == "cpu" and backend.unavailable(DEVICE):
+        pytest.skip("this Triton's interpreter cannot serve")
+    asked = python(FILL, FASTINIT_BACKEND="triton", TRITON_INTERPRET="1")
+    assert asked.returncode == 0 and asked.stdout == python(FILL).stdout, asked.stderr
+    refused = python(FILL, FASTINIT_BACKEND="triton")
+    assert refused.returncode == 1 and "TRITON_INTERPRET" in refused.stderr and "RuntimeError" in refused.stderr
+
+
+def test_without_triton():
+    code = "import sys; sys.modules['triton'] = None\n" + FILL + "\nprint(fastinit.backends('cuda'))"
+    done = python(code)
+    assert done.returncode == 0 and "cannot be imported" in done.stdout, done.stderr
+
+
+def test_filling_on_the_cpu_imports_no_triton():
+    done = python("import sys\n" + FILL + "\nprint('triton' in sys.modules, 'fastinit.backends.triton' in sys.modules)")
+    assert done.stdout.split()[-1] == "False", done.stderr
+
+
+SPECIALISED = """
+import collections, json, sys
+import torch, triton
+from triton.backends.compiler import GPUTarget
+from triton.backends.driver import DriverBase
+
+class Absent(DriverBase):
+    '''The driver of a GPU that is not here: enough to compile what a launch would.'''
+    def __init__(self):
+        self.get_current_device = self.get_current_stream = lambda *_: 0
+    is_active = staticmethod(lambda: True)
+    get_current_target = lambda self: GPUTarget("cuda", 90, 32)
+    get_active_torch_device = lambda self: torch.device("cpu")
+    get_benchmarker = map_python_to_cpp_type = get_device_interface = lambda self, *_: None
+    get_empty_cache_for_benchmark = clear_cache = lambda self, *_: None
+
+triton.runtime.driver.set_active(Absent())
+from fastinit import distributions
+from fastinit.backends import triton as backend
+from fastinit.plan import Box, Plan, whole
+
+class Warm:
+    def __init__(self, kernel):
+        self.kernel = kernel
+    def __getitem__(self, grid):
+        return lambda *args, **options: self.kernel.warmup(*args, grid=grid, **options)
+
+names = ["fill_blocks", "fill_list", "fill_elements", "transform_words"]
+for name in names:
+    setattr(backend, name, Warm(getattr(backend, name)))
+backend.is_ptx = lambda device: True
+dtype = torch.bfloat16
+laws = [distributions.truncated_normal(0, 1, -cut, cut) for cut in (1.0, 1.5, 2.0)] + [distributions.uniform(0.1, 1)]
+for recipe in [distributions.recipe(law, dtype) for law in laws]:
+    for n in (1, 16, 1000, 4096, 5001, 1 << 20):
+        for key in (0, 1, 2**31, 2**32 - 1, 2**63, 2**64 - 1):
+            for start in (0, 1, 4, 16, 2**33, 2**34 + 8):
+                backend.fill([Plan(torch.empty(n, dtype=dtype), recipe, key, Box(start, 1, n, n))])
+    backend.fill([Plan(torch.empty(8, 4, dtype=dtype), recipe, 3, Box(8, 8, 4, 8))])
+    backend.fill([Plan(torch.empty(4, 8, 6, dtype=dtype).transpose(0, 1), recipe, 3, Box(8, 1, 192, 192))])
+    for many in (2, 300):
+        backend.fill([Plan(torch.empty(32, dtype=dtype), recipe, 3, Box(0, 1, 32, 32))] * many)
+    backend.transform(recipe, torch.zeros(100, dtype=torch.int32))
+print(json.dumps({name: len(getattr(backend, name).kernel.device_caches[0][0]) for name in names}))
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="Triton compiles on Linux")
+def test_sizes_values_and_keys_compile_nothing_new():
+    """Two kinds of law, of one dtype and table shape: a compilation each, and one for boxes."""
+    done = python(SPECIALISED)
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert json.loads(done.stdout) == {"fill_blocks": 4, "fill_list": 2, "fill_elements": 2, "transform_words": 2}
+
+
+def machine_code(*arguments: str) -> list[dict]:
+    command = [sys.executable, "-m", "benchmarks.machine_code", "--json", *arguments]
+    environment = {name: value for name, value in os.environ.items() if name != "TRITON_INTERPRET"}
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, cwd=ROOT, timeout=600)
+    assert done.returncode == 0, done.stderr[-3000:]
+    return json.loads(done.stdout)
+
+
+LIMITS = {"uniform": 18, "truncated normal at 2 sigmas": 33}
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="Triton compiles on Linux")
+def test_instructions_an_element():
+    rows = machine_code("--laws", *LIMITS, "--dtypes", "float32", "bfloat16")
+    assert {row["target"] for row in rows} == {"sm_80", "sm_90", "sm_100"} and len(rows) == 12
+    for row in rows:
+        assert 9 < row["an_element"] <= LIMITS[row["law"]], row
+        assert row["widest_store"] == 128 and row["stores"] * 128 == 32 * 8 * {"float32": 4, "bfloat16": 2}[row["dtype"]], row
+        assert row["spills"] == 0 and row["shared"] == 0, row
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="Triton compiles on Linux")
+def test_no_law_or_dtype_spills():
+    for row in machine_code("--targets", "90", "--dtypes", "float32", "bfloat16", "float64"):
+        assert row["spills"] == 0 and row["widest_store"] == 128, row
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="Triton compiles on Linux")
+def test_amd_s_compiler_takes_the_kernels():
+    sizes = machine_code("--amd")
+    assert len(sizes) >= 4 * 3 and all(row["bytes"] > 1000 for row in sizes)
+
+
+@needs_gpu
+@needs_kernels
+def test_streams_and_graphs():
+    """On a stream of its own; captured, and replayed: the same values, as keys are captured too."""
+    values, out = recipe(LAWS["2 sigmas"], torch.float32), blank(10_000, torch.float32)
+    plan = Plan(out, values, KEY, whole(out))
+    stream = torch.cuda.Stream()
+    with torch.cuda.stream(stream):
+        check(plan)
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        backend.fill([plan])
+        backend.fill([plan._replace(key=1), plan])
+    for _ in range(2):
+        out.zero_()
+        graph.replay()
+        assert same_bits(out.cpu(), expected(plan))
+    fresh = recipe(distributions.normal(0.0, 3.25), torch.float32)
+    with pytest.raises(RuntimeError, match="before the capture"), torch.cuda.graph(torch.cuda.CUDAGraph()):
+        backend.fill([plan._replace(recipe=fresh)])
