@@ -71,6 +71,7 @@ def compiled(kernel: Any, values: Recipe, target: GPUTarget, **code: Any) -> Any
     """A kernel of the backend compiled for a recipe's dtype and a target, as a launch there would."""
     out = backend.integer_view(torch.empty(1, dtype=values.dtype)).dtype
     code = {**backend.code_of(values, torch.device("cpu")), "PTX": target.backend == "cuda", **code}
+    code |= {"TILE": backend.TILE[values.real], "SIZE": backend.SMALL}
     pointers = {"out": POINTERS[out], "recipe": POINTERS[values.real], "words": POINTERS[backend.INTEGERS[values.real.itemsize]]}
     pointers |= {"table": "*i64", "example": POINTERS[out]}
     names = kernel.arg_names
@@ -98,7 +99,7 @@ def nvidia(values: Recipe, law: str, capability: int) -> Code:
         target=NVIDIA[capability],
         law=law,
         dtype=name_of(values.dtype),
-        an_element=len(loop) * 32 * backend.WARPS / backend.tile_of(values),
+        an_element=len(loop) * 32 * backend.WARPS / backend.TILE[values.real],
         once=len(real) - len(loop),
         registers=int(re.findall(r"REG:(\d+)", usage)[-1]),
         spills=sum(opcode(text).startswith(("LDL", "STL")) for _, text in real),

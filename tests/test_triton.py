@@ -10,6 +10,7 @@ import os
 import pathlib
 import subprocess
 import sys
+from dataclasses import replace
 
 import pytest
 import torch
@@ -152,6 +153,8 @@ def test_a_list_is_one_launch_a_dtype(monkeypatch):
         plans.append(Plan(blank(n, dtype), recipe(LAWS[law], dtype), KEY + i, Box(4 * i, 1, n, n)))
     check(*plans)
     assert launches == ["fill_list", "fill_list"]
+    backend.fill([plan for plan in plans if not plan.out.numel()])
+    assert len(launches) == 2, "nothing is launched for nothing"
 
 
 @needs_kernels
@@ -164,16 +167,16 @@ def test_a_list_of_everything():
         plans.append(Plan(blank((n, 3), dtype).t(), recipe(law, dtype), KEY - i, Box(0, 1, 3 * n, 3 * n)))
     check(*plans)
     backend.fill([])
-    backend.fill([plan._replace(out=plan.out.flatten()[:0], box=Box(0, 1, 0, 0)) for plan in plans[:3]])
 
 
 @needs_kernels
-def test_dense_tensors_take_one_launch_and_no_copy(monkeypatch):
+def test_a_launch_each_and_by_blocks_where_aligned(monkeypatch):
     launches = counted(monkeypatch)
     for out in (blank((16, 24), torch.bfloat16), blank((24, 16), torch.bfloat16).t(), blank((2, 3, 4, 5), torch.float32)):
         check(Plan(out, recipe(LAWS["uniform"], out.dtype), KEY, whole(out)))
     check(Plan(blank(16, torch.float32), recipe(LAWS["uniform"], torch.float32), KEY, Box(4, 4, 4, 8)))
-    assert launches == ["fill_blocks", "fill_elements", "fill_blocks", "fill_blocks"]
+    check(Plan(blank(17, torch.float32)[1:], recipe(LAWS["uniform"], torch.float32), KEY, Box(4, 1, 16, 16)))
+    assert launches == ["fill_blocks", "fill_elements", "fill_blocks", "fill_blocks", "fill_elements"]
 
 
 @needs_kernels
@@ -192,14 +195,28 @@ def test_given_words(dtype):
 
 
 @needs_kernels
-def test_zeros_are_the_contract_s():
-    """A bound of 0: +0 as the lower, -0 as the upper one, whatever zero the value was."""
-    for law, word in ((distributions.uniform(0.0, 1.0), -(2**31)), (distributions.uniform(-1.0, 0.0), 2**31 - 1)):
-        for dtype in FLOAT_DTYPES[:3]:
-            values = recipe(law, dtype)
-            words = torch.tensor([word, word ^ 2, -word - 1], dtype=torch.int64)
-            got = backend.transform(values, words.to(torch.int32).to(DEVICE))
-            assert same_bits(got.cpu(), reference.transform(values, words))
+@pytest.mark.parametrize("dtype", FLOAT_DTYPES, ids=str)
+def test_zeros_are_the_bounds(dtype):
+    """Where a bound is 0, a zero of the other sign becomes the bound's: as if -0 were less than +0."""
+    values = replace(recipe(LAWS["uniform"], dtype), slope=0.0)
+    word = torch.tensor([-5], dtype=torch.int64 if dtype is torch.float64 else torch.int32, device=DEVICE)
+    above = backend.transform(replace(values, anchor=-0.0, low=0.0, high=1.0), word)
+    below = backend.transform(replace(values, anchor=0.0, low=-1.0, high=-0.0), word)
+    assert above.double().item() == below.double().item() == 0
+    assert not above.double().signbit().item() and below.double().signbit().item()
+
+
+@needs_kernels
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
+def test_a_remainder_survives_a_quotient_that_is_one_off(dtype):
+    values = recipe(distributions.fmod_normal(0.0, 1.0, -(2**0.5), 2**0.5), dtype)
+    words = torch.arange(-(2**31), 2**31, 1 << 20).to(torch.int32)
+    if dtype is torch.float64:
+        words = words.long() << 32
+    exact = reference.transform(values, words.long())
+    for error in (1.02, 0.98):
+        rough = replace(values, inverse_cut=values.inverse_cut * error)
+        assert same_bits(backend.transform(rough, words.to(DEVICE)).cpu(), exact)
 
 
 @needs_kernels
@@ -302,6 +319,9 @@ for recipe in [distributions.recipe(law, dtype) for law in laws]:
         for key in (0, 1, 2**31, 2**32 - 1, 2**63, 2**64 - 1):
             for start in (0, 1, 4, 16, 2**33, 2**34 + 8):
                 backend.fill([Plan(torch.empty(n, dtype=dtype), recipe, key, Box(start, 1, n, n))])
+    large = torch.empty(2**31 + 8, dtype=dtype)  # never touched
+    backend.fill([Plan(large, recipe, 3, whole(large))])
+    backend.fill([Plan(large[1:], recipe, 3, Box(0, 1, 2**31 + 7, 2**31 + 7))])
     backend.fill([Plan(torch.empty(8, 4, dtype=dtype), recipe, 3, Box(8, 8, 4, 8))])
     backend.fill([Plan(torch.empty(4, 8, 6, dtype=dtype).transpose(0, 1), recipe, 3, Box(8, 1, 192, 192))])
     for many in (2, 300):

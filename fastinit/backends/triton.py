@@ -44,22 +44,19 @@ NAME = "triton"
 FLOAT8 = {torch.float8_e4m3fn: 1, torch.float8_e5m2: 2}  # FORMAT of what Triton cannot convert to everywhere; 0: the rest
 INTEGERS = {1: torch.uint8, 4: torch.int32, 8: torch.int64}
 FUSED_FMA = (3, 9)  # since then the interpreter's tl.fma rounds once
-FROM_BOUND = 5  # a kind of its own here: UNIFORM with a flip
 
-# --- what kernels see of the host: constants, and where they lie in a recipe's buffer -----------------------------------------
+# --- what kernels and host share ------------------------------------------------------------------------------------------------
+# Few globals: a launch compares each one that its kernel reads with what it was, 0.9 us a piece (Triton 3.9). So kinds are
+# strings, and constants have no numbered places.
 
-UNIFORM, SYMMETRIC, TWO_SIDED, FMOD, WORDS = (tl.constexpr(kind) for kind in range(5))
-UNIFORM_FROM_BOUND = tl.constexpr(FROM_BOUND)
-MULTIPLIER_0, MULTIPLIER_1 = tl.constexpr(0xD2511F53), tl.constexpr(0xCD9E8D57)
-WEYL_0, WEYL_1 = tl.constexpr(0x9E3779B9), tl.constexpr(0xBB67AE85)
-SLOTS = ("slope", "anchor", "std", "cut", "inverse_cut", "low", "high", "offset", "scale", "flip", "shift", "mask")
-SLOPE, ANCHOR, STD, CUT, INVERSE_CUT, LOW, HIGH, OFFSET, SCALE, FLIP, SHIFT, MASK = (tl.constexpr(2 * i) for i in range(12))
-TABLE = tl.constexpr(32)  # the table's first number: rows of 32 floats are whole cache lines
+KINDS = {distributions.UNIFORM: "uniform", distributions.SYMMETRIC: "symmetric", distributions.TWO_SIDED: "two-sided"}
+KINDS |= {distributions.FMOD: "fmod", distributions.WORDS: "words"}  # and "uniform from a bound", where there is a flip
+TABLE = tl.constexpr(32)  # where a buffer's table begins, after the constants: rows of 32 floats are whole cache lines
 LANES = tl.constexpr(32)
 WARPS = 4
-TILE_32, TILE_64 = tl.constexpr(4096), tl.constexpr(1024)  # elements a program and turn: 32 a thread; of float64 8, or they spill
-SMALL = tl.constexpr(1024)  # elements a program of fill_elements
-ROW = tl.constexpr(8)  # 64-bit numbers a row of a list
+TILE = {torch.float32: 4096, torch.float64: 1024}  # elements a program and turn: 32 a thread; of float64 8, or they spill
+SMALL = 1024  # elements a program of fill_elements
+ROW = 8  # 64-bit numbers a row of a list
 DIMS = 4  # axes that fill_elements takes
 
 
@@ -84,10 +81,10 @@ def philox(c0, c1, key, STREAM: tl.constexpr, PTX: tl.constexpr):
     k0, k1 = key.to(tl.uint32), (key >> 32).to(tl.uint32)
     c2, c3 = tl.full([], STREAM, tl.uint32), tl.full([], 0, tl.uint32)
     for r in tl.static_range(10):
-        high0, low0 = widening_product(c0, MULTIPLIER_0, PTX)
-        high1, low1 = widening_product(c2, MULTIPLIER_1, PTX)
-        c0 = high1 ^ (c1 ^ (k0 + tl.full([], (WEYL_0 * r) & 0xFFFFFFFF, tl.uint32)))
-        c2 = high0 ^ (c3 ^ (k1 + tl.full([], (WEYL_1 * r) & 0xFFFFFFFF, tl.uint32)))
+        high0, low0 = widening_product(c0, 0xD2511F53, PTX)
+        high1, low1 = widening_product(c2, 0xCD9E8D57, PTX)
+        c0 = high1 ^ (c1 ^ (k0 + tl.full([], (0x9E3779B9 * r) & 0xFFFFFFFF, tl.uint32)))
+        c2 = high0 ^ (c3 ^ (k1 + tl.full([], (0xBB67AE85 * r) & 0xFFFFFFFF, tl.uint32)))
         c1, c3 = low1, low0
     return c0, c1, c2, c3
 
@@ -121,10 +118,10 @@ def word_at(index, key, BITS: tl.constexpr, PTX: tl.constexpr):
 
 @triton.jit
 def constants(recipe):
-    """The recipe's constants by their places. Read before a loop: inside, for all a compiler knows, a store changes them."""
+    """The recipe's 14 constants, as packed() orders them. Read before a loop: inside, a store may change them, to a compiler."""
     c = ()
-    for place in tl.static_range(TABLE):
-        c = c + (tl.load(recipe + place),)  # the unused ones are never read
+    for place in tl.static_range(14):
+        c = c + (tl.load(recipe + place),)  # what a kind does not use is never read
     return c
 
 
@@ -132,7 +129,7 @@ def constants(recipe):
 def table_rows(recipe, KIND: tl.constexpr, CELLS: tl.constexpr, TERMS: tl.constexpr):
     """The rows of a table that is looked up by shuffles, a cell a lane; of others, nothing."""
     rows = ()
-    if CELLS == LANES and KIND != TWO_SIDED:
+    if CELLS == LANES and KIND != "two-sided":
         for term in tl.static_range(TERMS):
             rows = rows + (tl.load(recipe + TABLE + term * LANES + tl.arange(0, LANES)),)
     return rows
@@ -152,19 +149,19 @@ def polynomial(s, recipe, c, rows, KIND: tl.constexpr, CELLS: tl.constexpr, TERM
     BITS: tl.constexpr = REAL.primitive_bitwidth
     UNSIGNED: tl.constexpr = tl.uint64 if BITS == 64 else tl.uint32
     ONE: tl.constexpr = 1023 << 52 if BITS == 64 else 127 << 23  # the bits of 1.0
-    HALVES: tl.constexpr = 2 if KIND == TWO_SIDED else 1
+    WIDTH: tl.constexpr = CELLS * 2 if KIND == "two-sided" else CELLS
+    _, _, _, _, _, _, _, offset, upper_offset, scale, upper_scale, _, shift, mask = c
     distance = magnitude(s, PTX) ^ ((1 << (BITS - 1)) - 2)  # 2^(bits - 1) - |s|, as s is odd
-    offset, scale = c[OFFSET], c[SCALE]
-    if KIND == TWO_SIDED:
-        offset, scale = tl.where(s > 0, c[OFFSET + 1], offset), tl.where(s > 0, c[SCALE + 1], scale)
+    if KIND == "two-sided":
+        offset, scale = tl.where(s > 0, upper_offset, offset), tl.where(s > 0, upper_scale, scale)
     y = tl.fma(distance.to(REAL), scale, offset).to(UNSIGNED, bitcast=True)
-    cell = ((y >> c[SHIFT].to(UNSIGNED, bitcast=True)) & (CELLS - 1)).to(tl.int32)
-    if KIND == TWO_SIDED:
+    cell = ((y >> shift.to(UNSIGNED, bitcast=True)) & (CELLS - 1)).to(tl.int32)
+    if KIND == "two-sided":
         cell += tl.where(s > 0, CELLS, 0)
-    r = ((y & c[MASK].to(UNSIGNED, bitcast=True)) | ONE).to(REAL, bitcast=True) - 1.0
-    p = coefficient(recipe, rows, cell, TERMS - 1, CELLS * HALVES)
+    r = ((y & mask.to(UNSIGNED, bitcast=True)) | ONE).to(REAL, bitcast=True) - 1.0
+    p = coefficient(recipe, rows, cell, TERMS - 1, WIDTH)
     for i in tl.static_range(TERMS - 1):
-        p = tl.fma(p, r, coefficient(recipe, rows, cell, TERMS - 2 - i, CELLS * HALVES))
+        p = tl.fma(p, r, coefficient(recipe, rows, cell, TERMS - 2 - i, WIDTH))
     return p
 
 
@@ -202,23 +199,24 @@ def values(word, recipe, c, rows, KIND: tl.constexpr, CELLS: tl.constexpr, TERMS
     """Words [rows, 32] to values before their rounding."""
     REAL: tl.constexpr = recipe.dtype.element_ty
     SIGNED: tl.constexpr = tl.int64 if REAL.primitive_bitwidth == 64 else tl.int32
-    if KIND == WORDS:
+    slope, anchor, std, cut, inverse_cut, low, high, _, _, _, _, flip, _, _ = c
+    if KIND == "words":
         return word.to(SIGNED, bitcast=True)
     else:
         odd = word | 1
         s = odd.to(SIGNED, bitcast=True)
-        if KIND == UNIFORM:
-            v = tl.fma(s.to(REAL), c[SLOPE], c[ANCHOR])
-        elif KIND == UNIFORM_FROM_BOUND:
-            x = (odd ^ c[FLIP].to(odd.dtype, bitcast=True)) >> 1
-            v = tl.fma(x.to(SIGNED, bitcast=True).to(REAL), c[SLOPE], c[ANCHOR])
+        if KIND == "uniform":
+            v = tl.fma(s.to(REAL), slope, anchor)
+        elif KIND == "uniform from a bound":
+            x = (odd ^ flip.to(odd.dtype, bitcast=True)) >> 1
+            v = tl.fma(x.to(SIGNED, bitcast=True).to(REAL), slope, anchor)
         else:
             v = polynomial(s, recipe, c, rows, KIND, CELLS, TERMS, PTX)
-            if KIND == SYMMETRIC:
-                v = tl.fma(s.to(REAL), v, c[ANCHOR])
-            elif KIND == FMOD:
-                v = tl.fma(remainder(s.to(REAL) * v, c[CUT], c[INVERSE_CUT]), c[STD], c[ANCHOR])
-        return clamped(v, c[LOW], c[HIGH], PTX)
+            if KIND == "symmetric":
+                v = tl.fma(s.to(REAL), v, anchor)
+            elif KIND == "fmod":
+                v = tl.fma(remainder(s.to(REAL) * v, cut, inverse_cut), std, anchor)
+        return clamped(v, low, high, PTX)
 
 
 @triton.jit
@@ -262,7 +260,8 @@ def interleaved(a, b, c, d):
 @triton.jit
 def fill_tiles(
     out, recipe, key, first, n, turn, turns, cols, pitch,
-    KIND: tl.constexpr, CELLS: tl.constexpr, TERMS: tl.constexpr, FORMAT: tl.constexpr, BOXED: tl.constexpr, PTX: tl.constexpr,
+    KIND: tl.constexpr, CELLS: tl.constexpr, TERMS: tl.constexpr, FORMAT: tl.constexpr, TILE: tl.constexpr,
+    BOXED: tl.constexpr, PTX: tl.constexpr,
 ):  # fmt: skip
     """Tiles turn, turn + turns, ... of a contiguous tensor of n elements, whose first is the first of block `first`.
 
@@ -272,7 +271,6 @@ def fill_tiles(
     TYPE: tl.constexpr = out.dtype.element_ty
     BITS: tl.constexpr = recipe.dtype.element_ty.primitive_bitwidth
     GROUP: tl.constexpr = 1 if TYPE.primitive_bitwidth >= 32 else 32 // TYPE.primitive_bitwidth  # blocks side by side
-    TILE: tl.constexpr = TILE_64 if BITS == 64 else TILE_32
     STRANDS: tl.constexpr = TILE // (4 * GROUP)  # of 16 bytes, or of a float64 block's 32
     c, rows = constants(recipe), table_rows(recipe, KIND, CELLS, TERMS)
     aligned = n & -(4 * GROUP)
@@ -327,16 +325,17 @@ def in_whole(local, start, cols, pitch):
 @triton.jit(do_not_specialize=["key", "first", "n", "cols", "pitch"])
 def fill_blocks(
     out, recipe, key: tl.uint64, first: tl.int64, n: tl.int64, cols: tl.int64, pitch: tl.int64,
-    KIND: tl.constexpr, CELLS: tl.constexpr, TERMS: tl.constexpr, FORMAT: tl.constexpr, BOXED: tl.constexpr, PTX: tl.constexpr,
+    KIND: tl.constexpr, CELLS: tl.constexpr, TERMS: tl.constexpr, FORMAT: tl.constexpr, TILE: tl.constexpr,
+    BOXED: tl.constexpr, PTX: tl.constexpr,
 ):  # fmt: skip
     turn, turns = tl.program_id(0), tl.num_programs(0)
-    fill_tiles(out, recipe, key, first, n, turn, turns, cols, pitch, KIND, CELLS, TERMS, FORMAT, BOXED, PTX)
+    fill_tiles(out, recipe, key, first, n, turn, turns, cols, pitch, KIND, CELLS, TERMS, FORMAT, TILE, BOXED, PTX)
 
 
 @triton.jit(do_not_specialize=["table", "rows", "steps", "example"])
 def fill_list(
     table, rows: tl.int32, steps: tl.int32, example,
-    VARIANTS: tl.constexpr, FORMAT: tl.constexpr, REAL: tl.constexpr, PTX: tl.constexpr,
+    VARIANTS: tl.constexpr, FORMAT: tl.constexpr, TILE: tl.constexpr, REAL: tl.constexpr, PTX: tl.constexpr,
 ):  # fmt: skip
     """Rows of (out, recipe, key, first block, elements, first program, programs, number in VARIANTS), by first program.
 
@@ -346,9 +345,9 @@ def fill_list(
     low, high = tl.full([], 0, tl.int32), rows
     for _ in tl.range(0, steps):  # the last row that begins at or before this program
         middle = (low + high) // 2
-        after = tl.load(table + middle * ROW + 5) > program
+        after = tl.load(table + middle * 8 + 5) > program
         low, high = tl.where(after, low, middle), tl.where(after, middle, high)
-    row = table + low * ROW
+    row = table + low * 8
     out = tl.multiple_of(tl.load(row).to(tl.pointer_type(example.dtype.element_ty)), 16)
     recipe = tl.multiple_of(tl.load(row + 1).to(tl.pointer_type(REAL)), 16)
     key, first, n = tl.load(row + 2).to(tl.uint64, bitcast=True), tl.load(row + 3), tl.load(row + 4)
@@ -359,7 +358,7 @@ def fill_list(
             KIND: tl.constexpr = VARIANTS[i][0]
             CELLS: tl.constexpr = VARIANTS[i][1]
             TERMS: tl.constexpr = VARIANTS[i][2]
-            fill_tiles(out, recipe, key, first, n, turn, turns, first, first, KIND, CELLS, TERMS, FORMAT, False, PTX)
+            fill_tiles(out, recipe, key, first, n, turn, turns, first, first, KIND, CELLS, TERMS, FORMAT, TILE, False, PTX)
 
 
 @triton.jit
@@ -389,7 +388,7 @@ def fill_elements(
     size1: tl.int64, step1: tl.int64, stride1: tl.int64,
     size2: tl.int64, step2: tl.int64, stride2: tl.int64,
     last_step: tl.int64, last_stride: tl.int64,
-    KIND: tl.constexpr, CELLS: tl.constexpr, TERMS: tl.constexpr, FORMAT: tl.constexpr, PTX: tl.constexpr,
+    KIND: tl.constexpr, CELLS: tl.constexpr, TERMS: tl.constexpr, FORMAT: tl.constexpr, SIZE: tl.constexpr, PTX: tl.constexpr,
 ):  # fmt: skip
     """n elements of any layout of up to four axes, taken in the order of memory, an element at a time.
 
@@ -398,7 +397,7 @@ def fill_elements(
     """
     BITS: tl.constexpr = recipe.dtype.element_ty.primitive_bitwidth
     c, rows = constants(recipe), table_rows(recipe, KIND, CELLS, TERMS)
-    position = tl.program_id(0).to(tl.int64) * SMALL + tl.arange(0, SMALL).reshape([SMALL // LANES, LANES]).to(tl.int64)
+    position = tl.program_id(0).to(tl.int64) * SIZE + tl.arange(0, SIZE).reshape([SIZE // LANES, LANES]).to(tl.int64)
     inside, narrow = position < n, n <= 0x7FFFFFFF
     rest, local, place = position, position * 0, position * 0
     rest, local, place = with_axis(rest, local, place, size0, step0, stride0, narrow)
@@ -418,12 +417,12 @@ def fill_elements(
 @triton.jit(do_not_specialize=["words", "out", "recipe", "n"])
 def transform_words(
     words, out, recipe, n: tl.int64,
-    KIND: tl.constexpr, CELLS: tl.constexpr, TERMS: tl.constexpr, FORMAT: tl.constexpr, PTX: tl.constexpr,
+    KIND: tl.constexpr, CELLS: tl.constexpr, TERMS: tl.constexpr, FORMAT: tl.constexpr, SIZE: tl.constexpr, PTX: tl.constexpr,
 ):  # fmt: skip
     BITS: tl.constexpr = recipe.dtype.element_ty.primitive_bitwidth
     UNSIGNED: tl.constexpr = tl.uint64 if BITS == 64 else tl.uint32
     c, rows = constants(recipe), table_rows(recipe, KIND, CELLS, TERMS)
-    position = tl.program_id(0).to(tl.int64) * SMALL + tl.arange(0, SMALL).reshape([SMALL // LANES, LANES]).to(tl.int64)
+    position = tl.program_id(0).to(tl.int64) * SIZE + tl.arange(0, SIZE).reshape([SIZE // LANES, LANES]).to(tl.int64)
     word = tl.load(words + position, mask=position < n, other=0).to(UNSIGNED, bitcast=True)
     v = encoded(values(word, recipe, c, rows, KIND, CELLS, TERMS, PTX), out.dtype.element_ty, FORMAT, PTX)
     tl.store(out + position, v, mask=position < n)
@@ -443,7 +442,7 @@ captured: dict[int, torch.Tensor] = {}  # a CUDA graph may be replayed at any ti
 class Variant(NamedTuple):
     """What of a recipe decides the code of the map."""
 
-    kind: int
+    kind: str
     cells: int
     terms: int
 
@@ -501,8 +500,9 @@ def fill_one(plan: Plan) -> None:
         buffer, pointer, code = uploaded(recipe, out.device), integer_view(out), code_of(recipe, out.device)
         blocks = blocks_of(plan)
         if blocks is not None:
-            grid = min(-(-total // tile_of(recipe)), PROGRAMS_A_PROCESSOR * processors(out.device))
-            fill_blocks[(grid,)](pointer, buffer, key, *blocks, **code, BOXED=box.rows > 1, **OPTIONS)
+            tile = TILE[recipe.real]
+            grid = min(-(-total // tile), PROGRAMS_A_PROCESSOR * processors(out.device))
+            fill_blocks[(grid,)](pointer, buffer, key, *blocks, **code, TILE=tile, BOXED=box.rows > 1, **OPTIONS)
             return
         axes = axes_of(out)
         if len(axes) > DIMS:
@@ -511,7 +511,9 @@ def fill_one(plan: Plan) -> None:
             out.copy_(copy)
             return
         place = (box.start, box.cols if box.rows > 1 else 0, box.pitch)
-        fill_elements[(-(-total // SMALL.value),)](pointer, buffer, key, total, *place, *axis_arguments(axes), **code, **OPTIONS)
+        fill_elements[(-(-total // SMALL),)](
+            pointer, buffer, key, total, *place, *axis_arguments(axes), **code, SIZE=SMALL, **OPTIONS
+        )
 
 
 def fill_together(plans: list[Plan]) -> None:
@@ -519,7 +521,7 @@ def fill_together(plans: list[Plan]) -> None:
     first = plans[0]
     device, variants = first.out.device, sorted({variant_of(plan.recipe) for plan in plans})
     recipes = list({plan.recipe: None for plan in plans})
-    width = 8 * ROW.value
+    width = 8 * ROW
     offsets, size = {}, -(-len(plans) * width // 256) * 256
     for recipe in recipes:
         offsets[recipe] = size
@@ -533,7 +535,7 @@ def fill_together(plans: list[Plan]) -> None:
     for plan in plans:
         blocks = blocks_of(plan)
         assert blocks is not None
-        count = -(-plan.out.numel() // (tile_of(plan.recipe) * TILES_A_PROGRAM))
+        count = -(-plan.out.numel() // (TILE[plan.recipe.real] * TILES_A_PROGRAM))
         place = (plan.out.data_ptr(), table.data_ptr() + offsets[plan.recipe], plan.key)
         rows += struct.pack("<QQQqqqqq", *place, *blocks[:2], programs, count, variants.index(variant_of(plan.recipe)))
         programs += count
@@ -541,7 +543,7 @@ def fill_together(plans: list[Plan]) -> None:
     if table is not on_host:
         table.copy_(on_host, non_blocking=True)
     real = tl.float64 if first.recipe.real is torch.float64 else tl.float32
-    code = {"FORMAT": FLOAT8.get(first.recipe.dtype, 0), "REAL": real, "PTX": is_ptx(device)}
+    code = {"FORMAT": FLOAT8.get(first.recipe.dtype, 0), "TILE": TILE[first.recipe.real], "REAL": real, "PTX": is_ptx(device)}
     steps = (len(plans) - 1).bit_length()
     example = integer_view(first.out)
     fill_list[(programs,)](table.view(torch.int64), len(plans), steps, example, tuple(map(tuple, variants)), **code, **OPTIONS)
@@ -555,7 +557,7 @@ def transform(recipe: Recipe, words: torch.Tensor) -> torch.Tensor:
     if words.numel():
         with current(out.device):
             arguments = (words, integer_view(out), uploaded(recipe, out.device), words.numel())
-            transform_words[(-(-words.numel() // SMALL.value),)](*arguments, **code_of(recipe, out.device), **OPTIONS)
+            transform_words[(-(-words.numel() // SMALL),)](*arguments, **code_of(recipe, out.device), SIZE=SMALL, **OPTIONS)
     return out
 
 
@@ -567,14 +569,10 @@ def blocks_of(plan: Plan) -> tuple[int, int, int, int] | None:
     first, total = start // 4, out.numel()
     if rows > 1:
         return None if cols % 4 or pitch % 4 else (first, total, cols // 4, pitch // 4)
-    tile = tile_of(plan.recipe) // 4
+    tile = TILE[plan.recipe.real] // 4
     if first % tile and (first & 0xFFFFFFFF) + total // 4 + tile > 1 << 32:  # a tile may cross a multiple of 2^32 blocks
         return None
     return first, total, 0, 0
-
-
-def tile_of(recipe: Recipe) -> int:
-    return TILE_64.value if recipe.real is torch.float64 else TILE_32.value
 
 
 def axes_of(out: torch.Tensor) -> list[tuple[int, int, int]]:
@@ -601,7 +599,7 @@ def axis_arguments(axes: list[tuple[int, int, int]]) -> Iterable[int]:
 
 
 def variant_of(recipe: Recipe) -> Variant:
-    kind = FROM_BOUND if recipe.kind == distributions.UNIFORM and recipe.flip else recipe.kind
+    kind = "uniform from a bound" if recipe.flip else KINDS[recipe.kind]
     if recipe.table is None:
         return Variant(kind, 0, 0)
     _, terms, cells = recipe.table.shape
@@ -626,20 +624,16 @@ def integer_view(out: torch.Tensor) -> torch.Tensor:
 
 @functools.lru_cache(maxsize=CACHED)
 def packed(recipe: Recipe) -> torch.Tensor:
-    """The recipe's buffer: pairs of constants, at SLOTS, then the table as [term, half and cell], in its real type."""
+    """The recipe's buffer: its constants, then from TABLE on the table as [term, half and cell], in its real type."""
     real, integer = recipe.real, INTEGERS[recipe.real.itemsize]
     shift = MANTISSA[real] - recipe.top_bits
-    pairs = {"offset": recipe.offset, "scale": recipe.scale}
-    bits = {"flip": recipe.flip, "shift": shift, "mask": (1 << shift) - 1}
-    table = torch.empty(0, dtype=real) if recipe.table is None else recipe.table.transpose(0, 1).reshape(-1)
+    offsets, scales = ((*halves, 0.0, 0.0)[:2] for halves in (recipe.offset, recipe.scale))
+    floats = (recipe.slope, recipe.anchor, recipe.std, recipe.cut, recipe.inverse_cut, recipe.low, recipe.high, *offsets, *scales)
+    bits = torch.tensor([recipe.flip, shift, (1 << shift) - 1], dtype=torch.uint64, device="cpu").view(torch.int64)
+    table = torch.empty(0, dtype=real, device="cpu") if recipe.table is None else recipe.table.transpose(0, 1).reshape(-1)
     buffer = torch.zeros(TABLE.value + len(table), dtype=real, device="cpu")
-    for number, name in enumerate(SLOTS):
-        if name in bits:
-            value = bits[name]
-            buffer.view(integer)[2 * number] = value - (value >> 8 * real.itemsize - 1 << 8 * real.itemsize)
-        else:
-            for half, value in enumerate(pairs[name] if name in pairs else (getattr(recipe, name),)):
-                buffer[2 * number + half] = value
+    buffer[: len(floats)] = torch.tensor(floats, dtype=real, device="cpu")
+    buffer.view(integer)[len(floats) : len(floats) + len(bits)] = bits.to(integer)
     buffer[TABLE.value :] = table
     return buffer
 
