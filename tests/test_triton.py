@@ -253,7 +253,7 @@ def test_the_interpreter_never_serves_unasked(monkeypatch):
 
 def python(code: str, **environment: str | None) -> subprocess.CompletedProcess:
     """A process without TRITON_INTERPRET, unless it is given."""
-    merged = {**os.environ, "TRITON_INTERPRET": None, "PYTHONPATH": str(ROOT), **environment}
+    merged = {**os.environ, "TRITON_INTERPRET": None, "PYTHONPATH": f"{ROOT}:{ROOT / 'tests'}", **environment}
     merged = {name: value for name, value in merged.items() if value is not None}
     return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=merged, timeout=600)
 
@@ -282,22 +282,9 @@ def test_filling_on_the_cpu_imports_no_triton():
 
 
 SPECIALISED = """
-import collections, json, sys
-import torch, triton
-from triton.backends.compiler import GPUTarget
-from triton.backends.driver import DriverBase
-
-class Absent(DriverBase):
-    '''The driver of a GPU that is not here: enough to compile what a launch would.'''
-    def __init__(self):
-        self.get_current_device = self.get_current_stream = lambda *_: 0
-    is_active = staticmethod(lambda: True)
-    get_current_target = lambda self: GPUTarget("cuda", 90, 32)
-    get_active_torch_device = lambda self: torch.device("cpu")
-    get_benchmarker = map_python_to_cpp_type = get_device_interface = lambda self, *_: None
-    get_empty_cache_for_benchmark = clear_cache = lambda self, *_: None
-
-triton.runtime.driver.set_active(Absent())
+import json
+import ptx_fills
+import torch
 from fastinit import distributions
 from fastinit.backends import triton as backend
 from fastinit.plan import Box, Plan, whole
@@ -311,7 +298,7 @@ class Warm:
 names = ["fill_blocks", "fill_list", "fill_elements", "transform_words"]
 for name in names:
     setattr(backend, name, Warm(getattr(backend, name)))
-backend.is_ptx = lambda device: True
+ptx_fills.compile_for(90)
 dtype = torch.bfloat16
 laws = [distributions.truncated_normal(0, 1, -cut, cut) for cut in (1.0, 1.5, 2.0)] + [distributions.uniform(0.1, 1)]
 for recipe in [distributions.recipe(law, dtype) for law in laws]:
