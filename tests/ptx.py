@@ -53,7 +53,7 @@ class Memory:
 
 
 class Kernel:
-    """The text of one entry: instructions as (label or None, predicate, operation, operands)."""
+    """One entry of the text: its instructions as (predicate, operation, operands), and where its labels point."""
 
     def __init__(self, text, threads):
         self.threads = threads
