@@ -170,6 +170,20 @@ def test_a_list_of_everything():
 
 
 @needs_kernels
+def test_a_default_device_changes_nothing():
+    """`with torch.device(...)` around a model's construction is where initializers run."""
+    dtype, law = torch.float32, distributions.normal(0.0, 0.123)  # of its own: nothing about it is cached
+    plans = [Plan(blank(n, dtype), recipe(law, dtype), KEY, Box(0, 1, n, n)) for n in (40, 7)]
+    strided = blank((5, 6), dtype).t()
+    with torch.device("meta"):
+        backend.fill(plans)
+        backend.fill(plans[:1])
+        backend.fill([Plan(strided, recipe(law, dtype), KEY, whole(strided))])
+    for plan in plans:
+        assert same_bits(plan.out.cpu(), expected(plan))
+
+
+@needs_kernels
 def test_a_launch_each_and_by_blocks_where_aligned(monkeypatch):
     launches = counted(monkeypatch)
     for out in (blank((16, 24), torch.bfloat16), blank((24, 16), torch.bfloat16).t(), blank((2, 3, 4, 5), torch.float32)):

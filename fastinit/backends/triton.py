@@ -526,7 +526,7 @@ def fill_together(plans: list[Plan]) -> None:
     for recipe in recipes:
         offsets[recipe] = size
         size += -(-packed(recipe).nbytes // 256) * 256
-    on_host = torch.empty(size, dtype=torch.uint8, pin_memory=device.type != "cpu")
+    on_host = torch.empty(size, dtype=torch.uint8, device="cpu", pin_memory=device.type != "cpu")
     table = on_host if device.type == "cpu" else torch.empty(size, dtype=torch.uint8, device=device)
     for recipe, offset in offsets.items():
         data = packed(recipe).view(torch.uint8)
