@@ -362,16 +362,16 @@ def test_instructions_an_element():
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="Triton compiles on Linux")
-def test_no_law_or_dtype_spills():
-    others = machine_code("--targets", "90", "--dtypes", "float32", "bfloat16", "--laws", "normal", "half-normal", "fmod")
-    for row in others + machine_code("--targets", "90", "--dtypes", "float64"):
+def test_the_heaviest_laws_do_not_spill():
+    wide = machine_code("--targets", "90", "--dtypes", "float64", "--laws", "uniform", "half-normal", "fmod")
+    for row in wide + machine_code("--targets", "90", "--dtypes", "bfloat16", "--laws", "normal", "half-normal", "fmod"):
         assert row["spills"] == 0 and row["widest_store"] == 128, row
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="Triton compiles on Linux")
 def test_amd_s_compiler_takes_the_kernels():
     sizes = machine_code("--amd")
-    assert len(sizes) == 2 * 2 * 3 and all(row["bytes"] > 1000 for row in sizes)
+    assert len(sizes) == 2 * 3 and all(row["bytes"] > 1000 for row in sizes)
 
 
 @needs_gpu
