@@ -65,10 +65,8 @@ class Emulated:
             assert f".target sm_{triton.runtime.driver.active.capability}" in made.asm["ptx"]
             entry = ptx.Kernel(self.edited(made.asm["ptx"]), made.metadata.num_warps * ptx.WARP)
             given = [a for p, a in zip(self.kernel.params, arguments, strict=False) if not p.is_constexpr]
-            numbers = [a.data_ptr() if isinstance(a, torch.Tensor) else a for a in given] + [
-                0,
-                0,
-            ]  # and Triton's scratch pointers
+            scratch = [0, 0]  # pointers that Triton adds
+            numbers = [a.data_ptr() if isinstance(a, torch.Tensor) else a for a in given] + scratch
             buffers = [a for a in given if isinstance(a, torch.Tensor)] + tensors
             for program in range(grid[0]):
                 entry.run(numbers, ptx.Memory(buffers, made.metadata.shared), program, grid[0])
