@@ -32,7 +32,7 @@ import fastinit
 from fastinit.backends import module, reference
 from fastinit.commands import check, gpt2
 from fastinit.commands.measure import machine, percentiles
-from fastinit.commands.peers import STD, WORKS, Work
+from fastinit.commands.peers import STD, WORKS, Work, torch_truncated_
 from fastinit.distributions import normal, recipe, truncated_normal
 from fastinit.plan import Box, Plan, whole
 
@@ -158,16 +158,11 @@ def small_shapes() -> list[tuple[int, ...]]:
 
 def seconds(contenders: dict[str, Callable[[int], Any]], rounds: int, device: torch.device) -> dict[str, list[float]]:
     """Seconds of every contender in every round, after one untimed; a contender is called with the round's number."""
+    if device.type != "cuda":
+        return waited(contenders, rounds, device)
     for call in contenders.values():
         call(0)
     spans: dict[str, list[Any]] = {name: [] for name in contenders}
-    if device.type != "cuda":
-        for number in range(rounds):
-            for name, call in contenders.items():
-                began = time.perf_counter()
-                call(number)
-                spans[name].append(time.perf_counter() - began)
-        return spans
     torch.cuda.synchronize(device)
     for number in range(rounds):
         for name, call in contenders.items():
@@ -295,7 +290,7 @@ def fill_all(name: str, plans: list[Plan], number: int) -> None:
 
 def torch_loop(tensors: list[Tensor], number: int) -> None:
     for tensor in tensors:
-        nn.init.trunc_normal_(tensor, std=STD, a=-2 * STD, b=2 * STD)
+        torch_truncated_(tensor)
 
 
 def waited(contenders: dict[str, Callable[[int], Any]], rounds: int, device: torch.device) -> dict[str, list[float]]:
