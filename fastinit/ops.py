@@ -152,9 +152,11 @@ def warm_up(
     for dtype in dtypes:
         out = torch.empty(2, 32, dtype=dtype, device=device)
         check_tensor(out)
+        if out.is_meta:
+            continue  # holds no values: there is nothing to make ready
+        backend = choose(out.device)
         for law in laws:
             plan = Plan(out, recipe(law, dtype), 0, whole(out))
-            backend = choose(out.device)
             backend.fill([plan])
             backend.fill([plan, plan])
             if strided:

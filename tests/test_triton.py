@@ -244,7 +244,8 @@ def test_public_functions_and_warm_up():
 def test_warm_up_names_what_is_wrong():
     with pytest.raises(TypeError, match="int32"):
         fastinit.warm_up("cpu", dtypes=[torch.int32])
-    fastinit.warm_up("cpu")  # nothing to compile, and no harm
+    for device in ("cpu", "meta"):
+        fastinit.warm_up(device)  # nothing to compile, and no harm
     if not torch.cuda.is_available():
         with pytest.raises((RuntimeError, AssertionError)):
             fastinit.warm_up("cuda")
