@@ -163,11 +163,15 @@ def main() -> None:
     parser.add_argument("--targets", nargs="+", type=int, default=list(NVIDIA), choices=list(NVIDIA), help="compute capabilities")
     parser.add_argument("--dtypes", nargs="+", default=list(map(name_of, DTYPES)), choices=list(map(name_of, DTYPES)))
     parser.add_argument("--amd", action="store_true", help=f"compile for {AMD} instead, in bfloat16")
+    parser.add_argument("--output", type=pathlib.Path, help="also a results file: benchmarks/results/machine-code.json")
     arguments = parser.parse_args()
     if arguments.amd:
         print(json.dumps([row for law in AMD_LAWS for row in amd(law, torch.bfloat16)]))
         return
     rows = table(arguments.targets, arguments.laws, arguments.dtypes)
+    if arguments.output:
+        report = {"triton": triton.__version__, "rows": [row._asdict() for row in rows]}
+        arguments.output.write_text(json.dumps(report, indent=1) + "\n")
     if arguments.json:
         print(json.dumps([row._asdict() for row in rows]))
         return

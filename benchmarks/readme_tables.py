@@ -1,6 +1,7 @@
 """Writes the README's speed sections from the committed results: ``python -m benchmarks.readme_tables [--check]``.
 
-A results file cpu-NAME.json is what ``fastinit bench --json`` writes, gpu-NAME.json what ``python -m benchmarks.gpu`` does.
+A results file cpu-NAME.json is what ``fastinit bench --json`` writes, gpu-NAME.json what ``python -m benchmarks.gpu`` does,
+machine-code.json what ``python -m benchmarks.machine_code --output`` does.
 """
 
 import argparse
@@ -9,7 +10,7 @@ import pathlib
 import sys
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
-CPU, GPU = (("<!-- speed:begin -->", "<!-- speed:end -->"), ("<!-- gpu:begin -->", "<!-- gpu:end -->"))
+CPU, GPU, CODE = ((f"<!-- {name}:begin -->", f"<!-- {name}:end -->") for name in ("speed", "gpu", "code"))
 SHOWN = ("float32", "bfloat16")  # the others are in the results file
 LARGE, SMALL = 1 << 26, 1 << 10
 FILLS = ("function", "dtype", "G elements/s", "GB/s", "of `fill_`", "times `nn.init`", "peer", "times `nn.init` at 1,024")
@@ -27,6 +28,7 @@ def main(argv=None):
     before, results = readme.read_text(), ROOT / "benchmarks" / "results"
     after = replaced(before, CPU, section(sorted(results.glob("cpu-*.json")), report_text))
     after = replaced(after, GPU, section(sorted(results.glob("gpu-*.json")), gpu_text))
+    after = replaced(after, CODE, section([results / "machine-code.json"], code_text))
     if args.check:
         print("README.md is up to date" if before == after else "README.md is out of date: python -m benchmarks.readme_tables")
         return int(before != after)
@@ -93,6 +95,14 @@ def gpu_text(report):
 def gpu_cells(row, small):
     times = (spread(row["of_fill"]), spread(row["times_peer"]), f"`{row['peer']}`", spread(small["of_uniform"]))
     return (row["work"], row["dtype"], row["backend"], rate(row), f"{row['gb_per_s']:.4g}", *times)
+
+
+def code_text(report):
+    """Instructions an element, float32 / bfloat16, of the laws by target."""
+    counts = {(row["law"], row["target"], row["dtype"]): row["an_element"] for row in report["rows"]}
+    laws, targets = (list(dict.fromkeys(key[i] for key in counts)) for i in (0, 1))
+    lines = [[law, *(" / ".join(f"{counts[law, target, dtype]:.1f}" for dtype in SHOWN) for target in targets)] for law in laws]
+    return table([f"Triton {report['triton']}: float32 / bfloat16", *targets], lines)
 
 
 def how(row, threads):
