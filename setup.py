@@ -1,21 +1,29 @@
-"""Builds the native library: plain C++ behind a C ABI, so it needs a compiler and neither torch nor Python's headers.
+"""Builds the native libraries behind one C ABI: neither torch nor Python's headers are needed.
 
-Without a compiler the package installs all the same, and `fastinit info` says so. FASTINIT_NATIVE=1 demands the library,
-FASTINIT_NATIVE=0 leaves it out.
+The CPU's takes a C++ compiler: without one the package installs all the same, and `fastinit info` says so. FASTINIT_NATIVE=1
+demands it, FASTINIT_NATIVE=0 leaves it out.
+
+CUDA's takes nvcc of CUDA 12.4 or newer (CUDACXX, CUDA_HOME, the PATH or /usr/local/cuda name it), and no GPU. FASTINIT_CUDA=1
+demands it, FASTINIT_CUDA=0 leaves it out; FASTINIT_CUDA_ARCHS="80 90" names the architectures instead of all that nvcc knows.
 """
 
 import contextlib
 import glob
 import os
 import platform
+import re
+import shutil
+import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 
 from setuptools import Extension, setup
 from setuptools.command.bdist_wheel import bdist_wheel
 from setuptools.command.build_ext import build_ext
+from setuptools.errors import CompileError
 
 NATIVE = os.environ.get("FASTINIT_NATIVE")
+CUDA = os.environ.get("FASTINIT_CUDA")
 FLAGS = ["-std=c++17", "-O3", "-g0", "-fvisibility=hidden", "-ffp-contract=off", "-fno-strict-aliasing", "-Wno-psabi"]
 # One file per instruction set, with its own flags: flags on a whole target leak into code that runs everywhere.
 X86 = {
@@ -25,6 +33,12 @@ X86 = {
     + ["-Wno-maybe-uninitialized", "-Wno-uninitialized"],
 }
 ARM = {"csrc/cpu_neon.cpp": []}
+# Products are not contracted; CUDA's runtime is linked in, its symbols hidden from torch's own copy.
+NVCC_FLAGS = ["-shared", "-std=c++17", "-O3", "--fmad=false", "-cudart", "static", "--threads", "0", "-Xfatbin", "-compress-all"]
+NVCC_FLAGS += ["-Xcompiler", "-fPIC,-fvisibility=hidden,-ffp-contract=off,-fno-strict-aliasing,-Wno-unknown-pragmas"]
+NVCC_FLAGS += ["-Xlinker", "--exclude-libs,ALL"]
+OLDEST_NVCC, OLDEST_ARCHITECTURE = (12, 4), 75
+BASES = (80, 75)  # what is compiled to PTX; other architectures have nothing more that these kernels use
 
 
 def sources() -> "dict[str, list[str]]":
@@ -35,8 +49,46 @@ def sources() -> "dict[str, list[str]]":
     return {"csrc/cpu.cpp": define, "csrc/cpu_scalar.cpp": [], **vector}
 
 
-class BuildLibrary(build_ext):
-    """Compiles each file with its own flags into fastinit/libfastinit.so."""
+def nvcc() -> str:
+    """Where it is. Raises CompileError where it is not, or too old."""
+    homes = [os.environ.get(name) for name in ("CUDA_HOME", "CUDA_PATH")] + ["/usr/local/cuda"]
+    named = [os.environ.get("CUDACXX"), *(os.path.join(home, "bin", "nvcc") for home in homes[:2] if home)]
+    found = next(filter(None, map(shutil.which, [*filter(None, named), "nvcc", f"{homes[2]}/bin/nvcc"])), None)
+    if found is None:
+        raise CompileError("there is no nvcc")
+    version = tuple(map(int, re.findall(r"release (\d+)\.(\d+)", told(found, "--version"))[0]))
+    if version < OLDEST_NVCC:
+        raise CompileError(f"{found} is of CUDA {'.'.join(map(str, version))}: fastinit needs 12.4 or newer")
+    return found
+
+
+def told(*command: str) -> str:
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout
+
+
+def architectures(compiler: str) -> "list[int]":
+    """Compute capabilities to compile for, as 80 for 8.0."""
+    known = [int(number) for number in re.findall(r"compute_(\d+)$", told(compiler, "--list-gpu-arch"), re.M)]
+    known = [number for number in known if number >= OLDEST_ARCHITECTURE]
+    wanted = os.environ.get("FASTINIT_CUDA_ARCHS", "").replace(".", "")
+    if not wanted.strip():
+        return known
+    chosen = [int(number) if number.isdigit() else 0 for number in re.split(r"[\s,;]+", wanted.strip(" ,;"))]
+    if not set(chosen) <= set(known):
+        raise CompileError(f"FASTINIT_CUDA_ARCHS={wanted!r}: this nvcc knows {' '.join(map(str, known))}")
+    return sorted(set(chosen))
+
+
+def code_flags(numbers: "list[int]") -> "list[str]":
+    """Machine code for each, and PTX for GPUs to come."""
+    bases = {number: next(base for base in BASES if base <= number) for number in numbers}
+    pairs = [(base, f"sm_{number}") for number, base in bases.items()]
+    pairs.append((max(bases.values()), f"compute_{max(bases.values())}"))
+    return [part for base, code in pairs for part in ("-gencode", f"arch=compute_{base},code={code}")]
+
+
+class BuildLibraries(build_ext):
+    """Compiles fastinit/libfastinit.so, each file with its own flags, and fastinit/libfastinit_cuda.so."""
 
     def get_ext_filename(self, fullname: str) -> str:
         return os.path.join(*fullname.split(".")) + ".so"
@@ -46,9 +98,25 @@ class BuildLibrary(build_ext):
         with contextlib.suppress(FileNotFoundError):
             # an earlier build's: where this one fails, it must not serve in its place
             os.remove(self.get_ext_filename(ext.name) if self.editable_mode else path)
+        os.makedirs(os.path.dirname(path), exist_ok=True)
+        if ext is cuda_library:
+            self.build_cuda(path)
+        else:
+            self.build_cpu(path, ext)
+
+    def build_cuda(self, path: str) -> None:
+        if CUDA == "0":
+            return
+        compiler = nvcc()
+        host = ["-ccbin", os.environ["CXX"]] if os.environ.get("CXX") else []
+        try:
+            self.spawn([compiler, *NVCC_FLAGS, *host, *code_flags(architectures(compiler)), "csrc/cuda.cu", "-o", path])
+        except Exception as error:  # of setuptools' own kinds, which differ between its versions
+            raise CompileError(str(error)) from error
+
+    def build_cpu(self, path: str, ext: Extension) -> None:
         if NATIVE == "0":
             return
-        os.makedirs(os.path.dirname(path), exist_ok=True)
 
         def compiled(item: "tuple[str, list[str]]") -> "list[str]":
             source, flags = item
@@ -66,13 +134,10 @@ class PlatformWheel(bdist_wheel):
         return "py3", "none", super().get_tag()[2]
 
 
-library = Extension(
-    "fastinit.libfastinit",
-    sources=list(sources()),
-    depends=sorted(glob.glob("csrc/*")),  # also what other processors compile: a source distribution carries it all
-    optional=NATIVE != "1",
-)
+files = sorted(glob.glob("csrc/*"))  # also what other processors compile: a source distribution carries it all
+cpu_library = Extension("fastinit.libfastinit", sources=list(sources()), depends=files, optional=NATIVE != "1")
+cuda_library = Extension("fastinit.libfastinit_cuda", sources=["csrc/cuda.cu"], depends=files, optional=CUDA != "1")
 setup(
-    ext_modules=[library] if sys.platform != "win32" else [],
-    cmdclass={"build_ext": BuildLibrary, "bdist_wheel": PlatformWheel},
+    ext_modules={"win32": [], "darwin": [cpu_library]}.get(sys.platform, [cpu_library, cuda_library]),
+    cmdclass={"build_ext": BuildLibraries, "bdist_wheel": PlatformWheel},
 )

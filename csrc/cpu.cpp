@@ -19,18 +19,6 @@ constexpr int64_t MOST_THREADS = 512;
 /* Strided memory is filled through a buffer of this many elements, on the stack. */
 constexpr int64_t BUFFER = 2048;
 
-const char *const MESSAGES[FASTINIT_STATUSES] = {
-    "no error",
-    "a pointer that the plan needs is null",
-    "the kind is unknown or does not go with the dtype",
-    "the dtype is unknown",
-    "the index box is negative or its indices leave 0 <= index < 2^63",
-    "the memory layout has too many dimensions or another number of elements than the box",
-    "the quantile table has a shape that no kernel has",
-    "the instruction set is not built in or this processor has it not",
-    "a count is negative, or there are no threads",
-};
-
 bool has_isa(int32_t isa) {
 #if defined(__x86_64__) && defined(FASTINIT_HAS_X86)
   __builtin_cpu_init();
@@ -61,35 +49,6 @@ Kernel kernel_of(const fastinit_plan &plan, int32_t isa) {
 #endif
     default: return scalar_kernel(plan);
   }
-}
-
-int32_t check_values(const fastinit_plan &plan) {
-  if (plan.kind < 0 || plan.kind >= FASTINIT_KINDS) return FASTINIT_BAD_KIND;
-  if (plan.dtype < 0 || plan.dtype >= FASTINIT_DTYPES) return FASTINIT_BAD_DTYPE;
-  const bool words = plan.dtype == FASTINIT_UINT32 || plan.dtype == FASTINIT_UINT64;
-  if (words != (plan.kind == FASTINIT_WORDS)) return FASTINIT_BAD_KIND;
-  if (plan.kind == FASTINIT_WORDS || plan.kind == FASTINIT_UNIFORM) return FASTINIT_OK;
-  if (!plan.table) return FASTINIT_NULL_POINTER;
-  const bool wide = plan.dtype == FASTINIT_FLOAT64;
-  const bool shape = wide ? plan.cells == 256 && plan.terms == 13
-                          : (plan.cells == 32 && plan.terms == 5) || (plan.cells == 64 && plan.terms == 7);
-  return shape && plan.top_bits >= 0 && plan.top_bits <= 16 ? FASTINIT_OK : FASTINIT_BAD_TABLE;
-}
-
-int32_t check_place(const fastinit_plan &plan, int64_t *elements) {
-  int64_t last;
-  if (plan.rows < 0 || plan.cols < 0 || plan.start < 0 || plan.pitch < 0) return FASTINIT_BAD_BOX;
-  if (__builtin_mul_overflow(plan.rows, plan.cols, elements)) return FASTINIT_BAD_BOX;
-  if (*elements == 0) return FASTINIT_OK;
-  if (__builtin_mul_overflow(plan.rows - 1, plan.pitch, &last) || __builtin_add_overflow(last, plan.start, &last) ||
-      __builtin_add_overflow(last, plan.cols, &last))
-    return FASTINIT_BAD_BOX;
-  if (!plan.out || (plan.dims > 0 && !plan.layout)) return FASTINIT_NULL_POINTER;
-  if (plan.dims < 0 || plan.dims > FASTINIT_MAX_DIMS) return FASTINIT_BAD_LAYOUT;
-  int64_t product = 1;
-  for (int32_t d = 0; d < plan.dims; d++)
-    if (plan.layout[d] < 1 || __builtin_mul_overflow(product, plan.layout[d], &product)) return FASTINIT_BAD_LAYOUT;
-  return plan.dims == 0 || product == *elements ? FASTINIT_OK : FASTINIT_BAD_LAYOUT;
 }
 
 /* Writes `count` contiguous elements to the logical positions of a strided tensor from `first` on. */
@@ -183,9 +142,7 @@ extern "C" {
 
 int32_t fastinit_abi(void) { return FASTINIT_ABI; }
 
-const char *fastinit_message(int32_t status) {
-  return status >= 0 && status < FASTINIT_STATUSES ? MESSAGES[status] : "an unknown status";
-}
+const char *fastinit_message(int32_t status) { return message(status); }
 
 int32_t fastinit_check_isa(int32_t isa) { return isa == FASTINIT_BEST || has_isa(isa) ? FASTINIT_OK : FASTINIT_BAD_ISA; }
 

@@ -1,7 +1,7 @@
 /* What cpu.cpp and the files of the instruction sets share. */
 #pragma once
 
-#include "fastinit.h"
+#include "plan.h"
 
 namespace fastinit {
 
@@ -15,18 +15,5 @@ Kernel scalar_kernel(const fastinit_plan &plan);
 Kernel avx2_kernel(const fastinit_plan &plan);
 Kernel avx512_kernel(const fastinit_plan &plan);
 Kernel neon_kernel(const fastinit_plan &plan);
-
-/* Bytes of an element of a fastinit_dtype. */
-static inline int item_size(int32_t dtype) {
-  switch (dtype) {
-    case FASTINIT_FLOAT64:
-    case FASTINIT_UINT64: return 8;
-    case FASTINIT_FLOAT16:
-    case FASTINIT_BFLOAT16: return 2;
-    case FASTINIT_FLOAT8_E4M3FN:
-    case FASTINIT_FLOAT8_E5M2: return 1;
-    default: return 4;
-  }
-}
 
 }  // namespace fastinit

@@ -52,7 +52,7 @@ template <Kind KIND, int CELLS, int TERMS> struct Float32 {
   Constants<Vector, KIND, CELLS, TERMS> constants;
   int32_t dtype;
 
-  explicit Float32(const fastinit_plan &plan) : constants(decltype(constants)::make(plan)), dtype(plan.dtype) {}
+  explicit Float32(const fastinit_plan &plan) : constants(decltype(constants)::make(plan, plan.table)), dtype(plan.dtype) {}
 
   template <int U> FASTINIT_INLINE_MEMBER void groups(const Streams &streams, uint64_t block, int64_t count, char *out) const {
     constexpr int BLOCKS = U * Vector::BLOCKS;
@@ -61,7 +61,7 @@ template <Kind KIND, int CELLS, int TERMS> struct Float32 {
     Vector::F v[VECTORS<U>];
     for (; count > 0; count--, block += BLOCKS, out += bytes) {
       philox<Vector, U>(streams.first, block, words);
-#pragma GCC unroll 16
+      FASTINIT_UNROLL
       for (int i = 0; i < VECTORS<U>; i++) v[i] = value(constants, words[i]);
       store<VECTORS<U>>(dtype, out, v);
     }
@@ -88,7 +88,7 @@ template <Kind KIND> struct Float64 {
   using V = Scalar<double>;
   Constants<V, KIND, 256, 13> constants;
 
-  explicit Float64(const fastinit_plan &plan) : constants(decltype(constants)::make(plan)) {}
+  explicit Float64(const fastinit_plan &plan) : constants(decltype(constants)::make(plan, plan.table)) {}
 
   template <int U> FASTINIT_INLINE_MEMBER void groups(const Streams &streams, uint64_t block, int64_t count, char *out) const {
     constexpr int BLOCKS = U * Vector::BLOCKS;

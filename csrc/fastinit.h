@@ -1,5 +1,7 @@
 /* fastinit's C ABI: fill memory with initial weights. Plain C, 64-bit sizes, no torch, no allocation, no exit, no print.
  *
+ * Two libraries have it: libfastinit.so for the CPU, libfastinit_cuda.so for NVIDIA GPUs, which loads without a driver too.
+ *
  * The value contract (words, variate, kinds, rounding) is the docstring of fastinit/distributions.py; the constants of a plan
  * are the fields of that file's Recipe. Every function returns a fastinit_status and may be called from any thread.
  */
@@ -18,7 +20,7 @@ extern "C" {
 #define FASTINIT_API __attribute__((visibility("default")))
 #endif
 
-#define FASTINIT_ABI 1 /* changes with anything in this file; as ABI in fastinit/backends/native.py */
+#define FASTINIT_ABI 2 /* changes with anything in this file; as ABI in fastinit/backends/library.py */
 
 enum fastinit_kind { FASTINIT_UNIFORM, FASTINIT_SYMMETRIC, FASTINIT_TWO_SIDED, FASTINIT_FMOD, FASTINIT_WORDS, FASTINIT_KINDS };
 
@@ -46,7 +48,12 @@ enum fastinit_status {
   FASTINIT_BAD_TABLE,       /* a shape other than the three of fastinit/quantile.py, or top_bits out of range */
   FASTINIT_BAD_ISA,         /* not built in, or this processor has it not */
   FASTINIT_BAD_COUNT,       /* fewer than 0 plans or words, or fewer than 1 thread */
-  FASTINIT_STATUSES
+  FASTINIT_MISALIGNED,      /* CUDA: an address that is no multiple of the element's size */
+  FASTINIT_TOO_LARGE,       /* CUDA: 2^41 elements or more */
+  FASTINIT_BAD_DEVICE,      /* CUDA: no such device, or one of compute capability below 7.5 */
+  FASTINIT_OLD_DRIVER,      /* CUDA: the driver is older than CUDA 12.1 */
+  FASTINIT_STATUSES,
+  FASTINIT_CUDA_ERRORS = 1000 /* and above: 1000 + a cudaError_t */
 };
 
 #define FASTINIT_MAX_DIMS 64
@@ -66,10 +73,13 @@ typedef struct fastinit_plan {
   int32_t kind, dtype, dims, cells, terms, top_bits;
 } fastinit_plan;
 
+/* In both libraries. */
 FASTINIT_API int32_t fastinit_abi(void);
 
 /* What a status means, in English; never null. */
 FASTINIT_API const char *fastinit_message(int32_t status);
+
+/* libfastinit.so ---------------------------------------------------------------------------------------------------------- */
 
 /* FASTINIT_OK if this processor and this build have the instruction set. */
 FASTINIT_API int32_t fastinit_check_isa(int32_t isa);
@@ -83,6 +93,22 @@ FASTINIT_API int32_t fastinit_fill(const fastinit_plan *plans, int64_t count, in
 /* The map words -> values: out[i] of the plan's dtype from words[i]; uint64_t words for FASTINIT_FLOAT64 and FASTINIT_UINT64,
  * else uint32_t. Key, box and layout of the plan are not used. */
 FASTINIT_API int32_t fastinit_transform(const fastinit_plan *plan, const void *words, int64_t count, int32_t threads, int32_t isa);
+
+/* libfastinit_cuda.so ----------------------------------------------------------------------------------------------------- */
+
+/* FASTINIT_OK if the driver, the device of this number and the code built in go together. */
+FASTINIT_API int32_t fastinit_cuda_check(int32_t device);
+
+/* Fills every plan's tensor on the device, in the order of the stream (a cudaStream_t of the device; null: its default stream).
+ * `out` points to the device's memory, `layout` and `table` to the host's, and they are read before the return. Nothing is
+ * allocated, copied or waited for, the calling thread's current device stays what it was, and a stream may be under capture. All
+ * plans are checked before anything is launched: one launch for each dtype, or more where the plans exceed a kernel's
+ * parameters, and one for each plan that is not made of whole Philox blocks at multiples of 16 bytes. */
+FASTINIT_API int32_t fastinit_cuda_fill(const fastinit_plan *plans, int64_t count, int32_t device, void *stream);
+
+/* fastinit_transform, of words on the device. */
+FASTINIT_API int32_t fastinit_cuda_transform(const fastinit_plan *plan, const void *words, int64_t count, int32_t device,
+                                             void *stream);
 
 #ifdef __cplusplus
 }

@@ -5,38 +5,40 @@
 
 #if defined(__CUDACC__)
 #define FASTINIT_INLINE_MEMBER __host__ __device__ __forceinline__
+#define FASTINIT_UNROLL _Pragma("unroll")
 #else
 #define FASTINIT_INLINE_MEMBER inline __attribute__((always_inline))
+#define FASTINIT_UNROLL _Pragma("GCC unroll 16")
 #endif
 /* Static: a header's function compiled for two instruction sets must not be merged into one by the linker. */
 #define FASTINIT_INLINE static FASTINIT_INLINE_MEMBER
 
 namespace fastinit {
 
-constexpr uint32_t MULTIPLIER[2] = {0xD2511F53u, 0xCD9E8D57u};
-constexpr uint32_t WEYL[2] = {0x9E3779B9u, 0xBB67AE85u};
+constexpr uint32_t MULTIPLIER_0 = 0xD2511F53u, MULTIPLIER_1 = 0xCD9E8D57u;
+constexpr uint32_t WEYL_0 = 0x9E3779B9u, WEYL_1 = 0xBB67AE85u;
 constexpr int ROUNDS = 10;
 
 /* What the rounds of 2^32 consecutive blocks share, as words of a vector layer V. Keys are bumped once, so that a round costs
  * no addition; and as only the counter's lowest word differs, half of the first two rounds is done here, once. */
 template <class V> struct Rounds {
   using W = typename V::W;
-  W c2_key;              /* round 1: c2 = high(c0 * M0) ^ c2_key, c3 = low(c0 * M0) */
-  W c0_key, c2_rest, c3; /* round 2: c0 = high(c2 * M1) ^ c0_key, c1 = low(c2 * M1), c2 = c3 ^ c2_rest, and c3 */
-  W key[ROUNDS][2];      /* the others */
+  W c2_key;          /* round 1: c2 = high(c0 * M0) ^ c2_key, c3 = low(c0 * M0) */
+  W c0_key, c2_rest; /* round 2: c0 = high(c2 * M1) ^ c0_key, c1 = low(c2 * M1), c2 = c3 ^ c2_rest; its c3 is in the next key */
+  W key[ROUNDS][2];  /* the others */
 
   FASTINIT_INLINE_MEMBER Rounds(uint64_t key, uint32_t block_high, uint32_t stream) {
     uint32_t bumped[ROUNDS][2];
     for (uint32_t r = 0; r < ROUNDS; r++) {
-      this->key[r][0] = V::word(bumped[r][0] = (uint32_t)key + r * WEYL[0]);
-      this->key[r][1] = V::word(bumped[r][1] = (uint32_t)(key >> 32) + r * WEYL[1]);
+      this->key[r][0] = V::word(bumped[r][0] = (uint32_t)key + r * WEYL_0);
+      this->key[r][1] = V::word(bumped[r][1] = (uint32_t)(key >> 32) + r * WEYL_1);
     }
-    const uint64_t p1 = (uint64_t)stream * MULTIPLIER[1];
-    const uint64_t p0 = (uint64_t)((uint32_t)(p1 >> 32) ^ block_high ^ bumped[0][0]) * MULTIPLIER[0];
+    const uint64_t p1 = (uint64_t)stream * MULTIPLIER_1;
+    const uint64_t p0 = (uint64_t)((uint32_t)(p1 >> 32) ^ block_high ^ bumped[0][0]) * MULTIPLIER_0;
     c2_key = V::word(bumped[0][1]);
     c0_key = V::word((uint32_t)p1 ^ bumped[1][0]);
     c2_rest = V::word((uint32_t)(p0 >> 32) ^ bumped[1][1]);
-    c3 = V::word((uint32_t)p0);
+    this->key[2][1] = V::word((uint32_t)p0 ^ bumped[2][1]);
   }
 };
 
@@ -46,30 +48,30 @@ template <class V, int U> FASTINIT_INLINE void philox(const Rounds<V> &rounds, u
   typename V::W c0[U], c1[U], c2[U], c3[U];
   for (int u = 0; u < U; u++) {
     typename V::W high;
-    V::multiply(V::counter(block + (uint64_t)u * V::BLOCKS), MULTIPLIER[0], high, c3[u]);
+    V::multiply(V::counter(block + (uint64_t)u * V::BLOCKS), MULTIPLIER_0, high, c3[u]);
     c2[u] = V::xor_word(high, rounds.c2_key);
   }
   for (int u = 0; u < U; u++) {
     typename V::W high;
-    V::multiply(c2[u], MULTIPLIER[1], high, c1[u]);
+    V::multiply(c2[u], MULTIPLIER_1, high, c1[u]);
     c0[u] = V::xor_word(high, rounds.c0_key);
     c2[u] = V::xor_word(c3[u], rounds.c2_rest);
-    c3[u] = rounds.c3;
+    c3[u] = V::word(0);
   }
-#pragma GCC unroll 10
+  FASTINIT_UNROLL
   for (int r = 2; r < ROUNDS; r++) {
-#pragma GCC unroll 8
+    FASTINIT_UNROLL
     for (int u = 0; u < U; u++) {
       typename V::W high0, low0, high1, low1;
-      V::multiply(c0[u], MULTIPLIER[0], high0, low0);
-      V::multiply(c2[u], MULTIPLIER[1], high1, low1);
+      V::multiply(c0[u], MULTIPLIER_0, high0, low0);
+      V::multiply(c2[u], MULTIPLIER_1, high1, low1);
       c0[u] = V::xor3(high1, c1[u], rounds.key[r][0]);
       c2[u] = V::xor3(high0, c3[u], rounds.key[r][1]);
       c1[u] = low1;
       c3[u] = low0;
     }
   }
-#pragma GCC unroll 8
+  FASTINIT_UNROLL
   for (int u = 0; u < U; u++) V::interleave(c0[u], c1[u], c2[u], c3[u], words + u * (V::BLOCKS * 4 / V::LANES));
 }
 

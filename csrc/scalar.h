@@ -20,8 +20,13 @@ template <> struct ScalarTypes<double> {
   static constexpr int MANTISSA = 52;
 };
 
+#if defined(__CUDA_ARCH__)
+FASTINIT_INLINE float fused(float a, float b, float c) { return __fmaf_rn(a, b, c); }
+FASTINIT_INLINE double fused(double a, double b, double c) { return __fma_rn(a, b, c); }
+#else
 FASTINIT_INLINE float fused(float a, float b, float c) { return __builtin_fmaf(a, b, c); }
 FASTINIT_INLINE double fused(double a, double b, double c) { return __builtin_fma(a, b, c); }
+#endif
 
 template <class R> struct Scalar {
   using Real = R;

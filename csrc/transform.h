@@ -19,7 +19,8 @@ template <class V, Kind KIND, int CELLS, int TERMS> struct Constants {
   typename V::Shift shift;
   typename V::template Table<CELLS, TERMS, KIND == TWO_SIDED ? 2 : 1> table;
 
-  FASTINIT_INLINE Constants make(const fastinit_plan &plan) {
+  /* Of a plan, or of what has a plan's fields for them. */
+  template <class Plan> FASTINIT_INLINE Constants make(const Plan &plan, const void *table) {
     using Real = typename V::Real;
     Constants c;
     c.slope = V::real(plan.slope), c.anchor = V::real(plan.anchor), c.std = V::real(plan.std);
@@ -30,7 +31,7 @@ template <class V, Kind KIND, int CELLS, int TERMS> struct Constants {
     c.fraction_mask = V::integer(((uint64_t)1 << fraction_bits) - 1);
     c.shift = V::shift(fraction_bits);
     for (int half = 0; half < 2; half++) c.offset[half] = V::real(plan.offset[half]), c.scale[half] = V::real(plan.scale[half]);
-    if (KIND >= SYMMETRIC) c.table.load((const Real *)plan.table);
+    if (KIND >= SYMMETRIC) c.table.load((const Real *)table);
     return c;
   }
 };
@@ -46,7 +47,7 @@ FASTINIT_INLINE typename V::F polynomial(const Constants<V, KIND, CELLS, TERMS> 
   F coefficient[TERMS];
   c.table.look_up(V::shift_right(y, c.shift), upper, coefficient);
   F p = coefficient[TERMS - 1];
-#pragma GCC unroll 16
+  FASTINIT_UNROLL
   for (int term = TERMS - 2; term >= 0; term--) p = V::fma(p, r, coefficient[term]);
   return p;
 }
@@ -62,9 +63,9 @@ FASTINIT_INLINE typename V::F remainder(const Constants<V, KIND, CELLS, TERMS> &
   return V::copy_sign(r, z);
 }
 
-/* The value before its rounding to the dtype, clamped to the dtype's values inside the bounds. */
+/* The value before its clamp and its rounding to the dtype. */
 template <class V, Kind KIND, int CELLS, int TERMS>
-FASTINIT_INLINE typename V::F value(const Constants<V, KIND, CELLS, TERMS> &c, typename V::I word) {
+FASTINIT_INLINE typename V::F unclamped(const Constants<V, KIND, CELLS, TERMS> &c, typename V::I word) {
   typename V::I s = V::or_(word, V::integer(1));
   typename V::F v;
   if constexpr (KIND == UNIFORM) {
@@ -76,7 +77,13 @@ FASTINIT_INLINE typename V::F value(const Constants<V, KIND, CELLS, TERMS> &c, t
     if constexpr (KIND == SYMMETRIC) v = V::fma(V::to_real(s), v, c.anchor);
     if constexpr (KIND == FMOD) v = V::fma(remainder(c, V::mul(V::to_real(s), v)), c.std, c.anchor);
   }
-  return V::at_most(V::at_least(v, c.low), c.high);
+  return v;
+}
+
+/* The value before its rounding to the dtype, clamped to the dtype's values inside the bounds. */
+template <class V, Kind KIND, int CELLS, int TERMS>
+FASTINIT_INLINE typename V::F value(const Constants<V, KIND, CELLS, TERMS> &c, typename V::I word) {
+  return V::at_most(V::at_least(unclamped(c, word), c.low), c.high);
 }
 
 /* float32 -> bfloat16, in the low 16 bits: to nearest even; subnormals come out right because the exponents are float32's. */

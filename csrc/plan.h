@@ -1,0 +1,70 @@
+/* What both libraries ask of a plan before they write a byte, and the statuses in English. */
+#pragma once
+
+#include "fastinit.h"
+
+namespace fastinit {
+
+/* Bytes of an element of a fastinit_dtype. */
+static constexpr int item_size(int32_t dtype) {
+  switch (dtype) {
+    case FASTINIT_FLOAT64:
+    case FASTINIT_UINT64: return 8;
+    case FASTINIT_FLOAT16:
+    case FASTINIT_BFLOAT16: return 2;
+    case FASTINIT_FLOAT8_E4M3FN:
+    case FASTINIT_FLOAT8_E5M2: return 1;
+    default: return 4;
+  }
+}
+
+static const char *const MESSAGES[FASTINIT_STATUSES] = {
+    "no error",
+    "a pointer that the plan needs is null",
+    "the kind is unknown or does not go with the dtype",
+    "the dtype is unknown",
+    "the index box is negative or its indices leave 0 <= index < 2^63",
+    "the memory layout has too many dimensions or another number of elements than the box",
+    "the quantile table has a shape that no kernel has",
+    "the instruction set is not built in or this processor has it not",
+    "a count is negative, or there are no threads",
+    "an address is no multiple of its element's size",
+    "2^41 elements or more do not fit into one fill",
+    "there is no such device, or its compute capability is below 7.5",
+    "the driver is older than CUDA 12.1",
+};
+
+static inline const char *message(int32_t status) {
+  return status >= 0 && status < FASTINIT_STATUSES ? MESSAGES[status] : "an unknown status";
+}
+
+static inline int32_t check_values(const fastinit_plan &plan) {
+  if (plan.kind < 0 || plan.kind >= FASTINIT_KINDS) return FASTINIT_BAD_KIND;
+  if (plan.dtype < 0 || plan.dtype >= FASTINIT_DTYPES) return FASTINIT_BAD_DTYPE;
+  const bool words = plan.dtype == FASTINIT_UINT32 || plan.dtype == FASTINIT_UINT64;
+  if (words != (plan.kind == FASTINIT_WORDS)) return FASTINIT_BAD_KIND;
+  if (plan.kind == FASTINIT_WORDS || plan.kind == FASTINIT_UNIFORM) return FASTINIT_OK;
+  if (!plan.table) return FASTINIT_NULL_POINTER;
+  const bool wide = plan.dtype == FASTINIT_FLOAT64;
+  const bool shape = wide ? plan.cells == 256 && plan.terms == 13
+                          : (plan.cells == 32 && plan.terms == 5) || (plan.cells == 64 && plan.terms == 7);
+  return shape && plan.top_bits >= 0 && plan.top_bits <= 16 ? FASTINIT_OK : FASTINIT_BAD_TABLE;
+}
+
+static inline int32_t check_place(const fastinit_plan &plan, int64_t *elements) {
+  int64_t last;
+  if (plan.rows < 0 || plan.cols < 0 || plan.start < 0 || plan.pitch < 0) return FASTINIT_BAD_BOX;
+  if (__builtin_mul_overflow(plan.rows, plan.cols, elements)) return FASTINIT_BAD_BOX;
+  if (*elements == 0) return FASTINIT_OK;
+  if (__builtin_mul_overflow(plan.rows - 1, plan.pitch, &last) || __builtin_add_overflow(last, plan.start, &last) ||
+      __builtin_add_overflow(last, plan.cols, &last))
+    return FASTINIT_BAD_BOX;
+  if (!plan.out || (plan.dims > 0 && !plan.layout)) return FASTINIT_NULL_POINTER;
+  if (plan.dims < 0 || plan.dims > FASTINIT_MAX_DIMS) return FASTINIT_BAD_LAYOUT;
+  int64_t product = 1;
+  for (int32_t d = 0; d < plan.dims; d++)
+    if (plan.layout[d] < 1 || __builtin_mul_overflow(product, plan.layout[d], &product)) return FASTINIT_BAD_LAYOUT;
+  return plan.dims == 0 || product == *elements ? FASTINIT_OK : FASTINIT_BAD_LAYOUT;
+}
+
+}  // namespace fastinit
