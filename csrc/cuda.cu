@@ -142,12 +142,14 @@ int32_t variant_of(const fastinit_plan &plan) {
 }
 
 /* Writes a plan's law with its table, [terms][halves][cells]; `half` is the only one of a halved law. */
-template <class R> void write_law(const fastinit_plan &plan, int32_t half, char *to) {
+template <int DTYPE> void write_law(const fastinit_plan &plan, int32_t half, char *to) {
+  using R = Real<DTYPE>;
   Law<R> &law = *(Law<R> *)to;
   law.slope = (R)plan.slope, law.anchor = (R)plan.anchor, law.std = (R)plan.std;
   law.cut = (R)plan.cut, law.inverse_cut = (R)plan.inverse_cut, law.low = (R)plan.low, law.high = (R)plan.high;
   for (int i = 0; i < 2; i++) law.offset[i] = (R)plan.offset[i], law.scale[i] = (R)plan.scale[i];
   law.flip = (decltype(law.flip))plan.flip;
+  if constexpr (SIZE<DTYPE> == 2) law.low_pair = encoded<DTYPE>(law.low) * 0x10001u, law.high_pair = encoded<DTYPE>(law.high) * 0x10001u;
   law.top_bits = plan.top_bits, law.variant = variant_of(plan), law.reals = 0;
   if (!has_table(plan)) return;
   const int halves = table_halves(plan), cells = plan.cells;
@@ -222,7 +224,7 @@ template <int DTYPE> class Batch {
     const int bytes = law_bytes<R>(plan);
     if (front + bytes > end_) return -1;
     end_ -= bytes;
-    write_law<R>(plan, BOTH, launch_.data + end_);
+    write_law<DTYPE>(plan, BOTH, launch_.data + end_);
     sources_[count_] = &plan, laws_[count_++] = end_;
     return end_;
   }
@@ -295,7 +297,7 @@ template <int DTYPE> int32_t fill_by_elements(const Target &target, const fastin
     Launch<ROOM<DTYPE>> launch;
     place.half = half, place.law = sizeof(Place);
     memcpy(launch.data, &place, sizeof place);
-    if constexpr (!IS_WORDS<DTYPE>) write_law<Real<DTYPE>>(plan, half, launch.data + place.law);
+    if constexpr (!IS_WORDS<DTYPE>) write_law<DTYPE>(plan, half, launch.data + place.law);
     if (int32_t status = start_for<fill_elements<DTYPE, ROOM<DTYPE>>>(target, place.elements, launch)) return status;
   }
   return FASTINIT_OK;
@@ -347,7 +349,7 @@ template <int DTYPE> int32_t map_dtype(const Target &target, const fastinit_plan
     Launch<ROOM<DTYPE>> launch;
     Given &given = *(Given *)launch.data;
     given = {(const char *)words, (char *)plan.out, count, (int32_t)sizeof(Given), half};
-    if constexpr (!IS_WORDS<DTYPE>) write_law<Real<DTYPE>>(plan, half, launch.data + given.law);
+    if constexpr (!IS_WORDS<DTYPE>) write_law<DTYPE>(plan, half, launch.data + given.law);
     if (int32_t status = start_for<map_words<DTYPE, ROOM<DTYPE>>>(target, count, launch)) return status;
   }
   return FASTINIT_OK;

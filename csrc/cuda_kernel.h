@@ -109,6 +109,7 @@ enum Variant {
 template <class R> struct alignas(16) Law {
   R slope, anchor, std, cut, inverse_cut, low, high, offset[2], scale[2];
   typename Thread<R>::I flip;
+  uint32_t low_pair, high_pair;     /* of 16-bit dtypes, the bounds twice: what clamped_pair takes */
   int32_t top_bits, variant, reals; /* in the table */
 
   FASTINIT_INLINE_MEMBER const R *table() const { return (const R *)(this + 1); }
@@ -127,9 +128,9 @@ template <class R> struct alignas(TERM_REALS<R> * sizeof(R)) Space {
 template <class R, Kind KIND, int CELLS, int TERMS> struct Map {
   using V = Thread<R>;
   Constants<V, KIND, CELLS, TERMS> constants;
-  FASTINIT_INLINE_MEMBER Map(const Law<R> &law, const R *table) : constants(decltype(constants)::make(law, table)) {}
-  FASTINIT_INLINE_MEMBER R low() const { return constants.low; }
-  FASTINIT_INLINE_MEMBER R high() const { return constants.high; }
+  uint32_t low_pair, high_pair;
+  FASTINIT_INLINE_MEMBER Map(const Law<R> &law, const R *table)
+      : constants(decltype(constants)::make(law, table)), low_pair(law.low_pair), high_pair(law.high_pair) {}
   FASTINIT_INLINE_MEMBER R unclamped(typename V::I word) const { return fastinit::unclamped(constants, word); }
   FASTINIT_INLINE_MEMBER R value(typename V::I word) const { return fastinit::value(constants, word); }
 };
@@ -137,17 +138,18 @@ template <class R, Kind KIND, int CELLS, int TERMS> struct Map {
 /* The law of FASTINIT_WORDS. */
 struct Words {};
 
-/* Calls work(Map) for the law's variant. */
-template <int DTYPE, class Work> __device__ __forceinline__ void with_map(const Law<Real<DTYPE>> &law, const Real<DTYPE> *table, Work work) {
+/* Calls work(Map) for the law's variant. By tiles, two-sided laws of float64 are never filled: they come by halves. */
+template <int DTYPE, bool TILED, class Work> __device__ __forceinline__ void with_map(const Law<Real<DTYPE>> &law, const Real<DTYPE> *table, Work work) {
   using R = Real<DTYPE>;
   constexpr int CELLS = LARGE_CELLS<R>, TERMS = LARGE_TERMS<R>;
   switch (law.variant) {
     case UNIFORM_ALONE: work(Map<R, UNIFORM, SMALL_CELLS, SMALL_TERMS>(law, table)); break;
     case BOUND_ALONE: work(Map<R, UNIFORM_FROM_BOUND, SMALL_CELLS, SMALL_TERMS>(law, table)); break;
     case SYMMETRIC_LARGE: work(Map<R, SYMMETRIC, CELLS, TERMS>(law, table)); break;
-    case TWO_SIDED_LARGE: work(Map<R, TWO_SIDED, CELLS, TERMS>(law, table)); break;
     case FMOD_LARGE: work(Map<R, FMOD, CELLS, TERMS>(law, table)); break;
   }
+  if constexpr (sizeof(R) == 4 || !TILED)
+    if (law.variant == TWO_SIDED_LARGE) work(Map<R, TWO_SIDED, CELLS, TERMS>(law, table));
   if constexpr (sizeof(R) == 4) switch (law.variant) {
     case SYMMETRIC_SMALL: work(Map<R, SYMMETRIC, SMALL_CELLS, SMALL_TERMS>(law, table)); break;
     case TWO_SIDED_SMALL: work(Map<R, TWO_SIDED, SMALL_CELLS, SMALL_TERMS>(law, table)); break;
@@ -231,11 +233,10 @@ template <int DTYPE> constexpr int TILE = THREADS *VECTORS<DTYPE> *VECTOR<DTYPE>
 /* A vector's elements from their words, as 32-bit pieces in the order of memory. */
 template <int DTYPE, class M> FASTINIT_INLINE void pack(const M &map, const Word<DTYPE> *words, uint32_t *pieces) {
   if constexpr (SIZE<DTYPE> == 2 && HAS_PAIRS) {
-    const uint32_t low = rounded_pair<DTYPE>(map.low(), map.low()), high = rounded_pair<DTYPE>(map.high(), map.high());
     FASTINIT_UNROLL
     for (int i = 0; i < VECTOR<DTYPE> / 2; i++) {
       const float first = map.unclamped(words[2 * i]), second = map.unclamped(words[2 * i + 1]);
-      pieces[i] = clamped_pair<DTYPE>(rounded_pair<DTYPE>(first, second), low, high);
+      pieces[i] = clamped_pair<DTYPE>(rounded_pair<DTYPE>(first, second), map.low_pair, map.high_pair);
     }
   } else {
     FASTINIT_UNROLL
@@ -372,7 +373,7 @@ template <int DTYPE> __global__ void __launch_bounds__(THREADS, BLOCKS_AT_ONCE) 
     __shared__ Space<R> space;
     const Law<R> &law = *(const Law<R> *)(launch.data + sizeof(Row<DTYPE>));
     load_table(law, space.table);
-    with_map<DTYPE>(law, space.table, [&](const auto &map) { fill_tiles<DTYPE>(row, row.stream, map, (int)blockIdx.x); });
+    with_map<DTYPE, true>(law, space.table, [&](const auto &map) { fill_tiles<DTYPE>(row, row.stream, map, (int)blockIdx.x); });
   }
 }
 
@@ -392,7 +393,7 @@ template <int DTYPE> __global__ void __launch_bounds__(THREADS, BLOCKS_AT_ONCE) 
     } else {
       const Law<R> &law = *(const Law<R> *)(launch.data + row.law);
       if (row.law != loaded) load_table(law, space.table), loaded = row.law;
-      with_map<DTYPE>(law, space.table, [&](const auto &map) { fill_tiles<DTYPE>(row, stream, map, tile); });
+      with_map<DTYPE, true>(law, space.table, [&](const auto &map) { fill_tiles<DTYPE>(row, stream, map, tile); });
     }
   }
 }
@@ -447,7 +448,7 @@ template <int DTYPE, int BYTES> __global__ void __launch_bounds__(THREADS) fill_
   } else {
     const Law<R> &law = *(const Law<R> *)(launch.data + place.law);
     load_table(law, space.table);
-    with_map<DTYPE>(law, space.table, [&](const auto &map) { fill_places<DTYPE>(place, map); });
+    with_map<DTYPE, false>(law, space.table, [&](const auto &map) { fill_places<DTYPE>(place, map); });
   }
 }
 
@@ -475,7 +476,7 @@ template <int DTYPE, int BYTES> __global__ void __launch_bounds__(THREADS) map_w
   } else {
     const Law<R> &law = *(const Law<R> *)(launch.data + given.law);
     load_table(law, space.table);
-    with_map<DTYPE>(law, space.table, [&](const auto &map) { map_given<DTYPE>(given, map); });
+    with_map<DTYPE, false>(law, space.table, [&](const auto &map) { map_given<DTYPE>(given, map); });
   }
 }
 

@@ -31,10 +31,11 @@ def cases():
             yield name, distributions.words_recipe(dtype), key, start, count
 
 
-def digest(backend, recipe, key, start, count) -> str:
+def digest(backend, recipe, key, start, count, device="cpu") -> str:
     """BLAKE2b of the little-endian bytes."""
-    out = torch.zeros(count, dtype=recipe.dtype)
+    out = torch.zeros(count, dtype=recipe.dtype, device=device)
     backend.fill([Plan(out, recipe, key, Box(start, 1, count, count))])
+    out = out.cpu()
     return hashlib.blake2b(bytes(out.view(INTEGERS[out.itemsize]).view(torch.uint8).tolist()), digest_size=8).hexdigest()
 
 

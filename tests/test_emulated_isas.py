@@ -14,7 +14,7 @@ import torch
 from laws import KEY, LAWS, filled, same_bits
 
 from fastinit import distributions
-from fastinit.backends import native, reference
+from fastinit.backends import abi, reference
 from fastinit.plan import Box, Plan, whole
 
 ROOT = pathlib.Path(__file__).parents[1]
@@ -37,7 +37,7 @@ def library(request, tmp_path_factory):
 
 def emulated_fill(library, law, dtype, count, box, first=0):
     out = torch.full((count,), -1.0).to(dtype)
-    raw, _ = native.raw_plan(Plan(out, distributions.recipe(law, dtype), KEY, box))
+    raw, _ = abi.raw_plan(Plan(out, distributions.recipe(law, dtype), KEY, box))
     library.emulated_fill(raw, ctypes.c_int64(first), ctypes.c_int64(count), ctypes.c_void_p(out.data_ptr()))
     return out
 
@@ -64,7 +64,7 @@ def test_given_words(library, law):
     words = torch.arange(-(2**31), 2**31, 41_943_037, dtype=torch.int64)
     words = torch.cat([words, torch.tensor([0, -1, 1, -2, 2**31 - 1, -(2**31)])]).to(torch.int32)
     recipe, out = distributions.recipe(law, torch.float32), torch.empty(len(words))
-    raw, _ = native.raw_plan(Plan(out, recipe, 0, whole(out)))
+    raw, _ = abi.raw_plan(Plan(out, recipe, 0, whole(out)))
     at = [ctypes.c_void_p(words.data_ptr()), ctypes.c_int64(len(words)), ctypes.c_void_p(out.data_ptr())]
     library.emulated_transform(raw, *at)
     assert torch.equal(out, reference.transform(recipe, words.long()))

@@ -8,13 +8,14 @@ import sys
 
 import pytest
 import torch
+from hostile import REFUSED, raw
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from laws import KEY, LAWS, filled, same_bits
 
 import fastinit
 from fastinit import distributions, ops
-from fastinit.backends import native, reference
+from fastinit.backends import abi, native, reference
 from fastinit.plan import Box, Plan, whole
 
 pytestmark = pytest.mark.skipif(
@@ -151,44 +152,10 @@ def test_given_words(isa, law):
         assert torch.equal(native.transform(recipe, words.to(torch.int32)), reference.transform(recipe, words))
 
 
-def raw(**fields) -> native.Raw:
-    out = torch.zeros(64)
-    made, kept = native.raw_plan(Plan(out, distributions.recipe(LAWS["2 sigmas"], torch.float32), 1, whole(out)))
-    plan = native.Raw.from_buffer_copy(made)
-    for name, value in fields.items():
-        setattr(plan, name, value)
-    plan.kept = (out, kept)
-    return plan
-
-
-@pytest.mark.parametrize(
-    "fields, status",
-    [
-        ({}, 0),
-        ({"out": None}, 1),
-        ({"table": None}, 1),
-        ({"dims": 1, "layout": None}, 1),
-        ({"kind": -1}, 2),
-        ({"kind": 5}, 2),
-        ({"kind": 4}, 2),
-        ({"dtype": 6}, 2),
-        ({"dtype": 8}, 3),
-        ({"rows": -1}, 4),
-        ({"start": -1}, 4),
-        ({"rows": 2**40, "cols": 2**40}, 4),
-        ({"rows": 2, "pitch": 2**62, "start": 2**62}, 4),
-        ({"dims": 65, "layout": 1}, 5),
-        ({"dims": -1}, 5),
-        ({"cells": 33}, 6),
-        ({"terms": 7}, 6),
-        ({"top_bits": 24}, 6),
-        ({"dtype": 1}, 6),
-    ],
-    ids=str,
-)
+@pytest.mark.parametrize("fields, status", REFUSED, ids=str)
 def test_refusals_are_codes_and_write_nothing(fields, status):
-    library, good, bad = native.usable(), raw(), raw(**fields)
-    both = (native.Raw * 2)(good, bad)
+    library, good, bad = native.usable(native.library_or_reason()), raw(), raw(**fields)
+    both = (abi.Raw * 2)(good, bad)
     assert library.fastinit_fill(ctypes.byref(both), 2, 1, 0) == status
     assert bool((good.kept[0] == 0).all()) == (status != 0), "plans are all checked before any is filled"
     message = library.fastinit_message(status).decode()
@@ -196,7 +163,7 @@ def test_refusals_are_codes_and_write_nothing(fields, status):
 
 
 def test_refused_calls():
-    library, plan = native.usable(), raw()
+    library, plan = native.usable(native.library_or_reason()), raw()
     assert library.fastinit_fill(None, 1, 1, 0) == 1
     assert library.fastinit_fill(ctypes.byref(plan), -1, 1, 0) == 8
     assert library.fastinit_fill(ctypes.byref(plan), 1, 0, 0) == 8
@@ -229,7 +196,7 @@ def test_a_truncated_library_is_ignored_with_its_reason(tmp_path, share):
     content = native.library_path().read_bytes()
     broken = tmp_path / "libfastinit.so"
     broken.write_bytes(content[: int(share * len(content))])
-    code = f"import pathlib; from fastinit.backends import native; print(native.load(pathlib.Path({str(broken)!r})))"
+    code = f"import pathlib; from fastinit.backends import abi; print(abi.load(pathlib.Path({str(broken)!r}), abi.CPU))"
     result = python(code)
     assert result.returncode == 0 and "truncated" in result.stdout, (result.returncode, result.stdout, result.stderr)
 
@@ -238,15 +205,15 @@ def test_a_library_of_another_abi_is_ignored_with_its_reason(tmp_path):
     compiler = shutil.which("cc") or shutil.which("gcc")
     if not compiler:
         pytest.skip("needs a C compiler")
-    names = [name for name in native.SIGNATURES if name != "fastinit_abi"]
+    names = [name for name in abi.CPU if name != "fastinit_abi"]
     source = tmp_path / "other.c"
     source.write_text("int fastinit_abi(void) { return 999; }\n" + "".join(f"int {n}(void) {{ return 0; }}\n" for n in names))
     subprocess.run([compiler, "-shared", "-fPIC", "-o", tmp_path / "other.so", source], check=True)
-    assert "ABI 999" in native.load(tmp_path / "other.so")
+    assert "ABI 999" in abi.load(tmp_path / "other.so", abi.CPU)
     source.write_text("int something_else(void) { return 1; }\n")
     subprocess.run([compiler, "-shared", "-fPIC", "-o", tmp_path / "none.so", source], check=True)
-    assert "fastinit_abi" in native.load(tmp_path / "none.so")
-    assert "does not exist" in native.load(pathlib.Path(tmp_path / "absent.so"))
+    assert "fastinit_abi" in abi.load(tmp_path / "none.so", abi.CPU)
+    assert "does not exist" in abi.load(pathlib.Path(tmp_path / "absent.so"), abi.CPU)
 
 
 def test_the_structure_is_the_header_s():
@@ -256,8 +223,8 @@ def test_the_structure_is_the_header_s():
     lines = [line.split("/*")[0] for line in body.splitlines()[1:]]
     declared = [item for line in lines for item in line.replace(";", "").split(",") if item.strip()]
     names = [item.split()[-1].strip("*").split("[")[0] for item in declared]
-    assert names == [name for name, _ in native.Raw._fields_]
-    assert f"#define FASTINIT_ABI {native.ABI} " in text
+    assert names == [name for name, _ in abi.Raw._fields_]
+    assert f"#define FASTINIT_ABI {abi.ABI} " in text
 
 
 def test_fills_from_many_threads_at_once():

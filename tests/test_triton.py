@@ -12,9 +12,11 @@ import subprocess
 import sys
 from dataclasses import replace
 
+import places
 import pytest
 import torch
 from laws import KEY, LAWS, same_bits
+from places import BLOCKED, UNBLOCKED, VIEWS, WORDS, constants, expected
 
 import fastinit
 from fastinit import distributions
@@ -29,29 +31,6 @@ DEVICE = torch.device("cuda", 0) if torch.cuda.is_available() else torch.device(
 needs_kernels = pytest.mark.skipif(backend.unavailable(DEVICE) is not None, reason=f"triton: {backend.unavailable(DEVICE)}")
 needs_gpu = pytest.mark.skipif(DEVICE.type == "cpu", reason="needs a GPU")
 ROOT = pathlib.Path(__file__).parents[1]
-WORDS = (torch.int32, torch.uint32, torch.int64, torch.uint64)
-BLOCKED = [Box(8, 7, 16, 40), Box(0, 64, 4, 12), Box(2**34 + 4, 3, 1000, 1004), Box(4, 4, 8, 0), Box(0, 300, 20, 100)]
-UNBLOCKED = [Box(11, 7, 13, 40), Box(3, 64, 1, 3), Box(8, 5, 6, 8), Box(8, 5, 8, 9), Box(2**33, 4, 8, 2**31 + 9)]
-VIEWS = {
-    "transposed": lambda t: t.t(),
-    "strided": lambda t: t[::3, 1::2],
-    "column": lambda t: t[:, 5],
-    "channels last": lambda t: t.reshape(8, 5, 5, -1).permute(0, 3, 1, 2),
-    "gaps": lambda t: t.as_strided((3, 2, 4, 5), (1000, 100, 3, 20)),
-    "six axes": lambda t: t.as_strided((2, 2, 2, 2, 2, 3), (3000, 1000, 300, 100, 3, 20)),
-    "unaligned": lambda t: t.reshape(-1)[1:4000],
-    "scalar": lambda t: t.reshape(-1)[3:4].reshape(()),
-}
-
-
-def constants(law, dtype):
-    return recipe(law, dtype) if dtype.is_floating_point else words_recipe(dtype)
-
-
-def expected(plan: Plan) -> torch.Tensor:
-    out = torch.empty(plan.out.shape, dtype=plan.out.dtype)
-    reference.fill([plan._replace(out=out)])
-    return out
 
 
 def blank(shape, dtype) -> torch.Tensor:
@@ -59,10 +38,7 @@ def blank(shape, dtype) -> torch.Tensor:
 
 
 def check(*plans: Plan) -> None:
-    """Fills the list, and compares each tensor with the reference on the CPU."""
-    backend.fill(list(plans))
-    for plan in plans:
-        assert same_bits(plan.out.cpu(), expected(plan)), (plan.recipe.kind, plan.out.dtype, plan.out.shape, plan.box)
+    places.check(backend, *plans)
 
 
 @needs_kernels
@@ -255,7 +231,7 @@ def test_every_reason_is_given():
     reasons = fastinit.backends("cuda")
     assert list(reasons) == ["native", "triton", "reference"]
     if not torch.cuda.is_available():
-        assert "there is no cuda device here" in reasons["triton"]
+        assert "there is no cuda device here" in reasons["triton"] and "there is no cuda device here" in reasons["native"]
     assert "CUDA, ROCm and XPU" in fastinit.backends("meta")["triton"]
 
 

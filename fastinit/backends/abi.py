@@ -64,21 +64,22 @@ class Raw(Structure):
 PLACE = struct.Struct("@PQqqqqP")  # out to layout: what differs from fill to fill
 
 # Functions of both libraries, of the CPU's and of CUDA's: result and arguments.
-COMMON = {"fastinit_abi": (c_int32, []), "fastinit_message": (c_char_p, [c_int32])}
-CPU = COMMON | {
+Signatures = Mapping[str, tuple[Any, list[Any]]]
+COMMON: dict[str, tuple[Any, list[Any]]] = {"fastinit_abi": (c_int32, []), "fastinit_message": (c_char_p, [c_int32])}
+CPU: Signatures = COMMON | {
     "fastinit_check_isa": (c_int32, [c_int32]),
     "fastinit_best_isa": (c_int32, []),
     "fastinit_fill": (c_int32, [c_void_p, c_int64, c_int32, c_int32]),
     "fastinit_transform": (c_int32, [c_void_p, c_void_p, c_int64, c_int32, c_int32]),
 }
-CUDA = COMMON | {
+CUDA: Signatures = COMMON | {
     "fastinit_cuda_check": (c_int32, [c_int32]),
     "fastinit_cuda_fill": (c_int32, [c_void_p, c_int64, c_int32, c_void_p]),
     "fastinit_cuda_transform": (c_int32, [c_void_p, c_void_p, c_int64, c_int32, c_void_p]),
 }
 
 
-def load(path: pathlib.Path, signatures: Mapping[str, tuple[Any, list]]) -> ctypes.CDLL | str:
+def load(path: pathlib.Path, signatures: Signatures) -> ctypes.CDLL | str:
     """A library, checked as far as it can be without running it, or why it cannot be used."""
     if not path.is_file():
         compiler = "CUDA's compiler (nvcc)" if signatures is CUDA else "a C++ compiler"

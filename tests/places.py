@@ -1,0 +1,39 @@
+"""Where tests fill on GPUs: boxes, memory layouts; and what must come out."""
+
+import torch
+from laws import same_bits
+
+from fastinit.backends import reference
+from fastinit.distributions import recipe, words_recipe
+from fastinit.plan import Box, Plan
+
+WORDS = (torch.int32, torch.uint32, torch.int64, torch.uint64)
+BLOCKED = [Box(8, 7, 16, 40), Box(0, 64, 4, 12), Box(2**34 + 4, 3, 1000, 1004), Box(4, 4, 8, 0), Box(0, 300, 20, 100)]
+UNBLOCKED = [Box(11, 7, 13, 40), Box(3, 64, 1, 3), Box(8, 5, 6, 8), Box(8, 5, 8, 9), Box(2**33, 4, 8, 2**31 + 9)]
+VIEWS = {
+    "transposed": lambda t: t.t(),
+    "strided": lambda t: t[::3, 1::2],
+    "column": lambda t: t[:, 5],
+    "channels last": lambda t: t.reshape(8, 5, 5, -1).permute(0, 3, 1, 2),
+    "gaps": lambda t: t.as_strided((3, 2, 4, 5), (1000, 100, 3, 20)),
+    "six axes": lambda t: t.as_strided((2, 2, 2, 2, 2, 3), (3000, 1000, 300, 100, 3, 20)),
+    "unaligned": lambda t: t.reshape(-1)[1:4000],
+    "scalar": lambda t: t.reshape(-1)[3:4].reshape(()),
+}
+
+
+def constants(law, dtype):
+    return recipe(law, dtype) if dtype.is_floating_point else words_recipe(dtype)
+
+
+def expected(plan: Plan) -> torch.Tensor:
+    out = torch.empty(plan.out.shape, dtype=plan.out.dtype)
+    reference.fill([plan._replace(out=out)])
+    return out
+
+
+def check(backend, *plans: Plan) -> None:
+    """Fills the list, and compares each tensor with the reference on the CPU."""
+    backend.fill(list(plans))
+    for plan in plans:
+        assert same_bits(plan.out.cpu(), expected(plan)), (plan.recipe.kind, plan.out.dtype, plan.out.shape, plan.box)
