@@ -1,9 +1,10 @@
 """Everything that only a GPU can show, in one command without a network: `python -m benchmarks.gpu`.
 
-First the bits: `fastinit check`, then a tensor of more than 2^31 elements and a list of plans against the reference on the CPU; a
-fault ends it. Then the times: large fills against Tensor.fill_ and torch's functions, whole models against a loop of
-torch.nn.init, a call on 1,024 elements, the first call of a process. Results go to benchmarks/results/gpu-NAME.json, from which
-`python -m benchmarks.readme_tables` writes the README's table. Exit status 1 on a fault, 2 where there is no GPU.
+In a bare source tree it compiles the libraries first. Then the bits: `fastinit check`, then a tensor of more than 2^31 elements,
+lists, shards, streams and graphs, against the reference on the CPU and each backend against the other; a fault ends it. Then the
+times: large fills against Tensor.fill_ and torch's functions, whole models against a loop of torch.nn.init, a call on 1,024
+elements, the first call of a process. Last, compute-sanitizer on a small run. Results go to benchmarks/results/gpu-NAME.json,
+from which `python -m benchmarks.readme_tables` writes the README's table. Exit status 1 on a fault, 2 where there is no GPU.
 
 Contenders take turns in every round. A tensor is filled again only after others, together larger than the L2 cache; times are by
 CUDA events around one call, ratios are of one round.
@@ -14,7 +15,6 @@ from __future__ import annotations
 import argparse
 import functools
 import json
-import math
 import os
 import pathlib
 import re
@@ -29,15 +29,17 @@ import torch
 from torch import Tensor, nn
 
 import fastinit
-from fastinit.backends import module, reference
+from benchmarks import gpu_bits
+from fastinit.backends import module, native
 from fastinit.commands import check, gpt2
 from fastinit.commands.measure import machine, percentiles
 from fastinit.commands.peers import STD, WORKS, Work, torch_truncated_
-from fastinit.distributions import normal, recipe, truncated_normal
-from fastinit.plan import Box, Plan, whole
+from fastinit.distributions import recipe, truncated_normal
+from fastinit.plan import Plan, whole
 
-RESULTS = pathlib.Path(__file__).parent / "results"
-BACKENDS = ("triton",)  # those that are measured where they serve
+ROOT = pathlib.Path(__file__).parents[1]
+RESULTS = ROOT / "benchmarks" / "results"
+BACKENDS = ("native", "triton")  # those that are measured where they serve
 DTYPES = (torch.float32, torch.bfloat16)
 Call = Callable[[Tensor], Any]
 
@@ -60,34 +62,46 @@ DRY = Pace((1 << 12,), 1, 1 << 15, (1 << 13) + 5, 1, 64)
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--output", type=pathlib.Path, help="the results file (default: benchmarks/results/gpu-NAME.json)")
-    parser.add_argument("--dry-run", action="store_true", help="a few elements, interpreted on the CPU (TRITON_INTERPRET=1)")
+    parser.add_argument("--dry-run", action="store_true", help="a few elements on the CPU (TRITON_INTERPRET=1)")
     arguments = parser.parse_args()
     if not arguments.dry_run and not torch.cuda.is_available():
         print("there is no GPU here: nothing was checked or measured", file=sys.stderr)
         return 2
     device = torch.device("cpu") if arguments.dry_run else torch.device("cuda", torch.cuda.current_device())
     pace, began = DRY if arguments.dry_run else FULL, time.monotonic()
-    backends = [name for name in BACKENDS if fastinit.backends(device)[name] is None]
+    built = "not built: a dry run" if arguments.dry_run else build(device)
+    print(f"libraries: {built}", flush=True)
+    reasons = fastinit.backends(device)
+    backends = [name for name in BACKENDS if reasons[name] is None]
+    print(*(f"{name}: {reasons[name] or 'serves'}" for name in BACKENDS), sep="\n", flush=True)
     if not backends:
-        print(f"no backend serves on {device}: {fastinit.backends(device)}", file=sys.stderr)
         return 2
     if not arguments.dry_run and check.run(argparse.Namespace()):
         return 1
-    for fault in [fault for name in backends for fault in faults(name, device, pace)]:
-        print(f"FAULT {fault}", file=sys.stderr)
+    found = list(gpu_bits.faults(backends, device, pace.huge))
+    if found:
+        print(*(f"FAULT {fault}" for fault in found), sep="\n", file=sys.stderr)
         return 1
     print(f"bits: equal to the reference ({time.monotonic() - began:.0f} s)", flush=True)
     report = {
-        "machine": gpu_machine(device),
+        "machine": gpu_machine(device) | {"libraries": built},
         "rows": list(rows(backends, device, pace)),
         "models": models(backends, device, pace),
     }
     report["first_call"] = {name: first_calls(name, device, pace) for name in backends}
-    report["seconds"] = round(time.monotonic() - began)
     output = arguments.output or RESULTS / f"gpu-{slug(report['machine']['gpu'])}.json"
-    output.write_text(json.dumps(report, indent=1) + "\n")
+    write(report, output, began)
+    report["sanitizer"] = {name: gpu_bits.sanitized(name) for name in backends} if device.type == "cuda" else {}
+    print(*(f"{name}: {tools}" for name, tools in report["sanitizer"].items()), sep="\n", flush=True)
+    write(report, output, began)
     print(f"{output}: written after {report['seconds']} s; python -m benchmarks.readme_tables")
-    return 0
+    return 1 if any("exit status" in told for tools in report["sanitizer"].values() for told in tools.values()) else 0
+
+
+def write(report: dict[str, Any], output: pathlib.Path, began: float) -> None:
+    """As it stands: the sanitizer comes last and is slow."""
+    report["seconds"] = round(time.monotonic() - began)
+    output.write_text(json.dumps(report, indent=1) + "\n")
 
 
 def slug(name: str) -> str:
@@ -114,43 +128,23 @@ def driver() -> str | None:
         return None
 
 
-# --- bits -------------------------------------------------------------------------------------------------------------------
+# --- build ------------------------------------------------------------------------------------------------------------------
 
 
-def faults(name: str, device: torch.device, pace: Pace) -> Iterator[str]:
-    """What `fastinit check` does not cover: sizes beyond 2^31, lists."""
-    fill = module(name).fill
-    law = truncated_normal(0.0, 1.0, -2.0, 2.0)
-    huge = torch.empty(pace.huge, dtype=torch.bfloat16, device=device)
-    fill([Plan(huge, recipe(law, huge.dtype), 5, whole(huge))])
-    span = min(4099, pace.huge)
-    for start in {0, pace.huge // 2, min(2**31 - 99, pace.huge - span), pace.huge - span}:
-        piece = huge[start : start + span].cpu()
-        expected = torch.empty_like(piece)
-        reference.fill([Plan(expected, recipe(law, huge.dtype), 5, Box(start, 1, span, span))])
-        if not torch.equal(piece.view(torch.int16), expected.view(torch.int16)):
-            yield f"{name}: {pace.huge} elements differ from the reference from element {start} on"
-    del huge
-    plans = [
-        Plan(
-            torch.empty(shape, dtype=dtype, device=device),
-            recipe(normal(0.0, STD), dtype),
-            key,
-            Box(0, 1, *[math.prod(shape)] * 2),
-        )
-        for dtype in DTYPES
-        for key, shape in enumerate([*small_shapes(), (7,), (333,)])
-    ]
-    fill(plans)
-    for plan in plans:
-        expected = torch.empty(plan.out.shape, dtype=plan.out.dtype)
-        reference.fill([plan._replace(out=expected)])
-        if not torch.equal(check.raw(plan.out.cpu()), check.raw(expected)):
-            yield f"{name}: a list of plans: a tensor of shape {tuple(plan.out.shape)} and {plan.out.dtype} differs"
-
-
-def small_shapes() -> list[tuple[int, ...]]:
-    return [(64, 3, 7, 7), (64,), (32, 100), (10, 130)]
+def build(device: torch.device) -> str:
+    """Compiles the libraries into a bare source tree, for this GPU alone; what came of it."""
+    if pathlib.Path(fastinit.__file__).parents[1] != ROOT:
+        return f"installed at {pathlib.Path(fastinit.__file__).parent}"
+    sources = max(path.stat().st_mtime for path in (ROOT / "csrc").iterdir())
+    if all(path.is_file() and path.stat().st_mtime > sources for path in (native.library_path(), native.cuda_library_path())):
+        return "in the source tree, up to date"
+    architecture = "".join(map(str, torch.cuda.get_device_capability(device)))
+    environment = {**os.environ, "FASTINIT_CUDA_ARCHS": architecture}
+    command, began = [sys.executable, "setup.py", "build_ext", "--inplace"], time.monotonic()
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
+    if done.returncode or not native.cuda_library_path().is_file():
+        return f"in the source tree, without CUDA's library: {(done.stdout + done.stderr)[-1500:]}"
+    return f"in the source tree, for sm_{architecture}, in {time.monotonic() - began:.0f} s"
 
 
 # --- times ------------------------------------------------------------------------------------------------------------------

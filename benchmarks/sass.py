@@ -28,6 +28,7 @@ def told(*arguments: str) -> str:
     return subprocess.run([found, *arguments], capture_output=True, text=True, check=True).stdout
 
 
+@functools.lru_cache(maxsize=2)  # disassembling takes seconds
 def functions(path: str | pathlib.Path, *options: str) -> dict[str, list[Line]]:
     """Every function's instructions by its (mangled) name; options such as `-arch sm_90`."""
     parts = re.split(r"^\s*Function : ", told(*options, "--dump-sass", str(path)), flags=re.M)[1:]

@@ -14,7 +14,6 @@
 #include "transform.h"
 
 namespace fastinit {
-namespace {
 
 constexpr int THREADS = 256; /* a block */
 /* A multiprocessor holds of fill_one and fill_list at least: 80 registers. With 4 they get 64, and fill_list spills. */
@@ -480,5 +479,4 @@ template <int DTYPE, int BYTES> __global__ void __launch_bounds__(THREADS) map_w
   }
 }
 
-}  // namespace
 }  // namespace fastinit

@@ -4,6 +4,8 @@ FASTINIT_TEST_BACKENDS (names, comma-separated) lists the backends that must be 
 """
 
 import os
+import pathlib
+import sys
 
 import pytest
 import torch
@@ -12,6 +14,8 @@ from fastinit.backends import ORDER, backends, module
 
 if not torch.cuda.is_available():  # Triton's kernels run on CPU tensors then, interpreted; set before their module is imported
     os.environ.setdefault("TRITON_INTERPRET", "1")
+
+sys.path.append(str(pathlib.Path(__file__).parents[1]))  # benchmarks; at the end, lest the source tree hide the installed package
 
 REQUIRED = [name for name in os.environ.get("FASTINIT_TEST_BACKENDS", "").split(",") if name]
 

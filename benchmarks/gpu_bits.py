@@ -1,0 +1,174 @@
+"""What `fastinit check` does not cover on a GPU: sizes beyond 2^31, lists, shards, streams, graphs; and compute-sanitizer's word.
+
+`python -m benchmarks.gpu` runs it all; `python -m benchmarks.gpu_bits BACKEND` the small part, which compute-sanitizer watches.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+
+from fastinit.backends import module, reference
+from fastinit.commands.check import raw
+from fastinit.distributions import FLOAT_DTYPES, normal, recipe, truncated_normal, uniform
+from fastinit.plan import Box, Plan, whole
+
+LAW = truncated_normal(0.0, 1.0, -2.0, 2.0)
+HALF_NORMAL = truncated_normal(0.0, 1.0, 0.0, math.inf)
+LAWS = {"uniform": uniform(-1.0, 1.0), "2 sigmas": LAW, "normal": normal(0.0, 1.0), "half-normal": HALF_NORMAL}
+TOOLS = ("memcheck", "racecheck", "initcheck")  # of compute-sanitizer
+SANITIZED = 7  # its exit status on an error
+SHAPES = [(7,), (10, 130), (333,), (64, 3, 7, 7), (64,), (32, 100), (8192,)]
+
+
+def faults(backends: list[str], device: torch.device, huge: int) -> Iterator[str]:
+    """`huge` is how many elements the largest tensor has."""
+    for name in backends:
+        yield from beyond_32_bits(name, device, huge)
+        yield from lists(name, device)
+        yield from shards(name, device)
+        if device.type == "cuda":
+            yield from streams_and_graphs(name, device)
+    for name in backends[1:]:
+        if not torch.equal(large(backends[0], device, huge // 8), large(name, device, huge // 8)):
+            yield f"{name}: {huge // 8} elements differ from {backends[0]}'s"
+
+
+def large(name: str, device: torch.device, elements: int) -> Tensor:
+    """Raw bits, of one fill."""
+    out = torch.empty(elements, dtype=torch.bfloat16, device=device)
+    module(name).fill([Plan(out, recipe(LAW, out.dtype), 5, whole(out))])
+    return raw(out)
+
+
+def expected(plan: Plan) -> Tensor:
+    """The reference's, on the CPU."""
+    out = torch.empty(plan.out.shape, dtype=plan.out.dtype, device="cpu")
+    reference.fill([plan._replace(out=out)])
+    return out
+
+
+def differs(plan: Plan) -> bool:
+    return not torch.equal(raw(plan.out.cpu()), raw(expected(plan)))
+
+
+def beyond_32_bits(name: str, device: torch.device, elements: int) -> Iterator[str]:
+    got, span = large(name, device, elements).view(torch.bfloat16), min(4099, elements)
+    for start in sorted({0, elements // 2, min(2**31 - 99, elements - span), elements - span}):
+        piece = got[start : start + span]
+        if differs(Plan(piece, recipe(LAW, piece.dtype), 5, Box(start, 1, span, span))):
+            yield f"{name}: {elements} elements differ from the reference from element {start} on"
+
+
+def lists(name: str, device: torch.device) -> Iterator[str]:
+    """Several laws and dtypes in one call, aligned and not."""
+    plans, few = [], device.type == "cpu"  # a dry run: Triton is interpreted
+    cases = itertools.product(FLOAT_DTYPES[:2] if few else FLOAT_DTYPES, SHAPES[:3] if few else SHAPES, LAWS.values())
+    for key, (dtype, shape, law) in enumerate(cases):
+        out, n = torch.zeros(shape, dtype=dtype, device=device), math.prod(shape)
+        odd = torch.zeros(shape, dtype=dtype, device=device)
+        odd = odd.t() if odd.ndim == 2 else odd[1:]
+        plans.append(Plan(out, recipe(law, dtype), key, Box(4 * key, 1, n, n)))
+        plans.append(Plan(odd, recipe(law, dtype), key, whole(odd)))
+    module(name).fill(plans)
+    for plan in plans:
+        if differs(plan):
+            yield f"{name}: a list of plans: {tuple(plan.out.shape)}, strides {plan.out.stride()}, {plan.out.dtype} differs"
+
+
+def shards(name: str, device: torch.device) -> Iterator[str]:
+    """Of a matrix, by rows and by columns, even and uneven: each has the whole's elements."""
+    rows, cols = (1000, 2064) if device.type == "cuda" else (20, 48)
+    for dtype in (torch.float32, torch.bfloat16, torch.float64):
+        values, matrix = recipe(LAW, dtype), torch.empty(rows, cols, dtype=dtype, device=device)
+        module(name).fill([Plan(matrix, values, 9, whole(matrix))])
+        for axis, parts in ((0, 7), (0, 8), (1, 2), (1, 3), (1, 5)):
+            begin = 0
+            for part in matrix.tensor_split(parts, axis):
+                out, (height, width) = torch.empty(part.shape, dtype=dtype, device=device), part.shape
+                box = Box(begin * cols, 1, out.numel(), out.numel()) if axis == 0 else Box(begin, height, width, cols)
+                module(name).fill([Plan(out, values, 9, box)])
+                if not torch.equal(raw(out), raw(part)):
+                    yield f"{name}: a shard of {tuple(part.shape)} from {begin} on along axis {axis} in {dtype} differs"
+                begin += part.shape[axis]
+
+
+def streams_and_graphs(name: str, device: torch.device) -> Iterator[str]:
+    """On a stream of its own, behind work that takes a while; captured and replayed."""
+    fill, out = module(name).fill, torch.zeros(1 << 20, device=device)
+    plan = Plan(out, recipe(LAW, out.dtype), 11, whole(out))
+    right = expected(plan)
+    with torch.cuda.stream(torch.cuda.Stream(device)):
+        torch.cuda._sleep(10_000_000)
+        out.fill_(1.0)
+        fill([plan])
+        got = out.cpu()
+    if not torch.equal(got, right):
+        yield f"{name}: a fill on a stream of its own is not in the stream's order"
+    torch.cuda.synchronize(device)
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        fill([plan._replace(key=1)])
+        fill([plan, plan._replace(out=torch.zeros_like(out))] if name == "native" else [plan])
+    for _ in range(2):
+        out.zero_()
+        graph.replay()
+        if not torch.equal(out.cpu(), right):
+            yield f"{name}: a captured fill replays other values"
+
+
+def small(name: str, device: torch.device) -> Iterator[str]:
+    """Every kernel once or more, on little memory."""
+    yield from lists(name, device)
+    for (title, law), dtype in itertools.product(LAWS.items(), FLOAT_DTYPES):
+        for n, box in ((9001, None), (1000, Box(3, 100, 10, 77)), (3 * 2048, Box(8, 3, 2048, 10_000))):
+            out = torch.zeros(n, dtype=dtype, device=device)
+            plan = Plan(out, recipe(law, dtype), 3, box or whole(out))
+            module(name).fill([plan])
+            if differs(plan):
+                yield f"{name}: {title} in {dtype}, box {plan.box}"
+    words = torch.arange(-5000, 5000, dtype=torch.int32, device=device)
+    for law in LAWS.values():
+        values = recipe(law, torch.bfloat16)
+        got, right = module(name).transform(values, words).cpu(), reference.transform(values, words.cpu().long())
+        if not torch.equal(raw(got), raw(right)):
+            yield f"{name}: given words"
+
+
+def sanitized(name: str) -> dict[str, str]:
+    """Tool -> "ok", what it found, or why it did not run."""
+    program = shutil.which("compute-sanitizer")
+    if program is None:
+        return dict.fromkeys(TOOLS, "not run: there is no compute-sanitizer")
+    found = {}
+    for tool in TOOLS:
+        command = [program, "--tool", tool, "--error-exitcode", str(SANITIZED), sys.executable, "-m", "benchmarks.gpu_bits", name]
+        environment = {**os.environ, "PYTORCH_NO_CUDA_MEMORY_CACHING": "1"}  # or it cannot tell tensors apart
+        try:
+            done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=240)
+            end = (done.stdout + done.stderr)[-1500:]
+            clean = done.returncode == 0 and "ERROR SUMMARY: 0 errors" in end + done.stdout
+            found[tool] = "ok" if clean else f"exit status {done.returncode}: {end}"
+        except subprocess.TimeoutExpired:
+            found[tool] = "not run to its end: 240 s were over"
+    return found
+
+
+def main() -> int:
+    name = sys.argv[1]
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    found = list(small(name, device))
+    print(*found, f"{len(found)} faults", sep="\n")
+    return 1 if found else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
