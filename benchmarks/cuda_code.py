@@ -20,14 +20,11 @@ KERNELS = ("fill_one", "fill_list", "fill_elements", "map_words")
 TILED = KERNELS[:2]  # those whose loop makes 16 elements a turn (4 of 8-byte dtypes)
 DTYPES = ("float32", "float64", "float16", "bfloat16", "float8_e4m3fn", "float8_e5m2", "uint32", "uint64")  # enum fastinit_dtype
 WIDE = ("float64", "uint64")
-SHOWN = {  # the rows of the README's table that Triton's has, by their names there
+SHOWN = {
     "uniform": "uniform",
-    "uniform from a bound": "uniform from 0",
     "symmetric, 32 cells": "truncated normal at 2 sigmas",
     "symmetric, 64 cells": "normal",
-    "two-sided, 64 cells": "half-normal",
-    "fmod, 32 cells": "fmod",
-}
+}  # in the README
 LINE = "{:7}{:15}{:15}{:26}{:>10}{:>8}{:>10}"
 
 
@@ -132,8 +129,9 @@ def main() -> None:
     arguments = parser.parse_args()
     chosen = arguments.targets or targets()
     rows = [loop for target in chosen for loop in tile_loops(target)]
-    if arguments.output:
+    if arguments.output:  # of the kernel for one tensor, by the names of laws that Triton's table has
         shown = [row._asdict() | {"law": SHOWN[row.law]} for row in rows if row.kernel == "fill_one" and row.law in SHOWN]
+        shown.sort(key=lambda row: list(SHOWN.values()).index(row["law"]))
         arguments.output.write_text(json.dumps({"compiler": compiler(), "rows": shown}, indent=1) + "\n")
     print(f"{compiler()}, instructions of the loops over tiles, compiled only: none of it was run")
     print(LINE.format("target", "kernel", "dtype", "law", "an element", "stores", "of bits"))

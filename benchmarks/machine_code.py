@@ -170,7 +170,7 @@ def main() -> None:
         return
     rows = table(arguments.targets, arguments.laws, arguments.dtypes)
     if arguments.output:
-        report = {"triton": triton.__version__, "rows": [row._asdict() for row in rows]}
+        report = {"compiler": f"Triton {triton.__version__}", "rows": [row._asdict() for row in rows]}
         arguments.output.write_text(json.dumps(report, indent=1) + "\n")
     if arguments.json:
         print(json.dumps([row._asdict() for row in rows]))

@@ -1,7 +1,8 @@
 """Writes the README's speed sections from the committed results: ``python -m benchmarks.readme_tables [--check]``.
 
 A results file cpu-NAME.json is what ``fastinit bench --json`` writes, gpu-NAME.json what ``python -m benchmarks.gpu`` does,
-machine-code.json what ``python -m benchmarks.machine_code --output`` does.
+machine-code.json what ``python -m benchmarks.machine_code --output`` does, cuda-code.json what ``python -m benchmarks.cuda_code
+--output`` does.
 """
 
 import argparse
@@ -28,7 +29,7 @@ def main(argv=None):
     before, results = readme.read_text(), ROOT / "benchmarks" / "results"
     after = replaced(before, CPU, section(sorted(results.glob("cpu-*.json")), report_text))
     after = replaced(after, GPU, section(sorted(results.glob("gpu-*.json")), gpu_text))
-    after = replaced(after, CODE, section([results / "machine-code.json"], code_text))
+    after = replaced(after, CODE, section([results / "cuda-code.json", results / "machine-code.json"], code_text))
     if args.check:
         print("README.md is up to date" if before == after else "README.md is out of date: python -m benchmarks.readme_tables")
         return int(before != after)
@@ -102,7 +103,7 @@ def code_text(report):
     counts = {(row["law"], row["target"], row["dtype"]): row["an_element"] for row in report["rows"]}
     laws, targets = (list(dict.fromkeys(key[i] for key in counts)) for i in (0, 1))
     lines = [[law, *(" / ".join(f"{counts[law, target, dtype]:.1f}" for dtype in SHOWN) for target in targets)] for law in laws]
-    return table([f"Triton {report['triton']}: float32 / bfloat16", *targets], lines)
+    return table([f"{report['compiler']}: float32 / bfloat16", *targets], lines)
 
 
 def how(row, threads):

@@ -49,6 +49,8 @@ def test_info_says_what_serves(capsys):
     assert fastinit.__version__ in printed and torch.__version__ in printed
     for name, reason in fastinit.backends().items():
         assert name in printed and (reason or "") in printed
+    library = module("native").cuda_library_or_reason()
+    assert ("nvcc" in printed) if isinstance(library, str) else ("libfastinit_cuda.so" in printed)
 
 
 def test_info_as_json_by_module():
@@ -56,7 +58,7 @@ def test_info_as_json_by_module():
     facts = json.loads(done.stdout)
     assert facts["version"] == fastinit.__version__ and facts["stream_version"] == fastinit.STREAM_VERSION
     assert facts["backends"]["reference"] is None and facts["threads"] >= 1
-    assert {"torch", "python", "library", "isa", "isas", "backend", "package"} <= set(facts)
+    assert {"torch", "python", "library", "cuda_library", "isa", "isas", "backend", "package"} <= set(facts)
 
 
 def test_info_names_a_forced_backend_that_cannot_serve():

@@ -95,7 +95,7 @@ def find_variants() -> tuple[list[Variant], dict[str, str]]:
             else:
                 found.append(Variant(title, module(name).fill, partial(transform_by, name, device), device=device))
     if not devices:
-        absent["triton"] = "there is no GPU here"
+        absent["on GPUs"] = "there is none here"
     return found, absent
 
 

@@ -33,6 +33,7 @@ def collect() -> dict[str, Any]:
         "backends": fastinit.backends(),
         "devices": {device: fastinit.backends(device) for device in accelerators()},
         **native_facts(),
+        **cuda_facts(),
         "threads": torch.get_num_threads(),
     }
 
@@ -42,10 +43,10 @@ def accelerators() -> list[str]:
     return [name for name in ("cuda", "xpu") if torch.get_device_module(name).is_available()]
 
 
-def in_use() -> str:
-    """The backend of CPU tensors, or why there is none: one that was forced and cannot serve."""
+def in_use(device: str = "cpu") -> str:
+    """The backend of the device's tensors, or why there is none: one that was forced and cannot serve."""
     try:
-        return choose(torch.device("cpu")).NAME
+        return choose(torch.device(device)).NAME
     except (RuntimeError, ValueError) as error:
         return f"none: {error}"
 
@@ -59,16 +60,25 @@ def native_facts() -> dict[str, Any]:
     return {"library": str(native.library_path()), "isa": native.isa(), "isas": isas}
 
 
+def cuda_facts() -> dict[str, str | None]:
+    """CUDA's library, whether there is a GPU or not; None and the reason where it cannot be used."""
+    native = module("native")
+    found = native.cuda_library_or_reason()
+    missing = found if isinstance(found, str) else None
+    return {"cuda_library": None if missing else str(native.cuda_library_path()), "cuda_library_missing": missing}
+
+
 def text(facts: dict[str, Any]) -> str:
     lines = [
         f"fastinit {facts['version']} (stream version {facts['stream_version']})",
         f"torch {facts['torch']}, Python {facts['python']}, {facts['platform']}",
         f"package   {facts['package']}",
         f"library   {facts['library'] or 'none'}",
+        f"for CUDA  {facts['cuda_library'] or 'none: ' + facts['cuda_library_missing']}",
         f"threads   {facts['threads']} (torch.set_num_threads)",
         f"backend   {facts['backend']}",
         *listed("backends", facts["backends"], facts["backend"]),
-        *(line for device, reasons in facts["devices"].items() for line in listed(f"backends, {device}", reasons, None)),
+        *(line for name, reasons in facts["devices"].items() for line in listed(f"backends, {name}", reasons, in_use(name))),
         *listed("instruction sets", facts["isas"], facts["isa"]),
     ]
     return "\n".join(lines)
