@@ -1,12 +1,8 @@
-/* The CUDA entry: checks, plans into kernel parameters, launches. Nothing here allocates, copies, waits or keeps state but what
- * it has asked a device once. */
+/* The CUDA entry: checks, plans into kernel parameters, launches. Nothing here allocates, copies or waits. */
 
-#include <cuda_runtime.h>
 #include <string.h>
 
-#include <atomic>
-
-#include "cuda_kernel.h"
+#include "cuda_launch.h"
 
 namespace fastinit {
 namespace {
@@ -14,103 +10,6 @@ namespace {
 constexpr int64_t MOST_ELEMENTS = (int64_t)1 << 41;   /* tiles are counted in 32 bits */
 constexpr int64_t MOST_VECTORS = (int64_t)1 << 30;    /* of a row */
 constexpr int64_t SHARED_BLOCKS = (int64_t)1 << 32;   /* have the upper half of their number in common */
-constexpr int MOST_DEVICES = 64;                      /* whose facts are kept */
-
-int32_t status_of(cudaError_t error) {
-  if (error == cudaSuccess) return FASTINIT_OK;
-  cudaGetLastError(); /* this library's record of it: the caller's own runtime has seen nothing */
-  return FASTINIT_CUDA_ERRORS + (int32_t)error;
-}
-
-/* --- devices ------------------------------------------------------------------------------------------------------------- */
-
-/* Makes a device the calling thread's while it lives. Contexts, not device numbers, are put back: a thread that had none stays
- * without, and another copy of the runtime, such as torch's, sees what it left. */
-class OnDevice {
-  using Get = int (*)(void **);
-  using Set = int (*)(void *);
-  void *before_ = nullptr;
-  bool switched_ = false;
-
-  static void *driver_function(const char *name) {
-    void *found = nullptr;
-#if CUDART_VERSION >= 12050
-    cudaDriverEntryPointQueryResult result;
-    if (cudaGetDriverEntryPointByVersion(name, &found, 12000, cudaEnableDefault, &result) != cudaSuccess) return nullptr;
-#else
-    if (cudaGetDriverEntryPoint(name, &found, cudaEnableDefault) != cudaSuccess) return nullptr;
-#endif
-    return found;
-  }
-  static Get get() {
-    static const Get function = (Get)driver_function("cuCtxGetCurrent");
-    return function;
-  }
-  static Set set() {
-    static const Set function = (Set)driver_function("cuCtxSetCurrent");
-    return function;
-  }
-
- public:
-  int32_t status;
-
-  explicit OnDevice(int32_t device) {
-    int current = -1;
-    if (device < 0) {
-      status = FASTINIT_BAD_DEVICE;
-    } else if (!get() || !set()) {
-      status = FASTINIT_CUDA_ERRORS + (int32_t)cudaErrorInsufficientDriver;
-    } else if (int error = get()(&before_)) {
-      status = FASTINIT_CUDA_ERRORS + error;
-    } else if (before_ && cudaGetDevice(&current) == cudaSuccess && current == device) {
-      status = FASTINIT_OK;
-    } else {
-      switched_ = true;
-      const cudaError_t error = cudaSetDevice(device);
-      status = error == cudaErrorInvalidDevice ? (int32_t)FASTINIT_BAD_DEVICE : status_of(error);
-    }
-  }
-  ~OnDevice() {
-    if (switched_) set()(before_);
-  }
-  OnDevice(const OnDevice &) = delete;
-};
-
-/* How many of a kernel's blocks the device holds at once; asked once a device and kernel. */
-template <class Kernel> int32_t resident_blocks(Kernel kernel, int32_t device, std::atomic<int> (&known)[MOST_DEVICES], int *blocks) {
-  if (device < MOST_DEVICES && (*blocks = known[device].load(std::memory_order_relaxed)) > 0) return FASTINIT_OK;
-  int processors, each;
-  if (cudaError_t error = cudaDeviceGetAttribute(&processors, cudaDevAttrMultiProcessorCount, device)) return status_of(error);
-  if (cudaError_t error = cudaOccupancyMaxActiveBlocksPerMultiprocessor(&each, kernel, THREADS, 0)) return status_of(error);
-  *blocks = processors * (each > 0 ? each : 1);
-  if (device < MOST_DEVICES) known[device].store(*blocks, std::memory_order_relaxed);
-  return FASTINIT_OK;
-}
-
-struct Target {
-  int32_t device;
-  cudaStream_t stream;
-};
-
-/* Blocks for so much work: no more than the device holds at once. */
-template <auto KERNEL> int32_t grid_for(const Target &target, int64_t work, int *grid) {
-  static std::atomic<int> known[MOST_DEVICES];
-  if (int32_t status = resident_blocks(KERNEL, target.device, known, grid)) return status;
-  if (work < *grid) *grid = (int)work;
-  return FASTINIT_OK;
-}
-
-template <auto KERNEL, class Parameters> int32_t start(const Target &target, int grid, Parameters &launch) {
-  void *parameters[] = {&launch};
-  return status_of(cudaLaunchKernel(KERNEL, dim3(grid), dim3(THREADS), parameters, 0, target.stream));
-}
-
-/* A kernel that takes element after element. */
-template <auto KERNEL, class Parameters> int32_t start_for(const Target &target, int64_t elements, Parameters &launch) {
-  int grid = 0;
-  if (int32_t status = grid_for<KERNEL>(target, (elements + THREADS - 1) / THREADS, &grid)) return status;
-  return start<KERNEL>(target, grid, launch);
-}
 
 template <int VALUE> struct Constant {
   static constexpr int value = VALUE;
@@ -121,7 +20,7 @@ template <int DTYPE> constexpr int ROOM = IS_WIDE<DTYPE> ? MUCH : LITTLE;
 
 /* --- laws ------------------------------------------------------------------------------------------------------------------ */
 
-bool has_table(const fastinit_plan &plan) { return plan.kind == FASTINIT_SYMMETRIC || plan.kind == FASTINIT_TWO_SIDED || plan.kind == FASTINIT_FMOD; }
+bool has_table(const fastinit_plan &plan) { return plan.kind != FASTINIT_UNIFORM && plan.kind != FASTINIT_WORDS; }
 
 /* Whether a law is served in two launches, one for each half of its table: both halves in float64 exceed a launch. */
 bool is_halved(const fastinit_plan &plan) { return plan.kind == FASTINIT_TWO_SIDED && plan.dtype == FASTINIT_FLOAT64; }
@@ -149,7 +48,9 @@ template <int DTYPE> void write_law(const fastinit_plan &plan, int32_t half, cha
   law.cut = (R)plan.cut, law.inverse_cut = (R)plan.inverse_cut, law.low = (R)plan.low, law.high = (R)plan.high;
   for (int i = 0; i < 2; i++) law.offset[i] = (R)plan.offset[i], law.scale[i] = (R)plan.scale[i];
   law.flip = (decltype(law.flip))plan.flip;
-  if constexpr (SIZE<DTYPE> == 2) law.low_pair = encoded<DTYPE>(law.low) * 0x10001u, law.high_pair = encoded<DTYPE>(law.high) * 0x10001u;
+  if constexpr (SIZE<DTYPE> == 2) {
+    law.low_pair = rounded_pair<DTYPE>(law.low, law.low), law.high_pair = rounded_pair<DTYPE>(law.high, law.high);
+  }
   law.top_bits = plan.top_bits, law.variant = variant_of(plan), law.reals = 0;
   if (!has_table(plan)) return;
   const int halves = table_halves(plan), cells = plan.cells;
@@ -205,10 +106,10 @@ template <int DTYPE> class Batch {
   using Line = Row<DTYPE>;
   const Target target_;
   Launch<MUCH> launch_;
-  int end_ = MUCH;         /* where the laws begin: rows are in front, laws at the back */
-  int laws_[MUCH / sizeof(Law<R>)]; /* where each law is */
+  int end_ = MUCH; /* where the laws begin: rows are in front, laws at the back */
+  int count_ = 0;  /* laws: where each is, and a plan that it is of */
+  int laws_[MUCH / sizeof(Law<R>)];
   const fastinit_plan *sources_[MUCH / sizeof(Law<R>)];
-  int count_ = 0;
 
   Line *rows() { return (Line *)launch_.data; }
 
@@ -278,7 +179,8 @@ template <int DTYPE> class Batch {
 };
 
 /* `local` and `out` are where the axes at hand begin. Axes beyond what a launch takes are walked on the host. */
-template <int DTYPE> int32_t fill_by_elements(const Target &target, const fastinit_plan &plan, const Axes &axes, int count, char *out, int64_t local) {
+template <int DTYPE>
+int32_t fill_by_elements(const Target &target, const fastinit_plan &plan, const Axes &axes, int count, char *out, int64_t local) {
   if (count > MOST_AXES) {
     const Axis &outer = axes.axis[count - 1];
     for (int64_t i = 0; i < outer.size; i++) {
@@ -312,7 +214,8 @@ template <int DTYPE> int32_t fill_plan(const Target &target, Batch<DTYPE> &batch
   const bool boxed = plan.rows > 1 && plan.cols != plan.pitch;
   if (blocks && boxed) { /* lines of whole vectors, long enough to keep most of a tile's threads busy, in the same 2^32 blocks */
     const int64_t vectors = plan.cols / VECTOR<DTYPE>, tiles = (plan.cols + TILE<DTYPE> - 1) / TILE<DTYPE>;
-    const uint64_t first = (uint64_t)plan.start / 4, last = ((uint64_t)plan.start + (plan.rows - 1) * plan.pitch + plan.cols - 1) / 4;
+    const uint64_t first = (uint64_t)plan.start / 4;
+    const uint64_t last = (uint64_t)(plan.start + (plan.rows - 1) * plan.pitch + plan.cols - 1) / 4;
     blocks = plan.cols % VECTOR<DTYPE> == 0 && plan.pitch % 4 == 0 && plan.cols * 4 >= TILE<DTYPE> && vectors <= MOST_VECTORS &&
              first >> 32 == last >> 32 && plan.rows * tiles < ((int64_t)1 << 30);
     if (blocks) return batch.add(plan, out, first, plan.rows, plan.cols, plan.pitch / 4);
@@ -357,8 +260,8 @@ template <int DTYPE> int32_t map_dtype(const Target &target, const fastinit_plan
 
 /* Loads the kernels of a dtype: later, a stream may be under capture. */
 template <int DTYPE> int32_t load() {
-  const void *kernels[] = {(const void *)fill_one<DTYPE>, (const void *)fill_list<DTYPE>, (const void *)fill_elements<DTYPE, ROOM<DTYPE>>,
-                           (const void *)map_words<DTYPE, ROOM<DTYPE>>};
+  const void *kernels[] = {(const void *)fill_one<DTYPE>, (const void *)fill_list<DTYPE>,
+                           (const void *)fill_elements<DTYPE, ROOM<DTYPE>>, (const void *)map_words<DTYPE, ROOM<DTYPE>>};
   for (const void *kernel : kernels) {
     cudaFuncAttributes attributes;
     if (cudaError_t error = cudaFuncGetAttributes(&attributes, kernel)) return status_of(error);
@@ -450,11 +353,13 @@ int32_t fastinit_cuda_transform(const fastinit_plan *plan, const void *words, in
   if (!plan || (count > 0 && (!words || !plan->out))) return FASTINIT_NULL_POINTER;
   if (int32_t status = check_values(*plan)) return status;
   if (count >= MOST_ELEMENTS) return FASTINIT_TOO_LARGE;
-  if (is_misaligned(plan->out, plan->dtype) || (uintptr_t)words % (item_size(plan->dtype) == 8 ? 8 : 4)) return FASTINIT_MISALIGNED;
+  const int32_t word = item_size(plan->dtype) == 8 ? FASTINIT_UINT64 : FASTINIT_UINT32;
+  if (is_misaligned(plan->out, plan->dtype) || is_misaligned(words, word)) return FASTINIT_MISALIGNED;
   const OnDevice on(device);
   if (on.status || count == 0) return on.status;
   const Target target{device, (cudaStream_t)stream};
-  return with_dtype(plan->dtype, [&](auto constant) { return map_dtype<decltype(constant)::value>(target, *plan, words, count); });
+  const auto map = [&](auto constant) { return map_dtype<decltype(constant)::value>(target, *plan, words, count); };
+  return with_dtype(plan->dtype, map);
 }
 
 }  // extern "C"

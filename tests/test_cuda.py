@@ -69,7 +69,13 @@ def test_keys_of_any_size(key):
         check(BACKEND, plan_of(5000, "uniform", dtype, start, key))
 
 
-LONG = [Box(8, 7, 1600, 4000), Box(0, 30, 2048, 100_000), Box(0, 5, 12_352, 2**33 + 8), Box(16, 11, 4112, 4112)]
+LONG = [
+    Box(8, 7, 1600, 4000),
+    Box(0, 3, 16_384, 20_000),
+    Box(0, 30, 2048, 100_000),
+    Box(0, 5, 12_352, 2**33 + 8),
+    Box(16, 11, 4112, 4112),
+]
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.float8_e4m3fn, torch.float64], ids=str)

@@ -15,6 +15,7 @@ from fastinit.plan import Plan, whole
 ROOT = pathlib.Path(__file__).parents[1]
 FLAGS = ["-shared", "-fPIC", "-fvisibility=hidden", "-std=c++17", "-O0"]  # optimised, it compiles for 20 s
 FLAGS += ["-ffp-contract=off", "-fno-strict-aliasing", "-Wno-psabi"]
+FLAGS += ["-fsanitize=alignment", "-fsanitize-undefined-trap-on-error"]  # what a GPU would not store, ends the process
 
 
 class State(ctypes.Structure):

@@ -38,7 +38,7 @@ struct cudaFuncAttributes {};
 
 /* What tests read and set. */
 struct Twin {
-  int launches, error, contexts; /* error: what the next launches return; contexts: how often one was made current */
+  int launches, error, contexts; /* error: what the next launches return; contexts: how often another was made current */
   void *current;                 /* the calling thread's context: 1 + the device's number, or none */
   int grid;                      /* blocks of the last launch */
 };
@@ -111,16 +111,23 @@ cudaError_t cudaLaunchKernel(void (*kernel)(Parameter), dim3 grid, dim3 block, v
 }
 
 static inline cudaError_t cudaGetLastError() { return cudaSuccess; }
-static inline const char *cudaGetErrorString(cudaError_t error) { return error == cudaErrorInvalidValue ? "invalid argument" : "another error"; }
+static inline const char *cudaGetErrorString(cudaError_t error) {
+  return error == cudaErrorInvalidValue ? "invalid argument" : "another error";
+}
 static inline cudaError_t cudaGetDeviceCount(int *count) { return *count = TWIN_DEVICES, cudaSuccess; }
 static inline cudaError_t cudaDriverGetVersion(int *version) { return *version = CUDART_VERSION, cudaSuccess; }
-static inline cudaError_t cudaGetDevice(int *device) { return *device = twin.current ? (int)(intptr_t)twin.current - 1 : 0, cudaSuccess; }
 static inline cudaError_t cudaSetDevice(int device) {
   if (device < 0 || device >= TWIN_DEVICES) return cudaErrorInvalidDevice;
-  return twin.current = (void *)(intptr_t)(device + 1), twin.contexts++, cudaSuccess;
+  void *const context = (void *)(intptr_t)(device + 1);
+  twin.contexts += context != twin.current;
+  return twin.current = context, cudaSuccess;
 }
 static inline cudaError_t cudaDeviceGetAttribute(int *value, cudaDeviceAttr attribute, int) {
-  *value = attribute == cudaDevAttrMultiProcessorCount ? TWIN_PROCESSORS : attribute == cudaDevAttrComputeCapabilityMajor ? TWIN_CAPABILITY : 0;
+  switch (attribute) {
+    case cudaDevAttrMultiProcessorCount: *value = TWIN_PROCESSORS; break;
+    case cudaDevAttrComputeCapabilityMajor: *value = TWIN_CAPABILITY; break;
+    case cudaDevAttrComputeCapabilityMinor: *value = 0; break;
+  }
   return cudaSuccess;
 }
 template <class Kernel> cudaError_t cudaOccupancyMaxActiveBlocksPerMultiprocessor(int *blocks, Kernel, int, size_t) {
@@ -129,7 +136,8 @@ template <class Kernel> cudaError_t cudaOccupancyMaxActiveBlocksPerMultiprocesso
 static inline cudaError_t cudaFuncGetAttributes(cudaFuncAttributes *, const void *) { return cudaSuccess; }
 static inline int twin_get_current(void **context) { return *context = twin.current, 0; }
 static inline int twin_set_current(void *context) { return twin.current = context, 0; }
-static inline cudaError_t cudaGetDriverEntryPointByVersion(const char *name, void **found, unsigned, int, cudaDriverEntryPointQueryResult *) {
+static inline cudaError_t cudaGetDriverEntryPointByVersion(const char *name, void **found, unsigned, int,
+                                                           cudaDriverEntryPointQueryResult *) {
   *found = strcmp(name, "cuCtxGetCurrent") ? (void *)twin_set_current : (void *)twin_get_current;
   return cudaSuccess;
 }
