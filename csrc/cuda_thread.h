@@ -212,11 +212,11 @@ template <int DTYPE> FASTINIT_INLINE uint32_t clamped_pair(uint32_t pair, uint32
   return pair;
 #else
   const auto order = [](uint32_t half) { return half & 0x8000 ? -1 - (int)(half & 0x7FFF) : (int)half; };
-  const auto clamped = [&](uint32_t half) {
-    const uint32_t raised = order(half) < order(low & 0xFFFF) ? low & 0xFFFF : half;
-    return order(raised) > order(high & 0xFFFF) ? high & 0xFFFF : raised;
+  const auto clamped = [&](uint32_t half, uint32_t least, uint32_t greatest) {
+    const uint32_t raised = order(half) < order(least) ? least : half;
+    return order(raised) > order(greatest) ? greatest : raised;
   };
-  return clamped(pair & 0xFFFF) | clamped(pair >> 16) << 16;
+  return clamped(pair & 0xFFFF, low & 0xFFFF, high & 0xFFFF) | clamped(pair >> 16, low >> 16, high >> 16) << 16;
 #endif
 }
 

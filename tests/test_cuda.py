@@ -5,6 +5,7 @@ library runs there.
 """
 
 import ctypes
+import dataclasses
 import itertools
 import json
 import math
@@ -72,6 +73,8 @@ def test_keys_of_any_size(key):
 LONG = [
     Box(8, 7, 1600, 4000),
     Box(0, 3, 16_384, 20_000),
+    Box(0, 3, 4096, 5001),
+    Box(8, 3, 4100, 8000),
     Box(0, 30, 2048, 100_000),
     Box(0, 5, 12_352, 2**33 + 8),
     Box(16, 11, 4112, 4112),
@@ -82,8 +85,23 @@ LONG = [
 @pytest.mark.parametrize("box", [*BLOCKED, *UNBLOCKED, *LONG], ids=str)
 def test_boxes(dtype, box):
     """Of long lines of whole vectors, by tiles; of any others, by elements."""
+    n = box.rows * box.cols
     for law in ("2 sigmas", "half-normal"):
-        check(BACKEND, plan_of(box.rows * box.cols, law, dtype, box=box))
+        check(BACKEND, plan_of(n, law, dtype, box=box))
+    check(BACKEND, Plan(blank(n + 1, dtype)[1:], constants(LAWS["2 sigmas"], dtype), KEY, box))  # at no multiple of 16 bytes
+
+
+@pytest.mark.parametrize("dtype", FLOAT_DTYPES, ids=str)
+def test_zeros_are_the_bounds(dtype):
+    """Where a bound is 0, a zero of the other sign becomes the bound's: as if -0 were less than +0."""
+    values = dataclasses.replace(recipe(LAWS["uniform"], dtype), slope=0.0)
+    above = dataclasses.replace(values, anchor=-0.0, low=0.0, high=1.0)
+    below = dataclasses.replace(values, anchor=0.0, low=-1.0, high=-0.0)
+    for n in (64, 3):
+        for values, is_negative in ((above, False), (below, True)):
+            out = blank(n, dtype)
+            BACKEND.fill([Plan(out, values, KEY, whole(out))])
+            assert bool((out.double() == 0).all()) and bool((out.double().signbit() == is_negative).all())
 
 
 TEN_AXES = {"ten axes": lambda t: t.as_strided((2,) * 9 + (3,), (6000, 3000, 1500, 750, 370, 180, 90, 45, 22, 7))}

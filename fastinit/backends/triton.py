@@ -186,8 +186,8 @@ def remainder(z, cut, inverse_cut):
 
 @triton.jit
 def clamped(v, low, high, PTX: tl.constexpr):
-    """low if v <= low, high if v >= high: PTX orders -0 below +0, as the contract does; others do not say."""
-    if PTX:
+    """low if v <= low, high if v >= high: of float32, PTX's instructions order -0 below +0, as the contract does."""
+    if PTX and v.dtype.primitive_bitwidth == 32:
         return tl.minimum(tl.maximum(v, low), high)
     else:
         v = tl.where(v <= low, low, v)
