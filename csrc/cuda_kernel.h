@@ -125,6 +125,18 @@ template <class R> __device__ __forceinline__ void load_table(const Law<R> &law,
   __syncthreads();
 }
 
+/* Calls work(Map) with the law that stands there, its table in shared memory; work(Words) where the dtype is of words. */
+template <int DTYPE, Laws LAWS, class Work> __device__ __forceinline__ void with_law(const char *where, Work work) {
+  if constexpr (IS_WORDS<DTYPE>) {
+    work(Words());
+  } else {
+    __shared__ Space<Real<DTYPE>> space;
+    const auto &law = *(const Law<Real<DTYPE>> *)where;
+    load_table(law, space.table);
+    with_map<DTYPE, LAWS>(law, space.table, work);
+  }
+}
+
 /* Fills a block's tiles of a row: `tile`, then every gridDim.x-th. */
 template <int DTYPE, class M>
 __device__ __forceinline__ void fill_tiles(const Row<DTYPE> &row, const Stream<DTYPE> &stream, const M &map, int tile) {
@@ -162,17 +174,9 @@ __device__ __forceinline__ void fill_tiles(const Row<DTYPE> &row, const Stream<D
 
 template <int DTYPE>
 __global__ void __launch_bounds__(THREADS, BLOCKS_AT_ONCE) fill_one(const __grid_constant__ Launch<LITTLE> launch) {
-  using R = Real<DTYPE>;
   const Row<DTYPE> &row = *(const Row<DTYPE> *)launch.data;
-  if constexpr (IS_WORDS<DTYPE>) {
-    fill_tiles<DTYPE>(row, row.stream, Words(), (int)blockIdx.x);
-  } else {
-    __shared__ Space<R> space;
-    const Law<R> &law = *(const Law<R> *)(launch.data + sizeof(Row<DTYPE>));
-    load_table(law, space.table);
-    const auto fill = [&](const auto &map) { fill_tiles<DTYPE>(row, row.stream, map, (int)blockIdx.x); };
-    with_map<DTYPE, UNIFORMS>(law, space.table, fill);
-  }
+  const auto fill = [&](const auto &map) { fill_tiles<DTYPE>(row, row.stream, map, (int)blockIdx.x); };
+  with_law<DTYPE, UNIFORMS>(launch.data + sizeof row, fill);
 }
 
 template <int DTYPE>
@@ -240,16 +244,8 @@ template <int DTYPE, class M> __device__ __forceinline__ void fill_places(const 
 
 template <int DTYPE, int BYTES>
 __global__ void __launch_bounds__(THREADS) fill_elements(const __grid_constant__ Launch<BYTES> launch) {
-  using R = Real<DTYPE>;
-  __shared__ Space<R> space;
   const Place &place = *(const Place *)launch.data;
-  if constexpr (IS_WORDS<DTYPE>) {
-    fill_places<DTYPE>(place, Words());
-  } else {
-    const Law<R> &law = *(const Law<R> *)(launch.data + place.law);
-    load_table(law, space.table);
-    with_map<DTYPE, ALL_LAWS>(law, space.table, [&](const auto &map) { fill_places<DTYPE>(place, map); });
-  }
+  with_law<DTYPE, ALL_LAWS>(launch.data + place.law, [&](const auto &map) { fill_places<DTYPE>(place, map); });
 }
 
 struct alignas(16) Given {
@@ -269,16 +265,8 @@ template <int DTYPE, class M> __device__ __forceinline__ void map_given(const Gi
 
 template <int DTYPE, int BYTES>
 __global__ void __launch_bounds__(THREADS) map_words(const __grid_constant__ Launch<BYTES> launch) {
-  using R = Real<DTYPE>;
-  __shared__ Space<R> space;
   const Given &given = *(const Given *)launch.data;
-  if constexpr (IS_WORDS<DTYPE>) {
-    map_given<DTYPE>(given, Words());
-  } else {
-    const Law<R> &law = *(const Law<R> *)(launch.data + given.law);
-    load_table(law, space.table);
-    with_map<DTYPE, ALL_LAWS>(law, space.table, [&](const auto &map) { map_given<DTYPE>(given, map); });
-  }
+  with_law<DTYPE, ALL_LAWS>(launch.data + given.law, [&](const auto &map) { map_given<DTYPE>(given, map); });
 }
 
 }  // namespace fastinit

@@ -1,7 +1,7 @@
 """Where tests fill on GPUs: boxes, memory layouts; and what must come out."""
 
 import torch
-from laws import same_bits
+from laws import LAWS, same_bits
 
 from fastinit.backends import reference
 from fastinit.distributions import recipe, words_recipe
@@ -30,6 +30,21 @@ def expected(plan: Plan) -> torch.Tensor:
     out = torch.empty(plan.out.shape, dtype=plan.out.dtype)
     reference.fill([plan._replace(out=out)])
     return out
+
+
+def swept(bits: int) -> torch.Tensor:
+    """Words from end to end, and those beside 0 and the ends."""
+    step = 2**bits // 3000
+    words = [-(2 ** (bits - 1)) + i * step for i in range(3000)] + [0, -1, 1, -2, 2 ** (bits - 1) - 1]
+    return torch.tensor(words).to(torch.int64 if bits == 64 else torch.int32)
+
+
+def check_given_words(backend, dtype: torch.dtype, device: torch.device) -> None:
+    """Every law's values of swept words, beside the reference's."""
+    words = swept(64 if dtype is torch.float64 else 32)
+    for law in LAWS.values():
+        values = recipe(law, dtype)
+        assert same_bits(backend.transform(values, words.to(device)).cpu(), reference.transform(values, words.long()))
 
 
 def check(backend, *plans: Plan) -> None:

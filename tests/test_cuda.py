@@ -16,11 +16,11 @@ import torch
 import twin
 from hostile import REFUSED, raw
 from laws import KEY, LAWS, same_bits
-from places import BLOCKED, UNBLOCKED, VIEWS, WORDS, check, constants, expected
+from places import BLOCKED, UNBLOCKED, VIEWS, WORDS, check, check_given_words, constants, expected
 
 import fastinit
 from fastinit import distributions
-from fastinit.backends import abi, native, reference
+from fastinit.backends import abi, native
 from fastinit.distributions import FLOAT_DTYPES, recipe, words_recipe
 from fastinit.plan import Box, Plan, whole
 
@@ -122,13 +122,7 @@ def test_strides_keep_the_logical_order_and_the_gaps(dtype, view):
 
 @pytest.mark.parametrize("dtype", FLOAT_DTYPES, ids=str)
 def test_given_words(dtype):
-    bits = 64 if dtype is torch.float64 else 32
-    step = 2**bits // 3000
-    words = torch.tensor([-(2 ** (bits - 1)) + i * step for i in range(3000)] + [0, -1, 1, -2, 2 ** (bits - 1) - 1])
-    words = words.to(torch.int64 if bits == 64 else torch.int32)
-    for law in LAWS.values():
-        values = recipe(law, dtype)
-        assert same_bits(BACKEND.transform(values, words.to(DEVICE)).cpu(), reference.transform(values, words.long()))
+    check_given_words(BACKEND, dtype, DEVICE)
 
 
 def test_a_list_of_everything():
