@@ -104,7 +104,7 @@ def test_zeros_are_the_bounds(dtype):
             assert bool((out.double() == 0).all()) and bool((out.double().signbit() == is_negative).all())
 
 
-TEN_AXES = {"ten axes": lambda t: t.as_strided((2,) * 9 + (3,), (6000, 3000, 1500, 750, 370, 180, 90, 45, 22, 7))}
+TEN_AXES = {"ten axes": lambda t: t.as_strided((2,) * 9 + (3,), (4380, 2189, 1093, 545, 271, 135, 67, 33, 16, 7))}
 
 
 @pytest.mark.parametrize("dtype", [torch.float8_e5m2, torch.bfloat16, torch.float32, torch.float64, *WORDS], ids=str)
@@ -190,6 +190,8 @@ def test_a_launch_each_and_by_tiles_where_aligned():
     assert launches(plan_of(4097, "uniform", torch.bfloat16)) == 1 and twin.state().grid == 2  # tiles
     assert launches(plan_of(1024, "uniform", torch.bfloat16, 1)) == 1 and twin.state().grid == 4  # 256 elements a block
     assert launches(plan_of(1024, "half-normal", torch.float64)) == 2  # a launch for each half of the table
+    scattered = TEN_AXES["ten axes"](blank((200, 61), torch.float32))
+    assert launches(Plan(scattered, recipe(LAWS["uniform"], torch.float32), KEY, whole(scattered))) == 4  # it takes eight axes
 
 
 # --- refusals -----------------------------------------------------------------------------------------------------------------
