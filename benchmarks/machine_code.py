@@ -11,7 +11,6 @@ import argparse
 import json
 import pathlib
 import re
-import subprocess
 import tempfile
 from typing import Any, NamedTuple
 
@@ -21,11 +20,11 @@ import triton.language as tl
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
+from benchmarks import sass
 from fastinit import distributions
 from fastinit.backends import triton as backend
 from fastinit.distributions import Recipe, recipe
 
-TOOL = pathlib.Path(triton.__file__).parent / "backends" / "nvidia" / "bin" / "cuobjdump"
 NVIDIA = {80: "sm_80", 90: "sm_90", 100: "sm_100"}
 AMD = "gfx942"
 LAWS = {
@@ -88,47 +87,22 @@ def nvidia(values: Recipe, law: str, capability: int) -> Code:
     with tempfile.NamedTemporaryFile(suffix=".cubin") as cubin:
         cubin.write(made.asm["cubin"])
         cubin.flush()
-        listing = output("--dump-sass", cubin.name)
-        usage = output("-res-usage", cubin.name)
-    lines = [(int(at, 16), text) for at, text in re.findall(r"^\s+/\*([0-9a-f]{4,5})\*/\s+(.*?);", listing, re.M)]
-    real = [(at, text) for at, text in lines if opcode(text) != "NOP"]
-    first, last = longest_loop(real)
-    loop = [text for at, text in real if first <= at <= last]
-    stores = [text for text in loop if opcode(text).startswith("STG")]
+        lines = sass.instructions(sass.told("--dump-sass", cubin.name))
+        usage = sass.told("-res-usage", cubin.name)
+    loop = max(sass.loops(lines), key=len)
+    stores = [text for text in loop if sass.opcode(text).startswith("STG")]
     return Code(
         target=NVIDIA[capability],
         law=law,
         dtype=name_of(values.dtype),
         an_element=len(loop) * 32 * backend.WARPS / backend.TILE[values.real],
-        once=len(real) - len(loop),
+        once=len(lines) - len(loop),
         registers=int(re.findall(r"REG:(\d+)", usage)[-1]),
-        spills=sum(opcode(text).startswith(("LDL", "STL")) for _, text in real),
+        spills=sass.count([text for _, text in lines], "LDL", "STL"),
         shared=made.metadata.shared,
-        widest_store=max(store_bits(text) for text in stores),
+        widest_store=max(map(sass.store_bits, stores)),
         stores=len(stores),
     )
-
-
-def output(*arguments: str) -> str:
-    return subprocess.run([str(TOOL), *arguments], capture_output=True, text=True, check=True).stdout
-
-
-def opcode(text: str) -> str:
-    return re.sub(r"^@!?U?P\w+\s+", "", text).split()[0]
-
-
-def longest_loop(lines: list[tuple[int, str]]) -> tuple[int, int]:
-    """First and last address of the longest stretch that a branch jumps back over."""
-    loops = []
-    for at, text in lines:
-        target = re.search(r"0x([0-9a-f]+)", text) if opcode(text).startswith("BRA") else None
-        if target and int(target[1], 16) < at:
-            loops.append((int(target[1], 16), at))
-    return max(loops, key=lambda loop: loop[1] - loop[0])
-
-
-def store_bits(text: str) -> int:
-    return next((int(part) for part in opcode(text).split(".") if part in ("64", "128")), 32)
 
 
 def table(capabilities: list[int], laws: list[str], dtypes: list[str]) -> list[Code]:
