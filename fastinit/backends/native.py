@@ -161,12 +161,9 @@ def cuda_unavailable(device: torch.device) -> str | None:
 def cuda_fill(plans: list[Plan]) -> None:
     """Fills the tensors of each device in one call of the library."""
     library = usable(cuda_library_or_reason())
-    if len(plans) == 1:
-        lists = {plans[0].out.device.index: plans}
-    else:
-        lists = {}
-        for plan in plans:
-            lists.setdefault(plan.out.device.index, []).append(plan)
+    lists: dict[int, list[Plan]] = {}
+    for plan in plans:
+        lists.setdefault(plan.out.device.index, []).append(plan)
     for index, together in lists.items():
         raw, kept = abi.packed(together)
         abi.check(library, library.fastinit_cuda_fill(raw, len(together), index, current_stream(index)))
