@@ -52,3 +52,17 @@ def check(backend, *plans: Plan) -> None:
     backend.fill(list(plans))
     for plan in plans:
         assert same_bits(plan.out.cpu(), expected(plan)), (plan.recipe.kind, plan.out.dtype, plan.out.shape, plan.box)
+
+
+def check_streams_and_graphs(backend, plan: Plan, *before: Plan) -> None:
+    """On a stream of its own; captured, behind other fills, and replayed: the same values, as keys are captured too."""
+    with torch.cuda.stream(torch.cuda.Stream()):
+        check(backend, plan)
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        backend.fill([*before, plan])
+        backend.fill([plan._replace(key=1), plan])
+    for _ in range(2):
+        plan.out.zero_()
+        graph.replay()
+        assert same_bits(plan.out.cpu(), expected(plan))

@@ -350,20 +350,9 @@ def test_amd_s_compiler_takes_the_kernels():
 @needs_gpu
 @needs_kernels
 def test_streams_and_graphs():
-    """On a stream of its own; captured, and replayed: the same values, as keys are captured too."""
     values, out = recipe(LAWS["2 sigmas"], torch.float32), blank(10_000, torch.float32)
     plan = Plan(out, values, KEY, whole(out))
-    stream = torch.cuda.Stream()
-    with torch.cuda.stream(stream):
-        check(plan)
-    graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph):
-        backend.fill([plan])
-        backend.fill([plan._replace(key=1), plan])
-    for _ in range(2):
-        out.zero_()
-        graph.replay()
-        assert same_bits(out.cpu(), expected(plan))
+    places.check_streams_and_graphs(backend, plan)
     fresh = recipe(distributions.normal(0.0, 3.25), torch.float32)
     with pytest.raises(RuntimeError, match="before the capture"), torch.cuda.graph(torch.cuda.CUDAGraph()):
         backend.fill([plan._replace(recipe=fresh)])
