@@ -8,6 +8,7 @@ from fastinit.backends import backend, backends
 from fastinit.distributions import STREAM_VERSION
 from fastinit.init import constant_, normal_, ones_, trunc_normal_, truncated_normal_, uniform_, zeros_
 from fastinit.keys import key
+from fastinit.model import initialize_
 from fastinit.ops import bits_, warm_up
 from fastinit.scaling import (
     glorot_normal_,
@@ -18,7 +19,8 @@ from fastinit.scaling import (
     lecun_uniform_,
     variance_scaling_,
 )
-from fastinit.scheme import Scheme, keras_like
+from fastinit.scheme import Scheme
+from fastinit.schemes import gpt2_like, keras_like, torch_like, truncated_like
 from fastinit.structured import dirac_, eye_, orthogonal_, sparse_
 from fastinit.xavier import kaiming_normal_, kaiming_uniform_, xavier_normal_, xavier_uniform_
 
@@ -36,8 +38,10 @@ __all__ = [
     "eye_",
     "glorot_normal_",
     "glorot_uniform_",
+    "gpt2_like",
     "he_normal_",
     "he_uniform_",
+    "initialize_",
     "kaiming_normal_",
     "kaiming_uniform_",
     "keras_like",
@@ -48,7 +52,9 @@ __all__ = [
     "ones_",
     "orthogonal_",
     "sparse_",
+    "torch_like",
     "trunc_normal_",
+    "truncated_like",
     "truncated_normal_",
     "uniform_",
     "variance_scaling_",

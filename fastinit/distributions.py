@@ -49,8 +49,8 @@ SMALLEST_FMOD_CUT = 2.0**-10  # sigmas; below it the float32 grid of z is too co
 class Distribution(NamedTuple):
     """What a user asks for, in doubles. Made by the functions below, which check it."""
 
-    name: str  # "uniform" | "normal" | "truncated_normal" | "fmod_normal" | "words"
-    parameters: tuple[float, ...]  # (a, b) | (mean, std) | (mean, std, a, b) | (mean, std, a, b) | ()
+    name: str  # "uniform" | "normal" | "truncated_normal" | "fmod_normal" | "constant" | "words"
+    parameters: tuple[float, ...]  # (a, b) | (mean, std) | (mean, std, a, b) | (mean, std, a, b) | (value,) | ()
 
 
 RAW_WORDS = Distribution("words", ())  # of integer dtypes: the words themselves
@@ -93,6 +93,11 @@ def fmod_normal(mean: float, std: float, a: float, b: float) -> Distribution:
             "Use method='exact'."
         )
     return Distribution("fmod_normal", (mean, std, a, b))
+
+
+def constant(value: float) -> Distribution:
+    """One value, finite: among random fills a constant costs no launch of its own. A negative zero counts as zero."""
+    return Distribution("constant", (finite("value", value),))
 
 
 def number(name: str, value: float) -> float:
@@ -165,6 +170,9 @@ def make_recipe(distribution: Distribution, dtype: torch.dtype) -> Recipe:
     if distribution.name == "uniform":
         a, b = distribution.parameters
         return uniform_recipe(a, b, dtype, real)
+    if distribution.name == "constant":
+        low, high = representable(-math.inf, math.inf, dtype)
+        return Recipe(UNIFORM, dtype, real, anchor=rounded(distribution.parameters[0], real), low=low, high=high)
     mean, std, *bounds = distribution.parameters
     a, b = bounds or (-math.inf, math.inf)
     largest = torch.finfo(real).max

@@ -10,36 +10,25 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from fastinit.init import ones_, uniform_, zeros_
 from fastinit.scaling import glorot_uniform_
+from fastinit.shard import fill_rows_
 from fastinit.structured import orthogonal_
 
 
 def forget_bias_(tensor: Tensor) -> Tensor:
     """Fill the bias of an LSTM with 0, and with 1 for the forget gate, the second of the gates i, f, g, o."""
     zeros_(tensor)
-    with torch.no_grad():
-        tensor.unflatten(0, (4, -1))[1].fill_(1.0)
+    gate = tensor.shape[0] // 4
+    fill_rows_(tensor, range(gate, 2 * gate), 1.0)
     return tensor
 
 
-def glorot_blocks_(tensor: Tensor, blocks: int) -> Tensor:
-    """Fill the equal blocks of dimension 0 with glorot_uniform_, each with the fans it has by itself."""
-    with torch.no_grad():
-        for block in tensor.unflatten(0, (blocks, -1)):
-            glorot_uniform_(block)
-    return tensor
-
-
-def zero_row_(tensor: Tensor, row: int, initializer: Callable[[Tensor], Any]) -> Tensor:
-    """Fill a tensor with the initializer, then one row of it with 0."""
-    initializer(tensor)
-    with torch.no_grad():
-        tensor[row].fill_(0.0)
-    return tensor
+def glorot_blocks_(tensor: Tensor, blocks: int, *, key: int | None = None) -> Tensor:
+    """Fill a matrix with glorot_uniform_ of the fans that each of the equal blocks of dimension 0 has by itself."""
+    return glorot_uniform_(tensor, key=key, fan_in=tensor.shape[1], fan_out=tensor.shape[0] // blocks)
 
 
 def convolution(module: Any) -> dict[str, Callable[[Tensor], Any]]:
@@ -57,7 +46,7 @@ def convolution(module: Any) -> dict[str, Callable[[Tensor], Any]]:
 
 
 _DENSE: Mapping[str, Any] = {"weight": glorot_uniform_, "bias": zeros_}
-_NORM: Mapping[str, Any] = {
+NORM: Mapping[str, Any] = {
     "weight": ones_,
     "bias": zeros_,
     "running_mean": zeros_,
@@ -85,9 +74,9 @@ KERAS_RULES: dict[type[nn.Module], Any] = {
     **dict.fromkeys((nn.RNN, nn.RNNCell, nn.GRU, nn.GRUCell), _RECURRENT),
     **dict.fromkeys((nn.LSTM, nn.LSTMCell), _LSTM),
     **dict.fromkeys((nn.Embedding, nn.EmbeddingBag), _EMBEDDING),
-    **dict.fromkeys((nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm), _NORM),
-    **dict.fromkeys((nn.InstanceNorm1d, nn.InstanceNorm2d, nn.InstanceNorm3d), _NORM),
-    **dict.fromkeys((nn.GroupNorm, nn.LayerNorm, nn.RMSNorm), _NORM),
+    **dict.fromkeys((nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm), NORM),
+    **dict.fromkeys((nn.InstanceNorm1d, nn.InstanceNorm2d, nn.InstanceNorm3d), NORM),
+    **dict.fromkeys((nn.GroupNorm, nn.LayerNorm, nn.RMSNorm), NORM),
     nn.MultiheadAttention: _ATTENTION,
     nn.PReLU: {"weight": zeros_},
 }

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import torch
 from torch._C._functorch import is_functorch_wrapped_tensor
 
-from fastinit import keys
+from fastinit import keys, shard
 from fastinit.backends import choose
-from fastinit.distributions import FLOAT_DTYPES, RAW_WORDS, Distribution, normal, recipe, truncated_normal, uniform
+from fastinit.distributions import FLOAT_DTYPES, RAW_WORDS, Distribution, Recipe, normal, recipe, truncated_normal, uniform
 from fastinit.plan import Box, Plan, whole
 
 WORD_DTYPES = (torch.int32, torch.uint32, torch.int64, torch.uint64)
@@ -31,8 +31,11 @@ def fill_(
 
 
 def route(tensor: torch.Tensor, distribution: Distribution, generator: torch.Generator | None, key: int | None) -> torch.Tensor:
-    """The fill as a node of a graph that is being traced, directly, through a plain tensor, or as the registered operator."""
-    if is_traced():
+    """The fill as a node of a graph that is being traced, directly, through a plain tensor, shard by shard, or as the
+    registered operator."""
+    if type(tensor) not in PLAIN and shard.is_dtensor(tensor):
+        fill_shard_(tensor, distribution, generator, key)
+    elif is_traced():
         traced_fill_(tensor, distribution, generator, key)
     elif type(tensor) not in PLAIN:  # a subclass, such as a FakeTensor outside its mode
         number = signed(keys.resolve(generator, key, tensor.device))
@@ -66,6 +69,36 @@ def run(tensor: torch.Tensor, distribution: Distribution, generator: torch.Gener
         if tensor.numel():
             choose(tensor.device).fill([Plan(tensor, values, number, whole(tensor))])
     written(tensor)
+
+
+def fill_shard_(tensor: torch.Tensor, distribution: Distribution, generator: torch.Generator | None, key: int | None) -> None:
+    """Every rank fills the part of a DTensor that it holds. All of them draw a key, also those that hold nothing."""
+    if torch.compiler.is_compiling():
+        raise RuntimeError("a DTensor cannot be initialised inside a compiled graph. Initialise it before.")
+    values = recipe(distribution, tensor.dtype)
+    shard.local_blocks(tensor)  # refuses what has no elements of its own
+    if tensor.is_meta:
+        keys.check_source(generator, key, tensor.device)
+    else:
+        number = keys.resolve(generator, key, tensor.device)
+        fill_all(plans(tensor, values, number))
+    written(tensor)
+
+
+def plans(tensor: torch.Tensor, values: Recipe, key: int) -> list[Plan]:
+    """What fills a tensor, or the shard of a DTensor that this rank holds; none without elements, or of meta and fake tensors."""
+    parts = shard.pieces(tensor) if shard.is_dtensor(tensor) else [(tensor, whole(tensor))]
+    real = [(part, box) for part, box in parts if type(part) in PLAIN and not part.is_meta]
+    return [Plan(part, values, key, box) for part, box in real if part.numel()]
+
+
+def fill_all(plans: Iterable[Plan]) -> None:
+    """Fills many tensors: a call of the backend a device."""
+    lists: dict[torch.device, list[Plan]] = {}
+    for plan in plans:
+        lists.setdefault(plan.out.device, []).append(plan)
+    for device, together in lists.items():
+        choose(device).fill(together)
 
 
 def written(tensor: torch.Tensor) -> None:

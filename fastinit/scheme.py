@@ -1,20 +1,51 @@
-"""Schemes: which initializer each parameter of each module type gets; and `keras_like`, the scheme of Keras 3."""
+"""Schemes: which initializer each parameter of each module type gets."""
 
 import fnmatch
-from collections.abc import Callable, Mapping
+import textwrap
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
-from itertools import chain, groupby
-from typing import Any
+from itertools import chain, groupby, zip_longest
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.nn.parameter import UninitializedBuffer, UninitializedParameter
+from torch.nn.utils.parametrize import ParametrizationList
 
-from fastinit.keras_rules import KERAS_RULES, zero_row_
+from fastinit.probe import Initializer, fill_with
+from fastinit.shard import fill_rows_
 
-Initializer = Callable[[Tensor], Any]
 Table = Mapping[str, Initializer | None]
 Rule = Table | Callable[[nn.Module], Table] | None
+Rules = Mapping[Any, Any]  # type[nn.Module] -> Rule, or a pattern for full names -> Initializer | None
+
+
+class Tables(NamedTuple):
+    """What a scheme has for one module: tables, the one that decides first, and whether a None ends the search."""
+
+    tables: list[Table]
+    closed: bool
+
+    def find(self, name: str) -> "Choice | None":
+        """The choice for a name relative to the module: with a dot, of a parameter of a submodule."""
+        for table in self.tables:
+            if name in table:
+                return Choice(table[name])
+            for pattern in reversed(list(table)):
+                if ("." in pattern or "." not in name) and fnmatch.fnmatchcase(name, pattern):
+                    return Choice(table[pattern])
+        return Choice(None) if self.closed and "." not in name else None
+
+    @property
+    def reach(self) -> bool:
+        """Whether they name parameters of submodules."""
+        return any("." in name for table in self.tables for name in table)
+
+
+class Choice(NamedTuple):
+    """What fills a parameter; None: nothing shall."""
+
+    initializer: Initializer | None
 
 
 class Scheme:
@@ -22,46 +53,59 @@ class Scheme:
 
     ``model.apply(scheme)`` initialises a model: `torch.nn.Module.apply` hands over one module after the other, and the
     scheme fills the parameters and buffers that the module itself owns. Called on a container alone it does nothing.
+    `fastinit.initialize_` does the same in one batched fill, with a key of its own for every parameter.
 
     A rule is looked up along the module's class hierarchy, and for each parameter the most derived class that names it
-    decides. Within one table an exact name goes before a pattern, and of two patterns the later one decides.
+    decides. Within one table an exact name goes before a pattern, and of two patterns the later one decides. Names with
+    dots (``"attention.output.weight"``, ``"blocks.*.weight"``) are of parameters of submodules, relative to the module;
+    they go before the submodule's own rule, and the outermost module's before an inner one's.
 
     Left as they are: modules of types without a rule; parameters no rule names; integer and complex
     parameters (quantised modules keep packed integers); modules with parameters that are still uninitialised (Lazy
     modules: apply the scheme again after the first forward pass has given them shapes and their ordinary class); and
     parametrized parameters (``torch.nn.utils.parametrize``, weight_norm, spectral_norm), which are computed from
-    others: initialise the module first and parametrize it then.
+    others: initialise the module first and parametrize it then. (`fastinit.initialize_` reports or refuses these.)
 
-    Each fill takes a fresh key from torch's default CPU generator, so ``torch.manual_seed`` decides all values.
+    Applied, each fill takes a fresh key from torch's default CPU generator, so ``torch.manual_seed`` decides all values.
 
     Args:
         rules: module type -> rule. A rule is a table, from a parameter's name or a pattern (``"weight_hh*"``, as in
             fnmatch) to an initializer, a callable that fills one tensor in place, or None to leave it as it is;
             or a callable that takes the module and returns such a table, for what depends on its settings;
             or None: modules of this type are left as they are, whatever their base classes say.
+            A string instead of a type is a pattern for the full names of parameters in the model, with an initializer
+            or None; it goes before all rules by type, the later before the earlier. Only `fastinit.initialize_`, which
+            knows the full names, takes schemes with such rules.
 
     Raises:
-        TypeError: a key is no subclass of torch.nn.Module, or a rule is none of the above.
+        TypeError: a key is neither subclass of torch.nn.Module nor str, or a rule is none of the above.
 
     Reference:
         PyTorch, torch.nn.Module.apply.
     """
 
-    def __init__(self, rules: Mapping[type[nn.Module], Rule]) -> None:
+    def __init__(self, rules: Rules) -> None:
         self._layers: dict[type[nn.Module], tuple[Rule, ...]] = {}
-        for kind, rule in rules.items():
-            self._layers[kind] = (_checked(kind, rule),)
+        self._names: dict[str, Initializer | None] = {}
+        self._add(rules)
 
     def __call__(self, module: nn.Module) -> nn.Module:
         """Fill the parameters and buffers the module itself owns, in the order of their names in it; return it."""
+        if self._names:
+            raise ValueError(
+                f"a scheme with rules for full names needs a whole model. Received: rules for {list(self._names)}, "
+                "applied to one module. Call fastinit.initialize_(model, scheme, seed=0)."
+            )
         found = self.initializers(module)
         with torch.no_grad():
             for name, initializer in found.items():
-                initializer(getattr(module, name))
+                owner, _, attribute = name.rpartition(".")
+                initializer(getattr(module.get_submodule(owner), attribute))
         return module
 
     def initializers(self, module: nn.Module) -> dict[str, Initializer]:
-        """Return what the scheme has for a module: name -> initializer, for its own parameters and buffers alone.
+        """Return what the scheme's rules by type have for a module: name -> initializer, for its own parameters and buffers,
+        and for those of submodules that its own rule names.
 
         Raises:
             TypeError: the argument is no module.
@@ -71,17 +115,18 @@ class Scheme:
                 f"a scheme takes a torch.nn.Module. Received: {module!r} ({type(module).__name__}). "
                 "Use model.apply(scheme), or call an initializer on a tensor."
             )
-        own = dict(chain(module.named_parameters(recurse=False), module.named_buffers(recurse=False)))
-        if any(isinstance(tensor, (UninitializedParameter, UninitializedBuffer)) for tensor in own.values()):
+        if isinstance(module, ParametrizationList) or is_lazy(module):
             return {}
-        tables, found = self._tables(module), {}
-        for name, tensor in own.items():
-            initializer = _look_up(tables, name)
-            if initializer is not None and _fillable(name, tensor):
-                found[name] = _padded(module, name, initializer)
+        tables, found = self.tables(module), {}
+        deep = tables.reach
+        for name, tensor in chain(module.named_parameters(recurse=deep), module.named_buffers(recurse=deep)):
+            choice = tables.find(name)
+            if choice and choice.initializer and _fillable(name, tensor):
+                owner, _, attribute = name.rpartition(".")
+                found[name] = padded(module.get_submodule(owner), attribute, choice.initializer)
         return found
 
-    def override(self, rules: Mapping[type[nn.Module], Rule]) -> "Scheme":
+    def override(self, rules: Rules) -> "Scheme":
         """Return a new scheme in which these rules go before this one's; this one stays as it is.
 
         A table is merged, parameter by parameter: what it does not name keeps its initializer. A callable is merged
@@ -91,34 +136,65 @@ class Scheme:
             ``keras_like.override({nn.Linear: {"weight": partial(fastinit.truncated_normal_, std=0.05)}})``
         """
         scheme = Scheme({})
-        scheme._layers = dict(self._layers)
-        for kind, rule in rules.items():
-            before = () if rule is None else scheme._layers.get(kind, ())
-            scheme._layers[kind] = (*before, _checked(kind, rule))
+        scheme._layers, scheme._names = dict(self._layers), dict(self._names)
+        scheme._add(rules)
         return scheme
+
+    def tables(self, module: nn.Module) -> Tables:
+        """What the rules by type have for a module, and for what they name below it."""
+        tables: list[Table] = []
+        for kind in type(module).__mro__:
+            for rule in reversed(self._layers.get(kind, ())):
+                if rule is None:
+                    return Tables(tables, closed=True)
+                tables.append(rule(module) if callable(rule) else rule)
+        return Tables(tables, closed=False)
+
+    def choose(self, full_name: str, owners: Iterable[tuple[Tables, str]]) -> Choice | None:
+        """What decides about a parameter of a model; None: no rule names it.
+
+        Args:
+            full_name: its canonical name in the model.
+            owners: from the outermost module to its own, each module's tables and the parameter's name relative to it.
+        """
+        for pattern in reversed(list(self._names)):
+            if fnmatch.fnmatchcase(full_name, pattern):
+                return Choice(self._names[pattern])
+        return next((choice for tables, name in owners if (choice := tables.find(name))), None)
 
     def __repr__(self) -> str:
         lines = []
         for layers, kinds in groupby(self._layers, key=self._layers.__getitem__):
             rule = " | ".join(_describe(rule) for rule in layers)
             lines.append(f"    {', '.join(kind.__name__ for kind in kinds)}: {rule},")
+        lines += [f"    {pattern!r}: {name_of(initializer)}," for pattern, initializer in self._names.items()]
         return "\n".join(["Scheme({", *lines, "})"])
 
-    def _tables(self, module: nn.Module) -> list[Table]:
-        """Return the tables that apply to a module, the one that decides first."""
-        tables: list[Table] = []
-        for kind in type(module).__mro__:
-            for rule in reversed(self._layers.get(kind, ())):
-                if rule is None:
-                    return tables
-                tables.append(rule(module) if callable(rule) else rule)
-        return tables
+    def __str__(self) -> str:
+        """The rules as a table, in the order in which they decide."""
+        rows = [("full name", pattern, name_of(initializer)) for pattern, initializer in reversed(self._names.items())]
+        for layers, kinds in groupby(self._layers, key=self._layers.__getitem__):
+            named = textwrap.wrap(", ".join(kind.__name__ for kind in kinds), 40)
+            tables = [rule if isinstance(rule, Mapping) else {"by the module": rule} for rule in reversed(layers)]
+            cells = [(name, name_of(initializer)) for table in tables for name, initializer in table.items()]
+            rows += [(kind or "", *(cell or ("", ""))) for kind, cell in zip_longest(named, cells)]
+        return text_table(("module", "parameter", "initializer"), rows)
+
+    def _add(self, rules: Rules) -> None:
+        for kind, rule in rules.items():
+            if isinstance(kind, str):
+                self._names.pop(kind, None)  # to the end: the later decides
+                self._names[kind] = _checked_initializer(kind, rule)
+            else:
+                before = () if rule is None else self._layers.get(kind, ())
+                self._layers[kind] = (*before, _checked(kind, rule))
 
 
 def _checked(kind: type[nn.Module], rule: Rule) -> Rule:
     if not (isinstance(kind, type) and issubclass(kind, nn.Module)):
         raise TypeError(
-            f"a scheme maps subclasses of torch.nn.Module to rules. Received: {kind!r}. Pass a class such as nn.Linear."
+            "a scheme maps subclasses of torch.nn.Module, or patterns for full names, to rules. "
+            f"Received: {kind!r}. Pass a class such as nn.Linear."
         )
     if rule is not None and not callable(rule) and not isinstance(rule, Mapping):
         raise TypeError(
@@ -135,38 +211,61 @@ def _checked(kind: type[nn.Module], rule: Rule) -> Rule:
     return rule
 
 
-def _look_up(tables: list[Table], name: str) -> Initializer | None:
-    for table in tables:
-        if name in table:
-            return table[name]
-        for pattern in reversed(list(table)):
-            if fnmatch.fnmatchcase(name, pattern):
-                return table[pattern]
-    return None
+def _checked_initializer(pattern: str, rule: Any) -> Initializer | None:
+    if rule is not None and not callable(rule):
+        raise TypeError(
+            f"the rule of the name {pattern!r} must be an initializer, or None. Received: {rule!r}. "
+            "Pass a callable that fills a tensor, such as fastinit.zeros_."
+        )
+    return rule
 
 
 def _fillable(name: str, tensor: Tensor) -> bool:
-    return tensor.is_floating_point() or name == "num_batches_tracked"
+    if isinstance(tensor, (UninitializedParameter, UninitializedBuffer)):
+        return False
+    return tensor.is_floating_point() or name.endswith("num_batches_tracked")
 
 
-def _padded(module: nn.Module, name: str, initializer: Initializer) -> Initializer:
+def is_lazy(module: nn.Module) -> bool:
+    own = chain(module.parameters(recurse=False), module.buffers(recurse=False))
+    return any(isinstance(tensor, (UninitializedParameter, UninitializedBuffer)) for tensor in own)
+
+
+def padded(module: nn.Module, name: str, initializer: Initializer) -> Initializer:
     """Keep the row of an embedding that stands for padding zero, whichever initializer fills the others."""
     if name != "weight" or not isinstance(module, (nn.Embedding, nn.EmbeddingBag)) or module.padding_idx is None:
         return initializer
     return partial(zero_row_, row=module.padding_idx, initializer=initializer)
 
 
+def zero_row_(tensor: Tensor, row: int, initializer: Initializer, *, key: int | None = None) -> Tensor:
+    """Fill a tensor with the initializer, then one row of it with 0."""
+    if key is None:
+        initializer(tensor)
+    else:
+        fill_with(initializer, tensor, key)
+    fill_rows_(tensor, range(row, row + 1), 0.0)
+    return tensor
+
+
 def _describe(rule: Rule) -> str:
     if isinstance(rule, Mapping):
-        return "{" + ", ".join(f"{name!r}: {_name(initializer)}" for name, initializer in rule.items()) + "}"
-    return _name(rule)
+        return "{" + ", ".join(f"{name!r}: {name_of(initializer)}" for name, initializer in rule.items()) + "}"
+    return name_of(rule)
 
 
-def _name(value: object) -> str:
+def name_of(value: object) -> str:
+    """An initializer in words, as one would write the call."""
     if isinstance(value, partial):
-        arguments = [repr(x) for x in value.args] + [f"{k}={_name(v)}" for k, v in value.keywords.items()]
-        return f"{_name(value.func)}({', '.join(arguments)})"
+        if value.func is zero_row_:
+            return f"{name_of(value.keywords['initializer'])}, row {value.keywords['row']} zero"
+        arguments = [repr(x) for x in value.args] + [f"{k}={name_of(v)}" for k, v in value.keywords.items()]
+        return f"{name_of(value.func)}({', '.join(arguments)})"
     return getattr(value, "__name__", None) or repr(value)
 
 
-keras_like = Scheme(KERAS_RULES)
+def text_table(columns: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> str:
+    """Aligned columns of text under their heads."""
+    lines = [columns, *rows]
+    widths = [max(map(len, cells)) for cells in zip(*lines, strict=True)]
+    return "\n".join("  ".join(map(str.ljust, line, widths)).rstrip() for line in lines)

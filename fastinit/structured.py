@@ -8,8 +8,10 @@ from torch import Generator, Tensor
 from fastinit import keys
 from fastinit.distributions import finite, normal, number, uniform
 from fastinit.ops import check_tensor, fill_, is_traced
+from fastinit.shard import cut_where_sharded
 
 
+@cut_where_sharded
 def orthogonal_(tensor: Tensor, gain: float = 1.0, generator: Generator | None = None, *, key: int | None = None) -> Tensor:
     """Fill a tensor with a (semi-)orthogonal matrix, uniform over all of them (Haar), times the gain.
 
@@ -62,6 +64,7 @@ def _haar(gaussian: Tensor) -> Tensor:
     return (q.T if wide else q).contiguous()
 
 
+@cut_where_sharded
 def eye_(tensor: Tensor, *, generator: Generator | None = None, key: int | None = None) -> Tensor:
     """Fill a matrix with the identity: ones on the diagonal, zeros elsewhere.
 
@@ -87,6 +90,7 @@ def eye_(tensor: Tensor, *, generator: Generator | None = None, key: int | None 
     return tensor
 
 
+@cut_where_sharded
 def dirac_(tensor: Tensor, groups: int = 1, *, generator: Generator | None = None, key: int | None = None) -> Tensor:
     """Fill the kernel of a convolution with the Dirac delta: each group passes its inputs on, as many as it can.
 
@@ -129,6 +133,7 @@ def dirac_(tensor: Tensor, groups: int = 1, *, generator: Generator | None = Non
     return tensor
 
 
+@cut_where_sharded
 def sparse_(
     tensor: Tensor,
     sparsity: float,
