@@ -68,9 +68,9 @@ def initialize_(
         ``with torch.device("meta"): model = Model(config)``, then
         ``print(fastinit.initialize_(model, fastinit.gpt2_like(n_layer=12), seed=0, device="cuda"))``
     """
-    check_arguments(model, scheme, prefix)
+    check_arguments(model, scheme, prefix, reset_buffers)
     keys.key(seed)  # names a wrong one
-    place = None if device is None else torch.empty(0, device=device).device
+    place = None if device is None else real_device(device)
     found = slots(model, scheme, prefix)
     source = sources(found)
     with torch.no_grad():
@@ -89,7 +89,7 @@ def initialize_(
     return Report(int(seed), tuple(entries))
 
 
-def check_arguments(model: Any, scheme: Any, prefix: Any) -> None:
+def check_arguments(model: Any, scheme: Any, prefix: Any, reset_buffers: Any) -> None:
     if not isinstance(model, nn.Module):
         raise TypeError(
             f"initialize_ takes a torch.nn.Module. Received: {model!r} ({type(model).__name__}). "
@@ -101,6 +101,19 @@ def check_arguments(model: Any, scheme: Any, prefix: Any) -> None:
         )
     if not isinstance(prefix, str):
         raise TypeError(f"prefix must be a str. Received: {prefix!r} ({type(prefix).__name__}). Pass e.g. 'model.layers.7'.")
+    if reset_buffers is not None and not callable(reset_buffers):
+        raise TypeError(
+            f"reset_buffers must be a function of module and name, or None. Received: {reset_buffers!r} "
+            f"({type(reset_buffers).__name__}). Pass e.g. lambda module, name: module.computed(name)."
+        )
+
+
+def real_device(device: str | torch.device) -> torch.device:
+    """The device with its index, as tensors have it."""
+    place = torch.empty(0, device=device).device
+    if place.type == "meta":
+        raise ValueError(f"device must be one with memory. Received: {device!r}. Pass e.g. 'cuda', or leave it out.")
+    return place
 
 
 def carry_out(tasks: list[Task]) -> None:

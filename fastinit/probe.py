@@ -1,4 +1,4 @@
-"""What an initializer does to a tensor, found out on a meta tensor: where one law fills the whole, fills can be batched."""
+"""Which one law an initializer fills a tensor with, found out on a meta tensor: such fills can be batched."""
 
 from __future__ import annotations
 
@@ -11,100 +11,87 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._python_dispatch import _disable_current_modes
 
 from fastinit.distributions import Distribution, constant
 from fastinit.ops import MASK64
 
 Initializer = Callable[[Tensor], Any]
-SET_TO_SCALAR = torch.ops.aten.fill_.Scalar
-SET_TO_ZERO = torch.ops.aten.zero_.default
+Law = tuple[Distribution, "int | None"]  # and its key, if it uses one
+Args = tuple[Any, ...]
+Keywords = tuple[tuple[str, Any], ...]
+KNOWN = frozenset(("fastinit.init", "fastinit.scaling", "fastinit.xavier", "fastinit.keras_rules"))  # pure but for their tensor
+QUERIES = (Tensor.is_contiguous, Tensor.numel, Tensor.dim, Tensor.stride, Tensor.is_neg, Tensor.is_inference)
 ANY_KEY = 0x9E3779B97F4A7C15  # stands for the key to be given; any number that nobody passes
 
 
-class Watch(TorchDispatchMode):
-    """Notes every operation, and carries out none of those that only write the stand-in."""
+class StandIn(Tensor):
+    """A meta tensor that notes what is done to it; by function, as a mode of the dispatcher costs an import of two seconds."""
 
-    def __init__(self, stand_in: Tensor) -> None:
-        super().__init__()
-        self.stand_in = stand_in
-        self.fills: list[tuple[Distribution, int | None]] = []  # of the whole stand-in: law and key
-        self.others = 0
+    fills: list[Law]  # of the whole tensor
+    others: int
 
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        if args and args[0] is self.stand_in:
-            if func is torch.ops.fastinit.fill_.default and args[4] is None:
-                law = Distribution(args[1], tuple(args[2]))
-                self.fills.append((law, args[3] & MASK64))
+    @classmethod
+    def __torch_function__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        noted = vars(args[0])
+        if "fills" in noted:  # not a view of it
+            if func is torch.ops.fastinit.fill_:
+                noted["fills"].append((Distribution(args[1], tuple(args[2])), args[3] & MASK64))
                 return None
-            if func is SET_TO_ZERO or (func is SET_TO_SCALAR and plain_number(args[1])):
-                self.fills.append((constant(float(0 if func is SET_TO_ZERO else args[1])), None))
-                return self.stand_in
-        self.others += 1
-        return func(*args, **(kwargs or {}))
+            if func is Tensor.zero_ or (func is Tensor.fill_ and plain_number(args[1])):
+                noted["fills"].append((constant(0.0 if func is Tensor.zero_ else float(args[1])), None))
+                return args[0]
+            noted["others"] += func.__name__ != "__get__" and func not in QUERIES
+        return super().__torch_function__(func, types, args, kwargs or {})
 
 
 def plain_number(value: Any) -> bool:
-    """Whether a constant is one that a plan can hold: fill_ writes infinities, NaN and negative zero."""
+    """Whether a plan can hold a constant; fill_ writes infinities, NaN and negative zero."""
     return isinstance(value, (int, float)) and math.isfinite(value) and (value != 0 or math.copysign(1.0, value) > 0)
 
 
-def law_of(initializer: Initializer, shape: torch.Size, dtype: torch.dtype, key: int) -> tuple[Distribution, int | None] | None:
-    """The one law that fills a whole tensor, and its key, if it uses one; None if the initializer does anything else.
+def law_of(initializer: Initializer, shape: torch.Size, dtype: torch.dtype, key: int) -> Law | None:
+    """The one law that fills a whole tensor; None if the initializer does anything else, or is not of this package.
 
-    Nothing is written and nothing drawn: the initializer is run on a meta tensor, all of whose operations are watched. Of
-    those of this package, which are pure, the outcome is kept.
+    Nothing is written and nothing drawn.
 
     Args:
         initializer, shape, dtype: of the tensor to fill.
         key: what the initializer gets, if it takes a key.
 
     Raises:
-        TypeError, ValueError: from an initializer of this package, for which meta tensors are like any other.
+        TypeError, ValueError: from the initializer, for the arguments it has.
     """
-    if not is_ours(initializer):
-        try:
-            return watched(with_key(initializer, key) or initializer, shape, dtype)
-        except Exception:
-            return None  # perhaps for want of values: the tensor itself will show it
+    function, args, keywords = call_of(initializer)
+    known = getattr(function, "__module__", None) in KNOWN or function is Tensor.zero_
+    if not known or any(name == "generator" for name, _ in keywords):
+        return None
+    spelled = repr((args, keywords))  # tells 0.0 from -0.0 and 1 from True
     try:
-        law = known_law(*call_of(initializer), shape, dtype)
-    except TypeError:  # arguments that cannot be hashed
-        law = watched(with_key(initializer, ANY_KEY) or initializer, shape, dtype)
+        law = known_law(function, args, keywords, spelled, shape, dtype)
+    except TypeError:  # arguments that cannot be hashed, or are wrong
+        law = known_law.__wrapped__(function, args, keywords, spelled, shape, dtype)
     return (law[0], key) if law and law[1] == ANY_KEY else law
 
 
 @functools.lru_cache(maxsize=1024)
-def known_law(
-    function: Any, args: tuple[Any, ...], keywords: tuple[tuple[str, Any], ...], shape: torch.Size, dtype: torch.dtype
-) -> tuple[Distribution, int | None] | None:
+def known_law(function: Any, args: Args, keywords: Keywords, spelled: str, shape: torch.Size, dtype: torch.dtype) -> Law | None:
     initializer: Initializer = functools.partial(function, *args, **dict(keywords))
-    return watched(with_key(initializer, ANY_KEY) or initializer, shape, dtype)
+    with _disable_current_modes(), torch.no_grad():
+        tensor = torch.empty(shape, dtype=dtype, device="meta").as_subclass(StandIn)
+        tensor.fills, tensor.others = [], 0
+        (with_key(initializer, ANY_KEY) or initializer)(tensor)
+    return tensor.fills[0] if len(tensor.fills) == 1 and not tensor.others else None
 
 
-def watched(initializer: Initializer, shape: torch.Size, dtype: torch.dtype) -> tuple[Distribution, int | None] | None:
-    tensor = torch.empty(shape, dtype=dtype, device="meta")
-    with Watch(tensor) as watch, torch.no_grad():
-        initializer(tensor)
-    return watch.fills[0] if len(watch.fills) == 1 and not watch.others else None
-
-
-def call_of(initializer: Any) -> tuple[Any, tuple[Any, ...], tuple[tuple[str, Any], ...]]:
+def call_of(initializer: Any) -> tuple[Any, Args, Keywords]:
     """Function and arguments of an initializer, by which equal ones are equal."""
     if not isinstance(initializer, functools.partial):
         return initializer, (), ()
     return initializer.func, initializer.args, tuple(sorted(initializer.keywords.items()))
 
 
-def is_ours(initializer: Initializer) -> bool:
-    function = unwrapped(initializer)
-    return (getattr(function, "__module__", None) or "").startswith("fastinit.") or function is Tensor.zero_
-
-
-def unwrapped(initializer: Any) -> Any:
-    while isinstance(initializer, functools.partial):
-        initializer = initializer.func
-    return initializer
+# --- keys for initializers ----------------------------------------------------------------------------------------------------
 
 
 def fill_with(initializer: Initializer, tensor: Tensor, key: int) -> None:
@@ -119,10 +106,11 @@ def fill_with(initializer: Initializer, tensor: Tensor, key: int) -> None:
 
 def with_key(initializer: Initializer, key: int) -> Initializer | None:
     """The initializer with its key given; None if it takes none, or has one or a generator already."""
-    if isinstance(initializer, functools.partial) and initializer.keywords.keys() & {"key", "generator"}:
+    function, _, keywords = call_of(initializer)
+    if any(name in ("key", "generator") for name, _ in keywords) or not takes_key(function):
         return None
     keyed: Any = functools.partial(initializer, key=key)  # type: ignore[call-arg]
-    return keyed if takes_key(unwrapped(initializer)) else None
+    return keyed
 
 
 def takes_key(function: Any) -> bool:

@@ -227,7 +227,7 @@ def _fillable(name: str, tensor: Tensor) -> bool:
 
 
 def is_lazy(module: nn.Module) -> bool:
-    own = chain(module.parameters(recurse=False), module.buffers(recurse=False))
+    own = chain(module._parameters.values(), module._buffers.values())
     return any(isinstance(tensor, (UninitializedParameter, UninitializedBuffer)) for tensor in own)
 
 

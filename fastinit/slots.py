@@ -70,9 +70,8 @@ def slots(model: nn.Module, scheme: Scheme, prefix: str) -> list[Slot]:
     Raises:
         ValueError: modules or tensors that cannot be initialised, or two parameters of one canonical name; names them all.
     """
-    for module in model.modules():
-        if is_fsdp2(module):
-            module.reshard()  # type: ignore[operator]  # lest values go to gathered copies
+    if "torch.distributed.fsdp" in sys.modules:
+        reshard(model)
     walk = Walk(scheme)
     walk.visit(model, ".".join(part for part in prefix.split(".") if part and part not in WRAPPERS), [])
     places: dict[str, Slot] = {}
@@ -139,9 +138,13 @@ def is_fsdp1(module: nn.Module) -> bool:
     return fsdp is not None and isinstance(module, fsdp.FullyShardedDataParallel)
 
 
-def is_fsdp2(module: nn.Module) -> bool:
-    fsdp = sys.modules.get("torch.distributed.fsdp")
-    return fsdp is not None and isinstance(module, fsdp.FSDPModule)
+def reshard(model: nn.Module) -> None:
+    """Gives back the gathered parameters of FSDP2, lest values go there."""
+    from torch.distributed.fsdp import FSDPModule
+
+    for module in model.modules():
+        if isinstance(module, FSDPModule):
+            module.reshard()
 
 
 # --- shared memory ------------------------------------------------------------------------------------------------------------

@@ -80,10 +80,11 @@ def check_fills(meshes):
         whole = fastinit.bits_(torch.zeros(9, 4, dtype=torch.int32), key=KEY)
         assert same(fastinit.bits_(words, key=KEY).to_local(), distributed(whole, mesh, [Shard(1)] * mesh.ndim).to_local())
         assert torch.equal(words.full_tensor(), whole)  # torch's own gathering
-    if len(meshes[-1].shape) == 2:
+    if meshes[-1].ndim == 2:
         for shape, factor in (((16, 6), 2), ((16, 6), 4), ((24, 5), 3)):
-            check_fill(INITIALIZERS["normal"], shape, torch.float32, meshes[-1], [_StridedShard(0, split_factor=factor), Shard(0)])
-            check_fill(INITIALIZERS["batch"], shape, torch.bfloat16, meshes[-1], [_StridedShard(0, split_factor=factor), Shard(1)])
+            strided = _StridedShard(0, split_factor=factor)
+            check_fill(INITIALIZERS["normal"], shape, torch.float32, meshes[-1], [strided, Shard(0)])
+            check_fill(INITIALIZERS["batch"], shape, torch.bfloat16, meshes[-1], [strided, Shard(1)])
 
 
 def check_draws(mesh):
