@@ -12,7 +12,7 @@ import torch
 import torch.distributed as dist
 from torch import nn
 from torch.distributed.device_mesh import init_device_mesh
-from torch.distributed.fsdp import fully_shard
+from torch.distributed.fsdp import FullyShardedDataParallel, fully_shard
 from torch.distributed.tensor import DTensor, Partial, Replicate, Shard, distribute_tensor
 from torch.distributed.tensor.debug import CommDebugMode
 from torch.distributed.tensor.parallel import ColwiseParallel, RowwiseParallel, parallelize_module
@@ -119,6 +119,18 @@ def check_refusals(mesh):
         assert uneven.to_local().shape[0] * dist.get_world_size() == uneven.shape[0]
 
 
+def check_fsdp1():
+    wrapped = nn.Sequential(FullyShardedDataParallel(nn.Linear(4, 4), device_id=torch.device("cpu")))
+    before = [parameter.detach().clone() for parameter in wrapped.parameters()]
+    try:
+        fastinit.initialize_(wrapped, seed=0)
+    except ValueError as error:
+        assert "0 (FullyShardedDataParallel)" in str(error) and "fully_shard" in str(error)
+    else:
+        raise AssertionError("FSDP1's flat parameters were filled")
+    assert all(map(torch.equal, wrapped.parameters(), before))
+
+
 class Block(nn.Module):
     def __init__(self, width):
         super().__init__()
@@ -209,6 +221,7 @@ def main():
     check_fills(meshes)
     check_draws(meshes[0])
     check_refusals(meshes[0])
+    check_fsdp1()
     for meta in (False, True):
         check_fsdp2(meshes[0], meta)
     if ranks == 4:

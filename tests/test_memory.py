@@ -38,3 +38,32 @@ def test_peak_memory(backend, shape, view):
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=300, cwd="/")
     assert result.returncode == 0, result.stderr
     assert int(result.stdout) <= 64 << 20, f"{int(result.stdout) / 2**20:.0f} MB beside the tensor"
+
+
+MODEL = """
+import resource, sys, torch, fastinit
+from torch import nn
+scale = 1 if sys.platform == "darwin" else 1024
+peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * scale
+make = lambda width, depth: nn.Sequential(nn.Embedding(50000, width), *(nn.Linear(width, 4 * width) for _ in range(depth)))
+scheme = fastinit.truncated_like()
+fastinit.initialize_(make(8, 2), scheme, seed=0)
+if {meta}:
+    with torch.device("meta"):
+        model = make(1024, 60)
+else:
+    model = make(1024, 60)
+before = peak()
+fastinit.initialize_(model, scheme, seed=0, device="cpu")
+size = sum(parameter.nbytes for parameter in model.parameters())
+assert size > 1 << 30
+print(peak() - before - size * {meta})
+"""
+
+
+@pytest.mark.parametrize("meta", [0, 1])
+def test_peak_memory_of_a_model(meta):
+    """In place, and materialised from meta: the model and nothing else."""
+    result = subprocess.run([sys.executable, "-c", MODEL.format(meta=meta)], capture_output=True, text=True, timeout=300, cwd="/")
+    assert result.returncode == 0, result.stderr
+    assert int(result.stdout) <= 64 << 20, f"{int(result.stdout) / 2**20:.0f} MB beside the model"

@@ -88,6 +88,7 @@ def test_one_box_a_shard_unless_axes_between_are_cut():
     assert boxes((8, 6, 5), (2, 2), [Shard(1), Shard(2)], (0, 0)) == [(30 * i, 3, 3, 5) for i in range(8)]
     assert boxes((8, 6), (2, 2), [_StridedShard(0, split_factor=2), Shard(0)], (1, 0)) == [(12, 1, 12, 12)]
     assert boxes((8, 6), (2,), [_StridedShard(0, split_factor=2)], (0,)) == [(0, 1, 12, 12), (24, 1, 12, 12)]
+    assert boxes((8, 6), (1,), [_StridedShard(0, split_factor=2)], (0,)) == [(0, 1, 48, 48)]
     assert boxes((3,), (4,), [Shard(0)], (3,)) == []
     assert boxes((), (4,), [Replicate()], (3,)) == [(0, 1, 1, 1)]
     assert boxes((4, 0), (2,), [Shard(0)], (0,)) == []

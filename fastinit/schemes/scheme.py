@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn.parameter import UninitializedBuffer, UninitializedParameter
 from torch.nn.utils.parametrize import ParametrizationList
 
-from fastinit.probe import Initializer, fill_with
+from fastinit.schemes.probe import Initializer, fill_with
 from fastinit.shard import fill_rows_
 
 Table = Mapping[str, Initializer | None]

@@ -9,7 +9,7 @@ from torch import nn
 
 from fastinit.fans import fans
 from fastinit.init import constant_, normal_, uniform_, zeros_
-from fastinit.keras_rules import NORM
+from fastinit.schemes.keras_rules import NORM
 from fastinit.xavier import kaiming_uniform_, xavier_normal_, xavier_uniform_
 
 

@@ -7,7 +7,7 @@ from collections import Counter
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from fastinit.scheme import text_table
+from fastinit.schemes.scheme import text_table
 
 STATES = ("filled", "tied", "left", "missed")
 

@@ -12,12 +12,12 @@ from torch import Tensor, nn
 from fastinit import keys
 from fastinit.distributions import Distribution, recipe
 from fastinit.init import ones_, zeros_
-from fastinit.materialise import alias_refusal, fresh
+from fastinit.model.materialise import alias_refusal, fresh
+from fastinit.model.slots import Slot
 from fastinit.ops import check_tensor, plans
 from fastinit.plan import Plan
-from fastinit.probe import Initializer, law_of
-from fastinit.scheme import padded
-from fastinit.slots import Slot
+from fastinit.schemes.probe import Initializer, law_of
+from fastinit.schemes.scheme import padded
 
 ResetBuffers = Callable[[nn.Module, str], "Tensor | None"]
 RUNNING_STATISTICS: dict[str, Initializer] = {

@@ -15,7 +15,7 @@ from torch.nn.utils.spectral_norm import SpectralNorm
 from torch.nn.utils.weight_norm import WeightNorm
 
 from fastinit.ops import PLAIN
-from fastinit.scheme import Choice, Scheme, Tables, is_lazy
+from fastinit.schemes.scheme import Choice, Scheme, Tables, is_lazy
 from fastinit.shard import is_dtensor
 
 # What DistributedDataParallel, torch.compile, activation checkpointing and FSDP put between a module and its parameters.
@@ -162,8 +162,7 @@ def sources(found: list[Slot]) -> list[int]:
     """
     source, storages = list(range(len(found))), defaultdict(list)
     for number, slot in enumerate(found):
-        local = local_of(slot.tensor)
-        storages[local.untyped_storage()._cdata if local.numel() else id(slot.tensor)].append(number)
+        storages[local_of(slot.tensor).untyped_storage()._cdata].append(number)
     for together in storages.values():
         holders: list[tuple[range, int]] = []
         for span, number in sorted(((span_of(found[n].tensor), n) for n in together), key=lambda x: (-len(x[0]), x[1])):

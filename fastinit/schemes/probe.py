@@ -20,7 +20,8 @@ Initializer = Callable[[Tensor], Any]
 Law = tuple[Distribution, "int | None"]  # and its key, if it uses one
 Args = tuple[Any, ...]
 Keywords = tuple[tuple[str, Any], ...]
-KNOWN = frozenset(("fastinit.init", "fastinit.scaling", "fastinit.xavier", "fastinit.keras_rules"))  # pure but for their tensor
+# Modules whose functions do nothing but fill their tensor.
+KNOWN = frozenset(("fastinit.init", "fastinit.scaling", "fastinit.xavier", "fastinit.schemes.keras_rules"))
 QUERIES = (Tensor.is_contiguous, Tensor.numel, Tensor.dim, Tensor.stride, Tensor.is_neg, Tensor.is_inference)
 ANY_KEY = 0x9E3779B97F4A7C15  # stands for the key to be given; any number that nobody passes
 

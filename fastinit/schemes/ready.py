@@ -9,9 +9,9 @@ from torch import nn
 
 from fastinit.distributions import positive
 from fastinit.init import constant_, normal_, ones_, truncated_normal_, zeros_
-from fastinit.keras_rules import KERAS_RULES, NORM
-from fastinit.scheme import Initializer, Scheme
-from fastinit.torch_rules import TORCH_RULES
+from fastinit.schemes.keras_rules import KERAS_RULES, NORM
+from fastinit.schemes.scheme import Initializer, Scheme
+from fastinit.schemes.torch_rules import TORCH_RULES
 
 keras_like = Scheme(KERAS_RULES)
 """The default initializers of Keras 3, module type by module type, in torch's names and layouts.

@@ -8,14 +8,14 @@ import torch
 from torch import nn
 
 from fastinit import keys
-from fastinit.materialise import alias, install
+from fastinit.model.materialise import alias, install
+from fastinit.model.report import Entry, Report
+from fastinit.model.slots import Slot, slots, sources
+from fastinit.model.tasks import ResetBuffers, Task, check_aliases, check_covered, find_values, prepare, tasks_of
 from fastinit.ops import fill_all, written
-from fastinit.probe import fill_with
-from fastinit.report import Entry, Report
-from fastinit.scheme import Scheme, name_of
-from fastinit.schemes import keras_like
-from fastinit.slots import Slot, slots, sources
-from fastinit.tasks import ResetBuffers, Task, check_aliases, check_covered, find_values, prepare, tasks_of
+from fastinit.schemes.probe import fill_with
+from fastinit.schemes.ready import keras_like
+from fastinit.schemes.scheme import Scheme, name_of
 
 
 def initialize_(

@@ -10,11 +10,12 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from fastinit.init import ones_, uniform_, zeros_
 from fastinit.scaling import glorot_uniform_
-from fastinit.shard import fill_rows_
+from fastinit.shard import fill_rows_, is_dtensor
 from fastinit.structured import orthogonal_
 
 
@@ -27,7 +28,15 @@ def forget_bias_(tensor: Tensor) -> Tensor:
 
 
 def glorot_blocks_(tensor: Tensor, blocks: int, *, key: int | None = None) -> Tensor:
-    """Fill a matrix with glorot_uniform_ of the fans that each of the equal blocks of dimension 0 has by itself."""
+    """Fill the equal blocks of dimension 0 with glorot_uniform_, each with the fans it has by itself.
+
+    Without a key each block draws one of its own, by a key the whole is filled at once, as a shard of it must be.
+    """
+    if key is None and not is_dtensor(tensor):
+        with torch.no_grad():
+            for block in tensor.unflatten(0, (blocks, -1)):
+                glorot_uniform_(block)
+        return tensor
     return glorot_uniform_(tensor, key=key, fan_in=tensor.shape[1], fan_out=tensor.shape[0] // blocks)
 
 

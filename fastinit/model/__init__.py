@@ -1,0 +1,1 @@
+"""Whole models: from names to keys, from initializers to laws, to one batched fill a device."""
