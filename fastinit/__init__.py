@@ -4,11 +4,12 @@ Every initializer writes its tensor in place and returns it; the values are a pu
 tensor, distribution, dtype). `fastinit.keras_like` gives a whole model Keras's defaults: ``model.apply(keras_like)``.
 """
 
+from fastinit.accelerate import accelerate
 from fastinit.backends import backend, backends
 from fastinit.distributions import STREAM_VERSION
 from fastinit.init import constant_, normal_, ones_, trunc_normal_, truncated_normal_, uniform_, zeros_
 from fastinit.keys import key
-from fastinit.model import initialize_
+from fastinit.model.initialize import initialize_
 from fastinit.ops import bits_, warm_up
 from fastinit.scaling import (
     glorot_normal_,
@@ -19,8 +20,8 @@ from fastinit.scaling import (
     lecun_uniform_,
     variance_scaling_,
 )
-from fastinit.scheme import Scheme
-from fastinit.schemes import gpt2_like, keras_like, torch_like, truncated_like
+from fastinit.schemes.ready import gpt2_like, keras_like, torch_like, truncated_like
+from fastinit.schemes.scheme import Scheme
 from fastinit.structured import dirac_, eye_, orthogonal_, sparse_
 from fastinit.xavier import kaiming_normal_, kaiming_uniform_, xavier_normal_, xavier_uniform_
 
@@ -30,6 +31,7 @@ __all__ = [
     "STREAM_VERSION",
     "Scheme",
     "__version__",
+    "accelerate",
     "backend",
     "backends",
     "bits_",

@@ -3,12 +3,14 @@
 FASTINIT_TEST_BACKENDS (names, comma-separated) lists the backends that must be there: where one is not, tests fail, not skip.
 """
 
+import importlib
 import os
 import pathlib
 import sys
 
 import pytest
 import torch
+from torch import nn
 
 from fastinit.backends import ORDER, backends, module
 
@@ -37,3 +39,32 @@ def one_thread():
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(before)
+
+
+@pytest.fixture
+def fills(monkeypatch):
+    """The names of this package's functions that served in `accelerate`, in order."""
+    names, block = [], serving()._Block
+    fill = block.fill
+
+    def counted(block, function, arguments):
+        served = fill(block, function, arguments)
+        names.extend([function.__name__] * served)
+        return served
+
+    monkeypatch.setattr(block, "fill", counted)
+    return names
+
+
+@pytest.fixture
+def nothing_of_accelerate_stays():
+    before = {name: value for name, value in vars(nn.init).items() if callable(value)}
+    yield
+    assert {name: value for name, value in vars(nn.init).items() if callable(value)} == before
+    module = serving()
+    assert module._open == 0 and not module._placed and not module._thread.blocks and not module._thread.busy
+    assert not len(module._aliases)
+
+
+def serving():
+    return importlib.import_module("fastinit.accelerate")  # the package's attribute of this name is the class
