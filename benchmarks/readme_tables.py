@@ -1,8 +1,8 @@
 """Writes the README's speed sections from the committed results: ``python -m benchmarks.readme_tables [--check]``.
 
-A results file cpu-NAME.json is what ``fastinit bench --json`` writes, gpu-NAME.json what ``python -m benchmarks.gpu`` does,
-machine-code.json what ``python -m benchmarks.machine_code --output`` does, cuda-code.json what ``python -m benchmarks.cuda_code
---output`` does.
+A results file cpu-NAME.json is what ``fastinit bench --json`` writes, models-NAME.json what ``fastinit bench --models --json``
+does, gpu-NAME.json what ``python -m benchmarks.gpu`` does, machine-code.json what ``python -m benchmarks.machine_code --output``
+does, cuda-code.json what ``python -m benchmarks.cuda_code --output`` does.
 """
 
 import argparse
@@ -11,12 +11,15 @@ import pathlib
 import sys
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
-CPU, GPU, CODE = ((f"<!-- {name}:begin -->", f"<!-- {name}:end -->") for name in ("speed", "gpu", "code"))
+NAMES = ("speed", "models", "gpu", "code")
+CPU, MODELS, GPU, CODE = ((f"<!-- {name}:begin -->", f"<!-- {name}:end -->") for name in NAMES)
 SHOWN = ("float32", "bfloat16")  # the others are in the results file
 LARGE, SMALL = 1 << 26, 1 << 10
 FILLS = ("function", "dtype", "G elements/s", "GB/s", "of `fill_`", "times `nn.init`", "peer", "times `nn.init` at 1,024")
 GPU_FILLS = ("function", "dtype", "by", "G elements/s", "GB/s", "of `fill_`", "times `nn.init`", "peer", "`uniform_`s at 1,024")
 GPU_MODELS = ("model", "dtype", "by", "tensors", "ms", "times a loop of `nn.init.trunc_normal_`")
+BUILDS = ("model", "M parameters", "on", "by", "seconds", "times the constructor", "peak beyond the model, MB")
+MODEL_FILLS = ("model", "M elements", "on", "law", "seconds", "G elements/s", "times `nn.init`")
 HOW = ("all threads", "1 thread", "scalar", "neon", "avx2", "avx512")
 
 
@@ -28,6 +31,7 @@ def main(argv=None):
     readme = ROOT / "README.md"
     before, results = readme.read_text(), ROOT / "benchmarks" / "results"
     after = replaced(before, CPU, section(sorted(results.glob("cpu-*.json")), report_text))
+    after = replaced(after, MODELS, section(sorted(results.glob("models-*.json")), models_text))
     after = replaced(after, GPU, section(sorted(results.glob("gpu-*.json")), gpu_text))
     after = replaced(after, CODE, section([results / "cuda-code.json", results / "machine-code.json"], code_text))
     if args.check:
@@ -70,6 +74,35 @@ def report_text(report):
     speeds = [[*key[:2], *map(rate, found)] for key, found in speeds.items() if len(found) == len(columns) > 1]
     tables = [table(FILLS, fills), *([table(("G elements/s", "", *columns), speeds)] if speeds else [])]
     return "\n\n".join([machine, *tables])
+
+
+def models_text(report):
+    """A line about the machine and the libraries; building models, a line for each way; filling their memory."""
+    about = report["machine"]
+    libraries = ", ".join(f"{name} {version}" for name, version in about["libraries"].items() if version)
+    place = f"{about['cpu']}, {about['cores']} cores, {(about['isa'] or 'no native library').upper()}"
+    place += f", {about['gpu']}" if about["gpu"] else ""
+    machine = f"{place}; torch {about['torch']}, {libraries}; {about['date']}{commit_text(about)}."
+    builds = [
+        build_cells(row, by, entry) for row in report["models"] for by, entry in row["contenders"].items() if "error" not in entry
+    ]
+    fills = [model_fill_cells(row) for row in report["fills"] if "error" not in row]
+    return "\n\n".join([machine, table(BUILDS, builds), table(MODEL_FILLS, fills)])
+
+
+def build_cells(row, by, entry):
+    peak = entry["peak_bytes"]
+    beyond = f"{max(0, round((peak['p50'] - entry['model_bytes']) / 1e6)):,}" if peak else ""
+    seconds, times = f"{entry['seconds']['p50']:.3g}", "" if by == "nn.init" else spread(entry["times"])
+    name = "its constructor" if by == "nn.init" else f"`{by}`"
+    return (row["model"], f"{entry['parameters'] / 1e6:,.0f}", row["device"], name, seconds, times, beyond)
+
+
+def model_fill_cells(row):
+    ours, part = row["ours"], "" if row["peer"]["elements"] == row["ours"]["elements"] else "*"
+    seconds = ours["seconds"]["p50"]
+    place = (row["model"], f"{ours['elements'] / 1e6:,.0f}", row["device"], row["law"])
+    return (*place, f"{seconds:.3g}", f"{ours['elements'] / seconds / 1e9:.3g}", f"{spread(row['times_peer'])}{part}")
 
 
 def gpu_text(report):

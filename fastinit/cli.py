@@ -52,6 +52,10 @@ def add_bench(bench: argparse.ArgumentParser) -> None:
         "--dtypes", type=names, metavar="A,B", help="such as float32,bfloat16 (default: and float16, float8_e4m3fn)"
     )
     bench.add_argument("--sizes", type=sizes, metavar="N,M", help="elements, as integers or powers: 1024,2^26 (default)")
+    bench.add_argument(
+        "--models", type=names, nargs="?", const=[], metavar="A,B", help="instead: build and initialise models (default: all)"
+    )
+    bench.add_argument("--devices", type=names, metavar="A,B", help="of --models: cpu,cuda (default: all that are here)")
     bench.add_argument("--json", metavar="FILE", help="write the results, with the machine and all versions")
 
 

@@ -45,6 +45,10 @@ class Row(NamedTuple):
 
 
 def run(args: argparse.Namespace) -> int:
+    if args.models is not None:
+        from fastinit.commands import models
+
+        return models.run(args)
     console.require("rich")
     pace = QUICK if args.quick else FULL
     try:
@@ -70,6 +74,8 @@ def described(facts: dict[str, Any]) -> str:
 
 def rows(args: argparse.Namespace, pace: Pace) -> list[Row]:
     """The rows that the arguments ask for; one thread and every instruction set for the functions that matter most."""
+    if args.devices:
+        raise ValueError("--devices belongs to --models: fills are measured on the CPU. Add --models, or leave it out.")
     works = known("function", args.functions, WORKS) or list(WORKS)
     dtypes = known("dtype", args.dtypes, DTYPES) or list(DEFAULT_DTYPES)
     sizes = sorted({min(size, pace.largest) for size in args.sizes or DEFAULT_SIZES})

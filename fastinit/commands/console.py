@@ -7,20 +7,20 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import TypeVar
 
 T = TypeVar("T")
-PACKAGES = {"rich": "rich", "matplotlib": "matplotlib", "sklearn": "scikit-learn"}  # import name -> distribution
+PACKAGES = {"sklearn": "scikit-learn"}  # import name -> distribution, where they differ
 
 
 class MissingExtra(Exception):
     """An optional package is not installed; says which, and how to get it."""
 
 
-def require(*modules: str) -> None:
-    """Raises MissingExtra unless all of the modules can be imported."""
-    missing = [PACKAGES[name] for name in modules if not installed(name)]
+def require(*modules: str, extra: str = "demo") -> None:
+    """Raises MissingExtra unless all of the modules, which the extra brings, can be imported."""
+    missing = [PACKAGES.get(name, name) for name in modules if not installed(name)]
     if missing:
         raise MissingExtra(
-            f"{', '.join(missing)} not installed. The extra `demo` brings it: pip install 'fastinit-torch[demo]' "
-            "(in a checkout: pip install '.[demo]')."
+            f"{', '.join(missing)} not installed. The extra `{extra}` brings it: pip install 'fastinit-torch[{extra}]' "
+            f"(in a checkout: pip install '.[{extra}]')."
         )
 
 
