@@ -19,6 +19,7 @@ from torch.overrides import TorchFunctionMode
 from fastinit import init, structured, xavier
 from fastinit.keys import key
 from fastinit.ops import PLAIN
+from fastinit.shard import is_dtensor
 
 _Handler = Callable[[Any, tuple, dict[str, Any]], Any]  # of a call: torch's function, its arguments
 
@@ -35,10 +36,11 @@ class accelerate(contextlib.ContextDecorator):
             where these are taken in a block. On other tensors (noise, masks, data) they stay torch's.
 
     The laws, the tensor returned and the errors are torch's; the values are this package's. Torch's own function runs,
-    unchanged, on tensors without values (meta, fake, no elements), subclasses of Parameter and Tensor (DTensor,
-    quantised weights), in graphs that are being compiled, and for whatever this package refuses, such as std=0, a
-    complex dtype or wrong arguments. Tensors with a true attribute `_is_hf_initialized`, by which transformers marks
-    weights as loaded, are left as they are; the marks stay on a model that `from_pretrained` returned.
+    unchanged, on tensors without values (meta, fake, no elements), on subclasses of Parameter and Tensor (quantised
+    weights; DTensors too, unless the block has a seed, which gives all ranks one key), in graphs that are being
+    compiled, and for whatever this package refuses, such as std=0, a complex dtype or wrong arguments. Tensors with a
+    true attribute `_is_hf_initialized`, by which transformers marks weights as loaded, are left as they are; the marks
+    stay on a model that `from_pretrained` returned.
 
     Names imported from torch.nn.init before the block are served too, except orthogonal_, the choice of the zeros by
     sparse_, and xavier_uniform_, xavier_normal_ and kaiming_normal_ on tensors that are no parameters.
@@ -100,6 +102,10 @@ class _Block(TorchFunctionMode):
             return func(*args, **kwargs) if kwargs else func(*args)
         return handler(func, args, kwargs or {})
 
+    def keys(self, tensor: Any, arguments: dict[str, Any]) -> bool:
+        """Whether it fills a DTensor: by the seed alone do all ranks get one key."""
+        return self.seed is not None and arguments.get("generator") is None and is_dtensor(tensor)
+
     def fill(self, function: Callable[..., Tensor], arguments: dict[str, Any]) -> bool:
         """Whether this package took the call; if not, the tensor is untouched."""
         if self.seed is not None and arguments.get("generator") is None:
@@ -139,7 +145,8 @@ class _Service:
             return tensor
         _thread.busy = True
         try:
-            if _has_plain_values(tensor) and _thread.blocks[-1].fill(self.function, arguments):
+            block = _thread.blocks[-1]
+            if (_has_plain_values(tensor) or block.keys(tensor, arguments)) and block.fill(self.function, arguments):
                 return tensor
             return torch_function(*args, **kwargs)
         finally:

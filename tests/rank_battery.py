@@ -131,6 +131,16 @@ def check_fsdp1():
     assert all(map(torch.equal, wrapped.parameters(), before))
 
 
+def check_accelerate(mesh):
+    whole = nn.Parameter(torch.zeros(7, 5))
+    sharded = nn.Parameter(distributed(whole.detach(), mesh, [Shard(0)]))
+    for seed, name in enumerate(("kaiming_uniform_", "trunc_normal_", "orthogonal_")):
+        for weight in (sharded, whole):
+            with fastinit.accelerate(seed=seed):
+                getattr(nn.init, name)(weight)
+        assert same(sharded.to_local(), distributed(whole.detach(), mesh, [Shard(0)]).to_local())
+
+
 class Block(nn.Module):
     def __init__(self, width):
         super().__init__()
@@ -222,6 +232,7 @@ def main():
     check_draws(meshes[0])
     check_refusals(meshes[0])
     check_fsdp1()
+    check_accelerate(meshes[0])
     for meta in (False, True):
         check_fsdp2(meshes[0], meta)
     if ranks == 4:

@@ -127,12 +127,13 @@ def test_gpt2_like():
 
 
 def test_truncated_like():
-    model = nn.Sequential(nn.Conv2d(3, 16, 4), nn.LayerNorm([4, 4]), Own(8), nn.MultiheadAttention(16, 2))
+    model = nn.Sequential(nn.Conv2d(3, 16, 4), nn.LayerNorm([4, 4]), Own(8), nn.MultiheadAttention(16, 2, add_bias_kv=True))
     fastinit.initialize_(model, truncated_like(0.05, 1.5), seed=1)
     expected = fastinit.truncated_normal_(torch.empty(16, 3, 4, 4), std=0.05, a=-0.075, b=0.075, key=fastinit.key(1, "0.weight"))
     assert same_bits(model[0].weight.detach(), expected) and expected.abs().max() <= 0.075
     assert (model[1].weight == 1).all() and (model[2].weight == 1).all() and (model[2].expert_bias == 0).all()
     assert 0 < model[2].cls_token.abs().max() <= 0.075 and (model[3].in_proj_bias == 0).all()
+    assert (model[3].bias_k == 0).all() and (model[3].bias_v == 0).all()
     torch.manual_seed(0)
     model.apply(truncated_like())
     assert 0.039 < model[0].weight.abs().max() <= 0.04
@@ -172,7 +173,7 @@ def test_rules_for_names_below_a_module_go_before_the_inner_rule():
 
     scheme = fastinit.keras_like.override(
         {
-            Outer: {"inner.0.weight": fastinit.eye_, "inner.*.bias": fastinit.ones_},
+            Outer: {"*": partial(fastinit.constant_, val=5.0), "inner.0.weight": fastinit.eye_, "inner.*.bias": fastinit.ones_},
             nn.Sequential: {"0.weight": fastinit.ones_},
         }
     )
