@@ -201,7 +201,7 @@ MODELS = {
     ),
     "vit-b": Model("transformers", hf_vit, UNCUT, TRUNCATED),
     "llama-1b": Model("transformers", hf_llama, LLAMA.text, LLAMA),
-    "timm-resnet50": Model("timm", timm_resnet, RESNET.text, RESNET, fills=(RESNET,)),
+    "timm-resnet50": Model("timm", timm_resnet, RESNET.text, RESNET, fills=(TORCH, RESNET)),
     "timm-vit-b16": Model("timm", timm_vit, UNCUT, TRUNCATED, fills=(TRUNCATED,)),
     "torch-gpt2": Model("torch", plain_gpt2, TORCH.text, TORCH, fills=(TORCH,)),  # on request: needs no library
 }

@@ -140,8 +140,11 @@ def carry_out(tasks: list[Task]) -> None:
 
 def write(task: Task) -> None:
     """A fill that is no plan."""
-    if task.initializer is not None:
-        fill_with(task.initializer, task.target, task.key or 0)
+    if task.initializer is not None and task.key is None:  # a constant, of integers
+        task.initializer(task.target)
+    elif task.initializer is not None:
+        assert task.key is not None
+        fill_with(task.initializer, task.target, task.key)
     elif not task.in_place:
         assert task.values is not None
         task.target.copy_(task.values)

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 from fastinit.schemes.scheme import text_table
 
 STATES = ("filled", "tied", "left", "missed")
 
 
-@dataclass(frozen=True)
-class Entry:
+class Entry(NamedTuple):
     """One name of a parameter or buffer.
 
     state: "filled" by its initializer; "tied" to the parameter that `source` names, which was filled; "left" as it was,
@@ -65,7 +64,7 @@ class Report:
 
     def json(self, indent: int | None = 1) -> str:
         """As a JSON object: seed, and entries with the fields of `Entry`; keys are hexadecimal, which no reader rounds."""
-        entries: list[dict[str, Any]] = [asdict(entry) for entry in self.entries]
+        entries: list[dict[str, Any]] = [entry._asdict() for entry in self.entries]
         for entry in entries:
             entry["key"] = None if entry["key"] is None else f"{entry['key']:016x}"
         return json.dumps({"seed": self.seed, "entries": entries}, indent=indent)

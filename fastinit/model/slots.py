@@ -6,7 +6,7 @@ import sys
 from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensor
@@ -23,8 +23,7 @@ WRAPPERS = frozenset(("module", "_orig_mod", "_checkpoint_wrapped_module", "_fsd
 QUANTISED = ("torch.ao.nn.quantized", "torch.ao.nn.intrinsic.quantized", "torch.nn.quantized")
 
 
-@dataclass(frozen=True, eq=False)
-class Slot:
+class Slot(NamedTuple):
     """One place of a parameter or buffer. Of a parametrized parameter the tensor is what its parametrizations compute."""
 
     name: str  # canonical, in the whole model
@@ -51,17 +50,18 @@ class Walk:
             return
         tables = self.scheme.tables(module)
         for attribute, tensor, buffer, parametrized in own_tensors(module):
-            name = joined(path, attribute)
+            name = f"{path}.{attribute}" if path else attribute
             if reason := tensor_refusal(tensor):
                 self.refused.append(f"{name}: {reason}")
                 continue
-            owners = [(t, name[len(base) + 1 if base else 0 :]) for t, base in (*above, (tables, path))]
-            choice = self.scheme.choose(name, owners)
+            owners = [(t, name[len(base) + 1 if base else 0 :]) for t, base in above]
+            choice = self.scheme.choose(name, [*owners, (tables, attribute)])
             self.slots.append(Slot(name, module, attribute, tensor, choice, buffer, parametrized))
         reaching = [*above, (tables, path)] if tables.reach else above
         for child_name, child in module._modules.items():
-            if child is not None and not (child_name == "parametrizations" and parametrize.is_parametrized(module)):
-                self.visit(child, path if child_name in WRAPPERS else joined(path, child_name), reaching)
+            if child is not None and not (child_name == "parametrizations" and is_parametrized(module)):
+                inner = f"{path}.{child_name}" if path else child_name
+                self.visit(child, path if child_name in WRAPPERS else inner, reaching)
 
 
 def slots(model: nn.Module, scheme: Scheme, prefix: str) -> list[Slot]:
@@ -88,12 +88,12 @@ def own_tensors(module: nn.Module) -> Iterator[tuple[str, Any, bool, bool]]:
     """A module's own parameters and buffers: attribute, tensor, whether it is a buffer, whether it is parametrized."""
     for buffer, place in ((False, module._parameters), (True, module._buffers)):
         yield from ((name, tensor, buffer, False) for name, tensor in place.items() if tensor is not None)
-    if parametrize.is_parametrized(module):
+    if is_parametrized(module):
         yield from ((name, getattr(module, name).detach(), False, True) for name in module.parametrizations)  # type: ignore[union-attr]
 
 
-def joined(path: str, name: str) -> str:
-    return f"{path}.{name}" if path else name
+def is_parametrized(module: nn.Module) -> bool:
+    return "parametrizations" in module._modules and parametrize.is_parametrized(module)
 
 
 # --- what is refused ----------------------------------------------------------------------------------------------------------
@@ -110,7 +110,7 @@ def refusal(module: nn.Module) -> str | None:
     for hook in module._forward_pre_hooks.values():
         if isinstance(hook, (WeightNorm, SpectralNorm)):
             return f"{type(hook).__name__}'s hook computes {hook.name!r}. Initialise first, or use nn.utils.parametrizations"
-    if parametrize.is_parametrized(module):
+    if is_parametrized(module):
         return parametrization_refusal(module)
     return None
 
@@ -163,7 +163,7 @@ def sources(found: list[Slot]) -> list[int]:
     source, storages = list(range(len(found))), defaultdict(list)
     for number, slot in enumerate(found):
         storages[local_of(slot.tensor).untyped_storage()._cdata].append(number)
-    for together in storages.values():
+    for together in (numbers for numbers in storages.values() if len(numbers) > 1):
         holders: list[tuple[range, int]] = []
         for span, number in sorted(((span_of(found[n].tensor), n) for n in together), key=lambda x: (-len(x[0]), x[1])):
             for held, holder in holders:

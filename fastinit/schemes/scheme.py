@@ -160,7 +160,11 @@ class Scheme:
         for pattern in reversed(list(self._names)):
             if fnmatch.fnmatchcase(full_name, pattern):
                 return Choice(self._names[pattern])
-        return next((choice for tables, name in owners if (choice := tables.find(name))), None)
+        for tables, name in owners:
+            choice = tables.find(name)
+            if choice:
+                return choice
+        return None
 
     def __repr__(self) -> str:
         lines = []
