@@ -332,6 +332,11 @@ def test_bad_arguments_of_an_initializer_name_the_parameter():
         fastinit.initialize_(model, fastinit.keras_like.override({"*.bias": fastinit.glorot_uniform_}), seed=0)
     with pytest.raises(TypeError, match=r"^0\.weight: .*unexpected keyword"):
         fastinit.initialize_(model, fastinit.keras_like.override({"*.weight": partial(fastinit.normal_, sigma=2)}), seed=0)
+    with pytest.raises(ValueError, match=r"^1\.bias: orthogonal_ needs at least two"):
+        fastinit.initialize_(model, fastinit.keras_like.override({"1.bias": fastinit.orthogonal_}), seed=0)
+    table = nn.Embedding(4, 3, padding_idx=0)
+    with pytest.raises(ValueError, match=r"^weight: std must be positive"):
+        fastinit.initialize_(table, fastinit.keras_like.override({"weight": partial(normal, std=0.0)}), seed=0)
     model[1].weight = nn.Parameter(torch.full((1, 3), 7.0).expand(3, 3))
     with pytest.raises(ValueError, match=r"^1\.weight: elements of the tensor share memory"):
         fastinit.initialize_(model, seed=0)
@@ -492,6 +497,8 @@ def test_weights_under_weight_norm_are_set_through_its_inverse():
     assert report.filled == ["0.bias", "0.weight"] and report["0.weight"].key == fastinit.key(0, "0.weight")
     model[0](torch.ones(5)).sum().backward()
     assert all(parameter.grad is not None for parameter in model.parameters())
+    shared = nn.Sequential(model[0], model[0])
+    assert fastinit.initialize_(shared, seed=0).tied == ["1.bias", "1.weight"]
     meta = on_meta(lambda: parametrizations.weight_norm(nn.Linear(5, 4)))
     with pytest.raises(ValueError, match="parametrized, on meta"):
         fastinit.initialize_(meta, seed=0, device="cpu")

@@ -65,7 +65,7 @@ def test_torch_like_draws_from_torch_s_own_laws(layer, apply):
         assert not report.missed and not report.left
     for name, expected in theirs.state_dict().items():
         found = ours.state_dict()[name]
-        if expected.float().std() == 0 or expected.numel() == 1:
+        if expected.numel() == 1 or expected.float().std() == 0:
             assert torch.equal(found, expected), name
             continue
         assert ks_2samp(found.flatten(), expected.flatten()).pvalue > 1e-4, name
@@ -163,6 +163,26 @@ def test_rules_for_full_names_go_first_and_the_later_ones_win():
     for wrong in ({"head.*": 3}, {3: fastinit.ones_}):
         with pytest.raises(TypeError, match="Received"):
             fastinit.keras_like.override(wrong)
+
+
+def test_a_bare_asterisk_covers_no_buffers():
+    class Tables(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.weight = nn.Parameter(torch.full((3,), 7.0))
+            self.register_buffer("frequencies", torch.full((3,), 7.0))
+            self.register_buffer("mask", torch.ones(3, dtype=torch.bool))
+
+    for rules in ({"*": fastinit.zeros_}, {Tables: {"*": fastinit.zeros_}}, {nn.ModuleDict: {"inner.*": fastinit.zeros_}}):
+        model = nn.ModuleDict({"inner": Tables()})
+        report = fastinit.initialize_(model, fastinit.Scheme(rules), seed=0)
+        assert report.filled == ["inner.weight"] and report.left == ["inner.frequencies", "inner.mask"]
+        assert (model["inner"].frequencies == 7).all() and (model["inner"].weight == 0).all()
+        if "*" not in rules:
+            model.apply(fastinit.Scheme(rules))
+            assert (model["inner"].frequencies == 7).all()
+    report = fastinit.initialize_(model, fastinit.Scheme({"*freq*": fastinit.ones_, "*.weight": None}), seed=0)
+    assert report.filled == ["inner.frequencies"] and (model["inner"].frequencies == 1).all()
 
 
 def test_rules_for_names_below_a_module_go_before_the_inner_rule():

@@ -42,6 +42,7 @@ class Walk:
     scheme: Scheme
     slots: list[Slot] = field(default_factory=list)
     refused: list[str] = field(default_factory=list)
+    computed: dict[tuple[nn.Module, str], Tensor] = field(default_factory=dict)  # parametrized weights, once
 
     def visit(self, module: nn.Module, path: str, above: list[tuple[Tables, str]]) -> None:
         reason = refusal(module)
@@ -49,19 +50,28 @@ class Walk:
             self.refused.append(f"{path or 'the model'} ({type(module).__name__}): {reason}")
             return
         tables = self.scheme.tables(module)
-        for attribute, tensor, buffer, parametrized in own_tensors(module):
+        for attribute, tensor, buffer, parametrized in self.own_tensors(module):
             name = f"{path}.{attribute}" if path else attribute
             if reason := tensor_refusal(tensor):
                 self.refused.append(f"{name}: {reason}")
                 continue
             owners = [(t, name[len(base) + 1 if base else 0 :]) for t, base in above]
-            choice = self.scheme.choose(name, [*owners, (tables, attribute)])
+            choice = self.scheme.choose(name, [*owners, (tables, attribute)], buffer)
             self.slots.append(Slot(name, module, attribute, tensor, choice, buffer, parametrized))
         reaching = [*above, (tables, path)] if tables.reach else above
         for child_name, child in module._modules.items():
             if child is not None and not (child_name == "parametrizations" and is_parametrized(module)):
                 inner = f"{path}.{child_name}" if path else child_name
                 self.visit(child, path if child_name in WRAPPERS else inner, reaching)
+
+    def own_tensors(self, module: Any) -> Iterator[tuple[str, Any, bool, bool]]:
+        """A module's own parameters and buffers: attribute, tensor, whether it is a buffer, whether it is parametrized."""
+        for buffer, place in ((False, module._parameters), (True, module._buffers)):
+            yield from ((name, tensor, buffer, False) for name, tensor in place.items() if tensor is not None)
+        for name in module.parametrizations if is_parametrized(module) else ():
+            if (module, name) not in self.computed:
+                self.computed[module, name] = getattr(module, name).detach()
+            yield name, self.computed[module, name], False, True
 
 
 def slots(model: nn.Module, scheme: Scheme, prefix: str) -> list[Slot]:
@@ -82,14 +92,6 @@ def slots(model: nn.Module, scheme: Scheme, prefix: str) -> list[Slot]:
     if walk.refused:
         raise ValueError("cannot initialise this model, nothing was written:\n" + "\n".join(f"  {line}" for line in walk.refused))
     return walk.slots
-
-
-def own_tensors(module: nn.Module) -> Iterator[tuple[str, Any, bool, bool]]:
-    """A module's own parameters and buffers: attribute, tensor, whether it is a buffer, whether it is parametrized."""
-    for buffer, place in ((False, module._parameters), (True, module._buffers)):
-        yield from ((name, tensor, buffer, False) for name, tensor in place.items() if tensor is not None)
-    if is_parametrized(module):
-        yield from ((name, getattr(module, name).detach(), False, True) for name in module.parametrizations)  # type: ignore[union-attr]
 
 
 def is_parametrized(module: nn.Module) -> bool:

@@ -160,6 +160,8 @@ def prepare(task: Task, place: torch.device | None) -> None:
     slot = task.slot
     try:
         law = None if task.initializer is None else law_of_task(task)
+        if slot.parametrized and place not in (None, slot.tensor.device):
+            raise ValueError(f"it is parametrized, and stays on {slot.tensor.device}. Call .to({str(place)!r}) first.")
         if moves(slot, place):
             task.target = fresh(slot.tensor, place or slot.tensor.device)
         if law is not None:

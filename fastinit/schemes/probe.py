@@ -20,8 +20,8 @@ Initializer = Callable[[Tensor], Any]
 Law = tuple[Distribution, "int | None"]  # and its key, if it uses one
 Args = tuple[Any, ...]
 Keywords = tuple[tuple[str, Any], ...]
-# Modules whose functions do nothing but fill their tensor.
-KNOWN = frozenset(("fastinit.init", "fastinit.scaling", "fastinit.xavier", "fastinit.schemes.keras_rules"))
+# Modules whose functions do nothing but fill their tensor, and check their arguments on meta tensors as on any other.
+KNOWN = frozenset(f"fastinit.{name}" for name in ("init", "scaling", "xavier", "structured", "schemes.keras_rules"))
 QUERIES = (Tensor.is_contiguous, Tensor.numel, Tensor.dim, Tensor.stride, Tensor.is_neg, Tensor.is_inference)
 ANY_KEY = 0x9E3779B97F4A7C15  # stands for the key to be given; any number that nobody passes
 
@@ -64,6 +64,9 @@ def law_of(initializer: Initializer, shape: torch.Size, dtype: torch.dtype, key:
         TypeError, ValueError: from the initializer, for the arguments it has.
     """
     function, args, keywords = call_of(initializer)
+    inner = dict(keywords).get("initializer")
+    if inner is not None:  # of zero_row_: for its errors alone
+        law_of(inner, shape, dtype, key)
     known = getattr(function, "__module__", None) in KNOWN or function is Tensor.zero_
     if not known or any(name == "generator" for name, _ in keywords):
         return None

@@ -26,13 +26,13 @@ class Tables(NamedTuple):
     tables: list[Table]
     closed: bool
 
-    def find(self, name: str) -> "Choice | None":
-        """The choice for a name relative to the module: with a dot, of a parameter of a submodule."""
+    def find(self, name: str, buffer: bool) -> "Choice | None":
+        """The choice for a name relative to the module: with a dot, of a parameter or buffer of a submodule."""
         for table in self.tables:
             if name in table:
                 return Choice(table[name])
             for pattern in reversed(list(table)):
-                if ("." in pattern or "." not in name) and fnmatch.fnmatchcase(name, pattern):
+                if ("." in pattern or "." not in name) and matches(name, pattern, buffer):
                     return Choice(table[pattern])
         return Choice(None) if self.closed and "." not in name else None
 
@@ -72,7 +72,8 @@ class Scheme:
         rules: module type -> rule. A rule is a table, from a parameter's name or a pattern (``"weight_hh*"``, as in
             fnmatch) to an initializer, a callable that fills one tensor in place, or None to leave it as it is;
             or a callable that takes the module and returns such a table, for what depends on its settings;
-            or None: modules of this type are left as they are, whatever their base classes say.
+            or None: modules of this type are left as they are, whatever their base classes say. Tables may name buffers
+            too; a pattern that ends in a bare ``*`` covers parameters alone.
             A string instead of a type is a pattern for the full names of parameters in the model, with an initializer
             or None; it goes before all rules by type, the later before the earlier. Only `fastinit.initialize_`, which
             knows the full names, takes schemes with such rules.
@@ -119,8 +120,9 @@ class Scheme:
             return {}
         tables, found = self.tables(module), {}
         deep = tables.reach
-        for name, tensor in chain(module.named_parameters(recurse=deep), module.named_buffers(recurse=deep)):
-            choice = tables.find(name)
+        buffers = dict(module.named_buffers(recurse=deep))
+        for name, tensor in chain(module.named_parameters(recurse=deep), buffers.items()):
+            choice = tables.find(name, name in buffers)
             if choice and choice.initializer and _fillable(name, tensor):
                 owner, _, attribute = name.rpartition(".")
                 found[name] = padded(module.get_submodule(owner), attribute, choice.initializer)
@@ -150,18 +152,19 @@ class Scheme:
                 tables.append(rule(module) if callable(rule) else rule)
         return Tables(tables, closed=False)
 
-    def choose(self, full_name: str, owners: Iterable[tuple[Tables, str]]) -> Choice | None:
-        """What decides about a parameter of a model; None: no rule names it.
+    def choose(self, full_name: str, owners: Iterable[tuple[Tables, str]], buffer: bool) -> Choice | None:
+        """What decides about a parameter or buffer of a model; None: no rule names it.
 
         Args:
             full_name: its canonical name in the model.
             owners: from the outermost module to its own, each module's tables and the parameter's name relative to it.
+            buffer: whether it is a buffer.
         """
         for pattern in reversed(list(self._names)):
-            if fnmatch.fnmatchcase(full_name, pattern):
+            if matches(full_name, pattern, buffer):
                 return Choice(self._names[pattern])
         for tables, name in owners:
-            choice = tables.find(name)
+            choice = tables.find(name, buffer)
             if choice:
                 return choice
         return None
@@ -222,6 +225,13 @@ def _checked_initializer(pattern: str, rule: Any) -> Initializer | None:
             "Pass a callable that fills a tensor, such as fastinit.zeros_."
         )
     return rule
+
+
+def matches(name: str, pattern: str, buffer: bool) -> bool:
+    """As in fnmatch; but a pattern that ends in a bare asterisk means parameters alone, as buffers must be named."""
+    if buffer and pattern.rpartition(".")[2] == "*":
+        return False
+    return fnmatch.fnmatchcase(name, pattern)
 
 
 def _fillable(name: str, tensor: Tensor) -> bool:
