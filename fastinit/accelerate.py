@@ -3,11 +3,12 @@
 import contextlib
 import functools
 import inspect
+import sys
 import threading
 import weakref
 from collections.abc import Callable
 from dataclasses import dataclass
-from types import FunctionType
+from types import FunctionType, ModuleType
 from typing import Any
 
 import torch
@@ -41,6 +42,8 @@ class accelerate(contextlib.ContextDecorator):
     compiled, and for whatever this package refuses, such as std=0, a complex dtype or wrong arguments. Tensors with a
     true attribute `_is_hf_initialized`, by which transformers marks weights as loaded, are left as they are; the marks
     stay on a model that `from_pretrained` returned.
+
+    timm's own truncated normal is served where timm was imported before the block.
 
     Names imported from torch.nn.init before the block are served too, except orthogonal_, the choice of the zeros by
     sparse_, and xavier_uniform_, xavier_normal_ and kaiming_normal_ on tensors that are no parameters.
@@ -215,10 +218,10 @@ def _substitute() -> None:
     with _lock:
         _open += 1
         if _open == 1:
-            for name, service in _UNROUTED.items():
-                original = getattr(torch.nn.init, name)
-                _placed[name] = service.stand_in(original), original
-                setattr(torch.nn.init, name, _placed[name][0])
+            for place, service in _places().items():
+                original = getattr(*place)
+                _placed[place] = service.stand_in(original), original
+                setattr(*place, _placed[place][0])
 
 
 def _restore() -> None:
@@ -227,10 +230,19 @@ def _restore() -> None:
     with _lock:
         _open -= 1
         if _open == 0:
-            for name, (stand_in, original) in _placed.items():
-                if getattr(torch.nn.init, name, None) is stand_in:
-                    setattr(torch.nn.init, name, original)
+            for place, (stand_in, original) in _placed.items():
+                if getattr(*place, None) is stand_in:
+                    setattr(*place, original)
             _placed.clear()
+
+
+def _places() -> "dict[tuple[ModuleType, str], _Service]":
+    """What is replaced: names of torch.nn.init; and the truncated normal that timm has written out, where timm is in use."""
+    places = {(torch.nn.init, name): service for name, service in _UNROUTED.items()}
+    timm = sys.modules.get("timm.layers.weight_init")
+    if timm is not None and _parameters_of(timm, _TIMM) == list(_TRUNCATED.parameters):
+        places[timm, _TIMM] = _TRUNCATED
+    return places
 
 
 def _service(function: Callable[..., Tensor]) -> _Service:
@@ -243,11 +255,16 @@ def _service(function: Callable[..., Tensor]) -> _Service:
 def _trunc_normal_place() -> str:
     """The private function that captured references of trunc_normal_ call too, where torch has it as it was."""
     place = "_no_grad_trunc_normal_"
+    as_it_was = _parameters_of(torch.nn.init, place) == list(_service(init.trunc_normal_).parameters)
+    return place if as_it_was else "trunc_normal_"
+
+
+def _parameters_of(module: ModuleType, name: str) -> list[str]:
+    """The names in a function's signature; none, if there is no such function."""
     try:
-        names = list(inspect.signature(getattr(torch.nn.init, place, None)).parameters)  # type: ignore[arg-type]
+        return list(inspect.signature(getattr(module, name, None)).parameters)  # type: ignore[arg-type]
     except (TypeError, ValueError):
-        return "trunc_normal_"
-    return place if names == list(_service(init.trunc_normal_).parameters) else "trunc_normal_"
+        return []
 
 
 _ROUTED = {function.__name__: _service(function) for function in (init.uniform_, init.normal_, xavier.kaiming_uniform_)}
@@ -259,6 +276,8 @@ _UNROUTED = {
     "orthogonal_": _service(structured.orthogonal_),
     "sparse_": _service(structured.sparse_),
 }
+_TIMM = "_trunc_normal_"
+_TRUNCATED = _Service(init.trunc_normal_, {name: name for name in ("tensor", "mean", "std", "a", "b")}, 5)
 _NORMAL = {"self": "tensor", "mean": "mean", "std": "std", "generator": "generator"}
 _UNIFORM = {"self": "tensor", "from": "a", "to": "b", "generator": "generator"}
 _HANDLERS: dict[Any, _Handler] = {
@@ -271,4 +290,4 @@ _aliases: weakref.WeakValueDictionary[int, Tensor] = weakref.WeakValueDictionary
 _thread = _Thread()
 _lock = threading.Lock()
 _open = 0  # blocks, of all threads
-_placed: dict[str, tuple[Callable[..., Any], Callable[..., Any]]] = {}  # attribute of torch.nn.init -> stand-in, original
+_placed: dict[tuple[ModuleType, str], tuple[Callable[..., Any], Callable[..., Any]]] = {}  # -> stand-in, original

@@ -1,6 +1,8 @@
 """`accelerate` around the constructors of transformers and timm, where they are installed."""
 
 import math
+import sys
+import types
 
 import pytest
 import torch
@@ -62,8 +64,28 @@ def test_timm_unchanged(name):
         assert torch.equal(one, same), key
 
 
+def test_timm_s_truncated_normal(monkeypatch):
+    """Under its private name, whose signature must be the one known; a module in its place will do."""
+
+    def by_hand(tensor, mean, std, a, b):
+        with torch.no_grad():
+            return tensor.uniform_(-0.5, 0.5)
+
+    timm = types.ModuleType("timm.layers.weight_init")
+    timm._trunc_normal_ = by_hand
+    monkeypatch.setitem(sys.modules, "timm.layers.weight_init", timm)
+    p, std = parameter(), 0.02
+    with accelerate(seed=5):
+        assert timm._trunc_normal_(p, 0.0, std, -0.03, b=0.05) is p
+    assert torch.equal(p, expected("trunc_normal_", 5, 0, std=std, a=-0.03, b=0.05)) and timm._trunc_normal_ is by_hand
+    timm._trunc_normal_ = lambda tensor, std: tensor
+    with accelerate(seed=5):
+        assert timm._trunc_normal_(p, 3) is p
+    assert torch.equal(p, expected("trunc_normal_", 5, 0, std=std, a=-0.03, b=0.05))
+
+
 def test_a_truncated_normal_written_by_hand_is_served_where_it_draws():
-    """That of timm, and of torch 2.7: a uniform fill of the parameter, and torch's arithmetic."""
+    """As torch 2.7 had it: a uniform fill of the parameter, and torch's arithmetic."""
 
     def by_hand(tensor):
         with torch.no_grad():
