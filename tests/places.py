@@ -1,11 +1,12 @@
 """Where tests fill on GPUs: boxes, memory layouts; and what must come out."""
 
 import torch
-from laws import LAWS, same_bits
+from laws import KEY, LAWS, same_bits
 
+from fastinit import distributions
 from fastinit.backends import reference
 from fastinit.distributions import recipe, words_recipe
-from fastinit.plan import Box, Plan
+from fastinit.plan import Box, Plan, whole
 
 WORDS = (torch.int32, torch.uint32, torch.int64, torch.uint64)
 BLOCKED = [Box(8, 7, 16, 40), Box(0, 64, 4, 12), Box(2**34 + 4, 3, 1000, 1004), Box(4, 4, 8, 0), Box(0, 300, 20, 100)]
@@ -52,6 +53,14 @@ def check(backend, *plans: Plan) -> None:
     backend.fill(list(plans))
     for plan in plans:
         assert same_bits(plan.out.cpu(), expected(plan)), (plan.recipe.kind, plan.out.dtype, plan.out.shape, plan.box)
+
+
+def check_constants(backend, dtype: torch.dtype, device: torch.device) -> None:
+    """Batched among random fills: the bits of fill_."""
+    for value in (0.0, 1.0, -0.1, 1 / 3, float(torch.finfo(dtype).max), float(torch.finfo(dtype).tiny)):
+        outs = [torch.full((n,), 7.0).to(dtype).to(device) for n in (3, 4500)]
+        backend.fill([Plan(out, recipe(distributions.constant(value), dtype), KEY, whole(out)) for out in outs])
+        assert all(same_bits(out.cpu(), torch.empty(len(out), dtype=dtype).fill_(value)) for out in outs), value
 
 
 def check_streams_and_graphs(backend, plan: Plan, *before: Plan) -> None:

@@ -16,7 +16,17 @@ import torch
 import twin
 from hostile import REFUSED, raw
 from laws import KEY, LAWS
-from places import BLOCKED, UNBLOCKED, VIEWS, WORDS, check, check_given_words, check_streams_and_graphs, constants
+from places import (
+    BLOCKED,
+    UNBLOCKED,
+    VIEWS,
+    WORDS,
+    check,
+    check_constants,
+    check_given_words,
+    check_streams_and_graphs,
+    constants,
+)
 
 import fastinit
 from fastinit import distributions
@@ -89,6 +99,11 @@ def test_boxes(dtype, box):
     for law in ("2 sigmas", "half-normal"):
         check(BACKEND, plan_of(n, law, dtype, box=box))
     check(BACKEND, Plan(blank(n + 1, dtype)[1:], constants(LAWS["2 sigmas"], dtype), KEY, box))  # at no multiple of 16 bytes
+
+
+@pytest.mark.parametrize("dtype", FLOAT_DTYPES, ids=str)
+def test_constants(dtype):
+    check_constants(BACKEND, dtype, DEVICE)
 
 
 @pytest.mark.parametrize("dtype", FLOAT_DTYPES, ids=str)

@@ -28,10 +28,10 @@ FILLS = {
 
 
 @contextlib.contextmanager
-def rank_of(mesh_shape, rank):
+def rank_of(mesh_shape, rank, device="cpu"):
     dist.init_process_group("fake", rank=rank, world_size=math.prod(mesh_shape), store=FakeStore())
     try:
-        yield DeviceMesh("cpu", torch.arange(math.prod(mesh_shape)).view(mesh_shape))
+        yield DeviceMesh(device, torch.arange(math.prod(mesh_shape)).view(mesh_shape))
     finally:
         dist.destroy_process_group()
 

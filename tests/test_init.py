@@ -4,6 +4,7 @@ import math
 
 import pytest
 import torch
+from places import check_constants
 from torch import nn
 
 import fastinit
@@ -286,3 +287,8 @@ def test_sparse_chooses_each_row_equally_often_and_columns_apart():
     assert len({tuple(column) for column in zero.T.tolist()}) == math.comb(10, 3)
     values = fastinit.sparse_(torch.empty(10, n), 0.3, std=1.0, key=6)[~zero]
     assert abs(values.std() - 1) < 6 / math.sqrt(2 * len(values)) and abs(values.mean()) < 6 / math.sqrt(len(values))
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+def test_constants_as_plans(backend, dtype):
+    check_constants(backend, dtype, torch.device("cpu"))
