@@ -48,7 +48,8 @@ def indices(shape: Sequence[int], mesh_shape: Sequence[int], placements: Sequenc
         For every axis of the tensor the runs of indices the rank holds, in local order. Uneven shards are as torch.chunk's.
 
     Raises:
-        ValueError: a Partial or unknown placement, an axis that the tensor has not, or lengths that do not fit together.
+        ValueError: a Partial or unknown placement, an axis that the tensor or a coordinate that the mesh has not, or lengths
+            that do not fit together.
 
     Reference:
         PyTorch, torch.distributed.tensor: mesh dimensions shard from left to right.
@@ -58,6 +59,8 @@ def indices(shape: Sequence[int], mesh_shape: Sequence[int], placements: Sequenc
             "a mesh has as many placements and coordinates as dimensions. "
             f"Received: mesh_shape={tuple(mesh_shape)}, placements={tuple(placements)}, coordinate={tuple(coordinate)}."
         )
+    if not all(0 <= rank < ranks for ranks, rank in zip(mesh_shape, coordinate, strict=True)):
+        raise ValueError(f"a mesh of {tuple(mesh_shape)} has no coordinate {tuple(coordinate)}. Pass 0 <= coordinate < size.")
     runs = [[range(size)] for size in shape]
     for ranks, placement, rank in zip(mesh_shape, placements, coordinate, strict=True):
         split = splitting(placement)
@@ -152,7 +155,7 @@ def at(block: Block, axis: int, offset: int) -> Block:
 
 def is_dtensor(tensor: object) -> bool:
     module = sys.modules.get("torch.distributed.tensor")  # imported by whoever made the tensor, if it is one
-    return module is not None and isinstance(tensor, module.DTensor)
+    return isinstance(tensor, getattr(module, "DTensor", ()))
 
 
 def local_blocks(tensor: Any) -> tuple[Tensor, list[Block]]:

@@ -100,6 +100,9 @@ def test_wrong_placements_say_why():
             shard.indices((4, 4), (2,), [placement], (0,))
     with pytest.raises(ValueError, match="axis that a tensor of shape"):
         shard.indices((4, 4), (2,), [Shard(2)], (0,))
+    for coordinate in ((2,), (-1,)):
+        with pytest.raises(ValueError, match="no coordinate"):
+            shard.indices((4, 4), (2,), [Shard(0)], coordinate)
     with pytest.raises(ValueError, match="as many placements"):
         shard.indices((4, 4), (2, 2), [Shard(0)], (0, 0))
     with pytest.raises(ValueError, match="unknown placement"):
