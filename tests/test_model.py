@@ -480,6 +480,17 @@ def test_odd_modules_are_refused_by_name(number):
     assert (model[0].weight == 7).all()
 
 
+def test_modules_that_cannot_be_initialised_may_be_left():
+    class Spectral(nn.Linear):
+        pass
+
+    model = nn.Sequential(nn.Linear(2, 2), parametrizations.spectral_norm(Spectral(2, 2)), nn.LazyConv1d(3, 3))
+    before = bits(model[1])
+    report = fastinit.initialize_(model, fastinit.keras_like.override({Spectral: None, nn.LazyConv1d: None}), seed=0)
+    assert report.filled == ["0.weight", "0.bias"] and "1.parametrizations.weight.original" in report.left
+    assert equal(before, bits(model[1])) and model[2].has_uninitialized_params()
+
+
 def test_the_real_quantised_linear_is_refused():
     torch.backends.quantized.engine = torch.backends.quantized.supported_engines[-1]
     from torch.ao.nn.quantized import Linear

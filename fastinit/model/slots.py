@@ -45,11 +45,13 @@ class Walk:
     computed: dict[tuple[nn.Module, str], Tensor] = field(default_factory=dict)  # parametrized weights, once
 
     def visit(self, module: nn.Module, path: str, above: list[tuple[Tables, str]]) -> None:
-        reason = refusal(module)
+        tables, reason = self.scheme.tables(module), refusal(module)
+        if reason and tables.closed and not tables.tables:
+            self.leave(module, path)
+            return
         if reason:
             self.refused.append(f"{path or 'the model'} ({type(module).__name__}): {reason}")
             return
-        tables = self.scheme.tables(module)
         for attribute, tensor, buffer, parametrized in self.own_tensors(module):
             name = f"{path}.{attribute}" if path else attribute
             if reason := tensor_refusal(tensor):
@@ -63,6 +65,15 @@ class Walk:
             if child is not None and not (child_name == "parametrizations" and is_parametrized(module)):
                 inner = f"{path}.{child_name}" if path else child_name
                 self.visit(child, path if child_name in WRAPPERS else inner, reaching)
+
+    def leave(self, module: nn.Module, path: str) -> None:
+        """A module that could not be initialised, and need not be: its rule is None."""
+        for below, part in module.named_modules(prefix=path):
+            for buffer, place in ((False, part._parameters), (True, part._buffers)):
+                for attribute, tensor in place.items():
+                    if tensor is not None and tensor_refusal(tensor) is None:
+                        name = f"{below}.{attribute}" if below else attribute
+                        self.slots.append(Slot(name, part, attribute, tensor, Choice(None), buffer))
 
     def own_tensors(self, module: Any) -> Iterator[tuple[str, Any, bool, bool]]:
         """A module's own parameters and buffers: attribute, tensor, whether it is a buffer, whether it is parametrized."""
@@ -90,7 +101,8 @@ def slots(model: nn.Module, scheme: Scheme, prefix: str) -> list[Slot]:
         if other.tensor is not slot.tensor:
             walk.refused.append(f"{slot.name}: two parameters have this name, without the names of wrappers {sorted(WRAPPERS)}")
     if walk.refused:
-        raise ValueError("cannot initialise this model, nothing was written:\n" + "\n".join(f"  {line}" for line in walk.refused))
+        lines = "\n".join(f"  {line}" for line in walk.refused)
+        raise ValueError(f"cannot initialise this model (a rule None for a module's type leaves it), nothing was written:\n{lines}")
     return walk.slots
 
 
