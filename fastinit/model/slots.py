@@ -102,7 +102,7 @@ def slots(model: nn.Module, scheme: Scheme, prefix: str) -> list[Slot]:
             walk.refused.append(f"{slot.name}: two parameters have this name, without the names of wrappers {sorted(WRAPPERS)}")
     if walk.refused:
         lines = "\n".join(f"  {line}" for line in walk.refused)
-        raise ValueError(f"cannot initialise this model (a rule None for a module's type leaves it), nothing was written:\n{lines}")
+        raise ValueError(f"cannot initialise (a rule None for a module's type leaves it); nothing was written:\n{lines}")
     return walk.slots
 
 
