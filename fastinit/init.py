@@ -15,7 +15,7 @@ from torch import Generator, Tensor
 
 from fastinit.distributions import fmod_normal, normal, truncated_normal, uniform
 from fastinit.keys import check_source
-from fastinit.ops import check_tensor, fill_
+from fastinit.ops import PLAIN, check_tensor, fill_
 from fastinit.shard import is_dtensor, local_blocks
 
 
@@ -182,7 +182,7 @@ def constant_(tensor: Tensor, val: float, *, generator: Generator | None = None,
             f"val must lie within the range of {tensor.dtype}, +-{largest}. Received: val={val}. "
             "Pass a smaller value, or a tensor of a wider dtype."
         )
-    if is_dtensor(tensor):
+    if type(tensor) not in PLAIN and is_dtensor(tensor):
         local_blocks(tensor)  # refuses one that holds summands
     with torch.no_grad():
         return tensor.fill_(val)

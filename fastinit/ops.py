@@ -33,14 +33,10 @@ def fill_(
 def route(tensor: torch.Tensor, distribution: Distribution, generator: torch.Generator | None, key: int | None) -> torch.Tensor:
     """The fill as a node of a graph that is being traced, directly, through a plain tensor, shard by shard, or as the
     registered operator."""
-    if type(tensor) not in PLAIN and shard.is_dtensor(tensor):
-        fill_shard_(tensor, distribution, generator, key)
+    if type(tensor) not in PLAIN:
+        subclass_fill_(tensor, distribution, generator, key)
     elif is_traced():
         traced_fill_(tensor, distribution, generator, key)
-    elif type(tensor) not in PLAIN:  # a subclass, such as a FakeTensor outside its mode
-        number = signed(keys.resolve(generator, key, tensor.device))
-        with torch.no_grad():
-            torch.ops.fastinit.fill_(tensor, distribution.name, list(distribution.parameters), number, None)
     elif is_functorch_wrapped_tensor(tensor) or tensor.is_neg():
         # A wrapper of torch.func (under vmap all examples get the same values), or a view that is negated when it is read: to
         # both the dispatcher cannot pass the operator on, but it can copy.
@@ -52,6 +48,17 @@ def route(tensor: torch.Tensor, distribution: Distribution, generator: torch.Gen
     else:
         run(tensor, distribution, generator, key)
     return tensor
+
+
+def subclass_fill_(tensor: torch.Tensor, distribution: Distribution, generator: torch.Generator | None, key: int | None) -> None:
+    if shard.is_dtensor(tensor):
+        fill_shard_(tensor, distribution, generator, key)
+    elif is_traced():
+        traced_fill_(tensor, distribution, generator, key)
+    else:  # such as a FakeTensor outside its mode
+        number = signed(keys.resolve(generator, key, tensor.device))
+        with torch.no_grad():
+            torch.ops.fastinit.fill_(tensor, distribution.name, list(distribution.parameters), number, None)
 
 
 def is_traced() -> bool:
