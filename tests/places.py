@@ -55,10 +55,10 @@ def check(backend, *plans: Plan) -> None:
         assert same_bits(plan.out.cpu(), expected(plan)), (plan.recipe.kind, plan.out.dtype, plan.out.shape, plan.box)
 
 
-def check_constants(backend, dtype: torch.dtype, device: torch.device) -> None:
+def check_constants(backend, dtype: torch.dtype, device: torch.device, lengths=(3, 4500)) -> None:
     """Batched among random fills: the bits of fill_."""
-    for value in (0.0, 1.0, -0.1, 1 / 3, float(torch.finfo(dtype).max), float(torch.finfo(dtype).tiny)):
-        outs = [torch.full((n,), 7.0).to(dtype).to(device) for n in (3, 4500)]
+    for value in (0.0, -1 / 3, float(torch.finfo(dtype).max)):
+        outs = [torch.full((n,), 7.0).to(dtype).to(device) for n in lengths]
         backend.fill([Plan(out, recipe(distributions.constant(value), dtype), KEY, whole(out)) for out in outs])
         assert all(same_bits(out.cpu(), torch.empty(len(out), dtype=dtype).fill_(value)) for out in outs), value
 

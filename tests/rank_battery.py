@@ -69,11 +69,11 @@ def check_fills(meshes):
     for mesh in meshes:
         kinds = [Replicate(), Shard(0), Shard(1), Shard(2)]
         for placements in itertools.product(kinds, repeat=mesh.ndim):
-            for shape in ((8, 12, 4), (7, 5, 3), (1, 3, 2)):
+            for shape in ((8, 12, 4), (3, 5, 3)):
                 name = chance.choice(list(INITIALIZERS))
                 check_fill(INITIALIZERS[name], shape, chance.choice([torch.float32, torch.bfloat16]), mesh, placements)
         for name, initializer in {**INITIALIZERS, **MATRICES}.items():
-            for dtype in (torch.float32, torch.float64, torch.float16, torch.float8_e4m3fn):
+            for dtype in (torch.float64, torch.float8_e4m3fn):
                 placements = [Shard(0)] * mesh.ndim if name != "eye" else [Shard(1)] * mesh.ndim
                 check_fill(initializer, (13, 10), dtype, mesh, placements)
         words = distributed(torch.zeros(9, 4, dtype=torch.int32), mesh, [Shard(1)] * mesh.ndim)
