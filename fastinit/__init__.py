@@ -1,7 +1,8 @@
 """fastinit: PyTorch weight initializers that are exact, fast, and the same bits everywhere.
 
 Every initializer writes its tensor in place and returns it; the values are a pure function of (key, index in the whole
-tensor, distribution, dtype). `fastinit.keras_like` gives a whole model Keras's defaults: ``model.apply(keras_like)``.
+tensor, distribution, dtype). `fastinit.keras_like` gives a whole model Keras's defaults: ``model.apply(keras_like)``;
+`fastinit.initialize_` fills a model of any size, on any devices, in one call.
 """
 
 from fastinit.accelerate import accelerate

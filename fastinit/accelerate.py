@@ -105,7 +105,7 @@ class _Block(TorchFunctionMode):
             return func(*args, **kwargs) if kwargs else func(*args)
         return handler(func, args, kwargs or {})
 
-    def keys(self, tensor: Any, arguments: dict[str, Any]) -> bool:
+    def serves_dtensor(self, tensor: Any, arguments: dict[str, Any]) -> bool:
         """Whether it fills a DTensor: by the seed alone do all ranks get one key."""
         return self.seed is not None and arguments.get("generator") is None and is_dtensor(tensor)
 
@@ -149,7 +149,7 @@ class _Service:
         _thread.busy = True
         try:
             block = _thread.blocks[-1]
-            if (_has_plain_values(tensor) or block.keys(tensor, arguments)) and block.fill(self.function, arguments):
+            if (_has_plain_values(tensor) or block.serves_dtensor(tensor, arguments)) and block.fill(self.function, arguments):
                 return tensor
             return torch_function(*args, **kwargs)
         finally:

@@ -83,18 +83,21 @@ def fill_shard_(tensor: torch.Tensor, distribution: Distribution, generator: tor
     if torch.compiler.is_compiling():
         raise RuntimeError("a DTensor cannot be initialised inside a compiled graph. Initialise it before.")
     values = recipe(distribution, tensor.dtype)
-    shard.local_blocks(tensor)  # refuses what has no elements of its own
+    parts = shard.pieces(tensor)  # refuses what has no elements of its own, before a key is drawn
     if tensor.is_meta:
         keys.check_source(generator, key, tensor.device)
     else:
         number = keys.resolve(generator, key, tensor.device)
-        fill_all(plans(tensor, values, number))
+        fill_all(plans_of(parts, values, number))
     written(tensor)
 
 
 def plans(tensor: torch.Tensor, values: Recipe, key: int) -> list[Plan]:
     """What fills a tensor, or the shard of a DTensor that this rank holds; none without elements, or of meta and fake tensors."""
-    parts = shard.pieces(tensor) if shard.is_dtensor(tensor) else [(tensor, whole(tensor))]
+    return plans_of(shard.pieces(tensor) if shard.is_dtensor(tensor) else [(tensor, whole(tensor))], values, key)
+
+
+def plans_of(parts: list[tuple[torch.Tensor, Box]], values: Recipe, key: int) -> list[Plan]:
     real = [(part, box) for part, box in parts if type(part) in PLAIN and not part.is_meta]
     return [Plan(part, values, key, box) for part, box in real if part.numel()]
 

@@ -19,6 +19,7 @@ if not torch.cuda.is_available():  # Triton's kernels run on CPU tensors then, i
 
 sys.path.append(str(pathlib.Path(__file__).parents[1]))  # benchmarks; at the end, lest the source tree hide the installed package
 
+ACCELERATE = importlib.import_module("fastinit.accelerate")  # the package's attribute of this name is the class
 REQUIRED = [name for name in os.environ.get("FASTINIT_TEST_BACKENDS", "").split(",") if name]
 
 
@@ -44,7 +45,7 @@ def one_thread():
 @pytest.fixture
 def fills(monkeypatch):
     """The names of this package's functions that served in `accelerate`, in order."""
-    names, block = [], serving()._Block
+    names, block = [], ACCELERATE._Block
     fill = block.fill
 
     def counted(block, function, arguments):
@@ -61,10 +62,5 @@ def nothing_of_accelerate_stays():
     before = {name: value for name, value in vars(nn.init).items() if callable(value)}
     yield
     assert {name: value for name, value in vars(nn.init).items() if callable(value)} == before
-    module = serving()
-    assert module._open == 0 and not module._placed and not module._thread.blocks and not module._thread.busy
-    assert not len(module._aliases)
-
-
-def serving():
-    return importlib.import_module("fastinit.accelerate")  # the package's attribute of this name is the class
+    assert ACCELERATE._open == 0 and not ACCELERATE._placed
+    assert not ACCELERATE._thread.blocks and not ACCELERATE._thread.busy and not len(ACCELERATE._aliases)

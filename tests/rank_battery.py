@@ -10,6 +10,7 @@ import sys
 
 import torch
 import torch.distributed as dist
+from meshes import split_by_torch
 from torch import nn
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import FullyShardedDataParallel, fully_shard
@@ -45,11 +46,7 @@ def same(a, b):
 
 def distributed(whole, mesh, placements):
     """Without communication; also of strided shards, which distribute_tensor refuses in some versions."""
-    local = whole
-    for dimension, placement in enumerate(placements):
-        if not isinstance(placement, Replicate):
-            pieces = placement._split_tensor(local, mesh.size(dimension), with_padding=False, contiguous=True)[0]
-            local = pieces[mesh.get_coordinate()[dimension]]
+    local = split_by_torch(whole, mesh.shape, placements, mesh.get_coordinate())
     return DTensor.from_local(local.clone(), mesh, placements, run_check=False, shape=whole.shape, stride=whole.stride())
 
 
@@ -76,6 +73,7 @@ def check_fills(meshes):
             for dtype in (torch.float64, torch.float8_e4m3fn):
                 placements = [Shard(0)] * mesh.ndim if name != "eye" else [Shard(1)] * mesh.ndim
                 check_fill(initializer, (13, 10), dtype, mesh, placements)
+        check_fill(fastinit.dirac_, (6, 5, 3), torch.float32, mesh, [Shard(1)] * mesh.ndim)
         words = distributed(torch.zeros(9, 4, dtype=torch.int32), mesh, [Shard(1)] * mesh.ndim)
         whole = fastinit.bits_(torch.zeros(9, 4, dtype=torch.int32), key=KEY)
         assert same(fastinit.bits_(words, key=KEY).to_local(), distributed(whole, mesh, [Shard(1)] * mesh.ndim).to_local())

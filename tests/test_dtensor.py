@@ -1,6 +1,5 @@
 """DTensors of any mesh, one rank after the other in one process: torch's fake process group, whose collectives do nothing."""
 
-import contextlib
 import itertools
 import math
 
@@ -10,7 +9,7 @@ import torch.distributed as dist
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from laws import KEY
-from test_shard import DTYPES, cases, split_by_torch
+from meshes import DTYPES, cases, rank_of, split_by_torch
 from torch import nn
 from torch.distributed.device_mesh import DeviceMesh
 from torch.distributed.tensor import DTensor, Replicate, Shard
@@ -25,15 +24,6 @@ FILLS = {
     "zeros": fastinit.zeros_,
     "rows": lambda t: fastinit.shard.fill_rows_(t, range(1, 3), 5.0),
 }
-
-
-@contextlib.contextmanager
-def rank_of(mesh_shape, rank, device="cpu"):
-    dist.init_process_group("fake", rank=rank, world_size=math.prod(mesh_shape), store=FakeStore())
-    try:
-        yield DeviceMesh(device, torch.arange(math.prod(mesh_shape)).view(mesh_shape))
-    finally:
-        dist.destroy_process_group()
 
 
 def sharded(whole, mesh, placements, coordinate):

@@ -9,6 +9,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from laws import same_bits
+from models import Network, bits, on_meta, poisoned
 from torch import nn
 from torch.distributed.algorithms._checkpoint.checkpoint_wrapper import checkpoint_wrapper
 from torch.nn.utils import parametrizations
@@ -20,38 +21,8 @@ from fastinit.distributions import FLOAT_DTYPES
 native = backend_module("native")
 
 
-class Network(nn.Module):
-    """Convolution, batch norm, LSTM, tied embedding and head, attention: everything that keras_like has a rule for."""
-
-    def __init__(self, width=12):
-        super().__init__()
-        self.convolution = nn.Conv1d(4, width, 3)
-        self.norm = nn.BatchNorm1d(width)
-        self.lstm = nn.LSTM(width, width)
-        self.embedding = nn.Embedding(30, width, padding_idx=2)
-        self.attention = nn.MultiheadAttention(width, 2)
-        self.head = nn.Linear(width, 30, bias=False)
-        self.head.weight = self.embedding.weight
-
-
-def poisoned(model):
-    with torch.no_grad():
-        for tensor in [*model.parameters(), *model.buffers()]:
-            tensor.fill_(7)
-    return model
-
-
-def bits(model):
-    return {name: tensor.detach().clone() for name, tensor in model.state_dict().items()}
-
-
 def equal(first, second):
     return first.keys() == second.keys() and all(same_bits(first[name], second[name]) for name in first)
-
-
-def on_meta(make):
-    with torch.device("meta"):
-        return make()
 
 
 # --- names and keys -----------------------------------------------------------------------------------------------------------

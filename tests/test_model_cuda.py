@@ -5,8 +5,8 @@ import itertools
 import pytest
 import torch
 from laws import same_bits
-from test_dtensor import rank_of, split_by_torch
-from test_model import Network, bits, on_meta
+from meshes import rank_of, split_by_torch
+from models import Network, bits, on_meta
 from torch import nn
 from torch.distributed.tensor import DTensor, Shard
 

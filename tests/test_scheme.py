@@ -7,6 +7,7 @@ from functools import partial
 
 import pytest
 import torch
+from models import poisoned
 from torch import nn
 from torch.nn.utils import parametrizations
 
@@ -14,16 +15,9 @@ import fastinit
 from fastinit import keras_like
 
 
-def poison(module):
-    with torch.no_grad():
-        for tensor in [*module.parameters(), *module.buffers()]:
-            tensor.fill_(7)
-    return module
-
-
 def applied(module):
     torch.manual_seed(0)
-    return poison(module).apply(keras_like)
+    return poisoned(module).apply(keras_like)
 
 
 def assert_uniform(tensor, limit):
@@ -152,7 +146,7 @@ def test_embeddings_keep_padding_zero(kind):
     assert_uniform(applied(kind(40, 30)).weight, 0.05)
     override = keras_like.override({kind: {"weight": fastinit.ones_}})
     for scheme in (keras_like, override):
-        weight = poison(kind(40, 30, padding_idx=-1)).apply(scheme).weight.detach()
+        weight = poisoned(kind(40, 30, padding_idx=-1)).apply(scheme).weight.detach()
         assert_constant(weight[39], 0)
         assert (weight[:39] != 0).all() and (weight != 7).all()
 
@@ -206,23 +200,23 @@ def test_manual_seed_decides_and_equal_layers_differ():
 
 def test_an_override_merges_parameter_by_parameter():
     narrow = keras_like.override({nn.Linear: {"weight": partial(fastinit.truncated_normal_, std=0.05)}})
-    module = poison(nn.Linear(100, 100)).apply(narrow)
+    module = poisoned(nn.Linear(100, 100)).apply(narrow)
     assert 0.099 < module.weight.abs().max() <= 0.1
     assert_constant(module.bias, 0)
     assert_uniform(applied(nn.Linear(100, 100)).weight, math.sqrt(6 / 200))  # the original stays as it was
     recurrent = keras_like.override({nn.LSTM: {"bias_ih_l0": fastinit.zeros_, "weight_hh*": fastinit.glorot_uniform_}})
-    lstm = poison(nn.LSTM(4, 5, 2)).apply(recurrent)
+    lstm = poisoned(nn.LSTM(4, 5, 2)).apply(recurrent)
     assert lstm.bias_ih_l0.sum() == 0 and lstm.bias_ih_l1.sum() == 5
     assert_uniform(lstm.weight_hh_l1, math.sqrt(6 / 25))
-    conv = poison(nn.Conv1d(4, 4, 3)).apply(keras_like.override({nn.Conv1d: {"bias": fastinit.ones_}}))
+    conv = poisoned(nn.Conv1d(4, 4, 3)).apply(keras_like.override({nn.Conv1d: {"bias": fastinit.ones_}}))
     assert_constant(conv.bias, 1)
     assert_uniform(conv.weight, math.sqrt(6 / 24))
 
 
 def test_none_leaves_as_it_is():
-    module = poison(nn.Linear(3, 3)).apply(keras_like.override({nn.Linear: None}))
+    module = poisoned(nn.Linear(3, 3)).apply(keras_like.override({nn.Linear: None}))
     assert_constant(module.weight, 7)
-    module = poison(nn.Linear(3, 3)).apply(keras_like.override({nn.Linear: {"weight": None}}))
+    module = poisoned(nn.Linear(3, 3)).apply(keras_like.override({nn.Linear: {"weight": None}}))
     assert_constant(module.weight, 7)
     assert_constant(module.bias, 0)
 
@@ -235,22 +229,22 @@ def test_the_most_derived_class_decides():
         pass
 
     scheme = keras_like.override({Head: {"weight": fastinit.eye_}, Frozen: None})
-    head = poison(Head(3, 3)).apply(scheme)
+    head = poisoned(Head(3, 3)).apply(scheme)
     assert torch.equal(head.weight, torch.eye(3))
     assert_constant(head.bias, 0)
-    assert_constant(poison(Frozen(3, 3)).apply(scheme).weight, 7)
-    assert_uniform(poison(nn.Linear(30, 30)).apply(scheme).weight, math.sqrt(6 / 60))
+    assert_constant(poisoned(Frozen(3, 3)).apply(scheme).weight, 7)
+    assert_uniform(poisoned(nn.Linear(30, 30)).apply(scheme).weight, math.sqrt(6 / 60))
 
 
 def test_a_callable_rule_sees_the_module():
     scheme = fastinit.Scheme({nn.Linear: lambda m: {"weight": partial(fastinit.constant_, val=m.in_features)}})
-    module = poison(nn.Linear(3, 2)).apply(scheme)
+    module = poisoned(nn.Linear(3, 2)).apply(scheme)
     assert_constant(module.weight, 3)
     assert_constant(module.bias, 7)
 
 
 def test_acts_on_the_module_alone_prints_copies_and_pickles():
-    model = poison(nn.Sequential(nn.Linear(3, 3)))
+    model = poisoned(nn.Sequential(nn.Linear(3, 3)))
     assert keras_like(model) is model
     assert_constant(model[0].weight, 7)
     scheme = keras_like.override({nn.Linear: {"weight": partial(fastinit.truncated_normal_, std=0.05)}})
@@ -279,7 +273,7 @@ def test_the_network_of_the_origin_story():
     cut = partial(fastinit.truncated_normal_, std=std, a=-g2 * std, b=g2 * std, method="fmod")
     scheme = keras_like.override({nn.Conv1d: {"weight": partial(fastinit.glorot_uniform_, gain=g1)}, nn.Linear: {"weight": cut}})
     torch.manual_seed(0)
-    model = poison(Origin()).apply(scheme)
+    model = poisoned(Origin()).apply(scheme)
     assert_uniform(model.convolution.weight, g1 * math.sqrt(6 / ((8 + 32) * 5)))
     assert_constant(model.convolution.bias, 0)
     assert [model.norm.state_dict()[name].mean().item() for name in ("weight", "bias", "running_mean", "running_var")] == [

@@ -8,6 +8,7 @@ from functools import partial
 import pytest
 import torch
 from laws import same_bits
+from models import poisoned
 from scipy.stats import ks_2samp
 from torch import nn
 
@@ -53,10 +54,7 @@ def test_torch_like_draws_from_torch_s_own_laws(layer, apply):
     for module in reversed(list(theirs.modules())):  # attention and nn.Transformer: after their children, as in __init__
         if hasattr(module, "_reset_parameters"):
             module._reset_parameters()
-    ours = copy.deepcopy(layer)
-    with torch.no_grad():
-        for tensor in [*ours.parameters(), *ours.buffers()]:
-            tensor.fill_(7)
+    ours = poisoned(copy.deepcopy(layer))
     if apply:
         torch.manual_seed(2)
         ours.apply(torch_like)

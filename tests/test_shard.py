@@ -2,6 +2,8 @@
 
 import itertools
 import math
+import subprocess
+import sys
 from collections import Counter
 
 import pytest
@@ -9,36 +11,13 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from laws import KEY, LAWS, same_bits
+from meshes import DTYPES, cases, split_by_torch
 from torch import nn
 from torch.distributed.tensor import Partial, Replicate, Shard
 from torch.distributed.tensor.placement_types import _StridedShard
 
-import fastinit
 from fastinit import shard
 from fastinit.ops import fill_box_
-
-DTYPES = [torch.float32, torch.bfloat16, torch.float64, torch.float8_e5m2]
-
-
-def split_by_torch(tensor, mesh_shape, placements, coordinate):
-    """What torch leaves on a rank, mesh dimension by mesh dimension."""
-    for ranks, placement, rank in zip(mesh_shape, placements, coordinate, strict=True):
-        if not isinstance(placement, Replicate):
-            tensor = placement._split_tensor(tensor, ranks, with_padding=False, contiguous=True)[0][rank]
-    return tensor
-
-
-@st.composite
-def cases(draw):
-    shape = draw(st.lists(st.integers(1, 9), min_size=1, max_size=4))
-    mesh_shape = draw(st.lists(st.integers(1, 4), min_size=1, max_size=3))
-    axis = st.integers(0, len(shape) - 1)
-    kinds = [st.builds(Replicate), st.builds(Shard, axis)]
-    even_only = hasattr(_StridedShard(0, split_factor=1), "_split_tensor") and torch.__version__ < "2.10"
-    if not even_only:
-        kinds.append(st.builds(lambda dim, factor: _StridedShard(dim, split_factor=factor), axis, st.integers(1, 5)))
-    placements = [draw(st.one_of(kinds)) for _ in mesh_shape]
-    return shape, mesh_shape, placements
 
 
 @settings(max_examples=300, deadline=None)
@@ -212,13 +191,9 @@ def test_rows_of_plain_tensors():
 
 
 def test_it_imports_no_torch_distributed_before_there_is_a_dtensor():
-    import subprocess
-    import sys
-
     code = (
         "import sys, torch; before = 'torch.distributed.tensor' in sys.modules; import fastinit; "
         "fastinit.initialize_(torch.nn.Linear(2, 2), seed=0); "
         "assert before or 'torch.distributed.tensor' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
-    assert fastinit

@@ -6,6 +6,8 @@ import importlib.util
 from collections.abc import Iterable, Iterator, Sequence
 from typing import TypeVar
 
+from fastinit import text
+
 T = TypeVar("T")
 PACKAGES = {"sklearn": "scikit-learn"}  # import name -> distribution, where they differ
 
@@ -54,11 +56,8 @@ def rich_table(title: str, columns: Sequence[str], rows: list[list[str]]) -> Non
 
 
 def plain_table(title: str, columns: Sequence[str], rows: list[list[str]]) -> None:
-    widths = [max(map(len, cells)) for cells in zip(columns, *rows, strict=True)]
     print(title)
-    for row in [list(columns), *rows]:
-        cells = [row[0].ljust(widths[0]), *map(str.rjust, row[1:], widths[1:])]
-        print("  ".join(cells).rstrip())
+    print(text.table(columns, rows, align=str.rjust))
     print()
 
 

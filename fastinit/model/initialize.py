@@ -75,13 +75,14 @@ def initialize_(
     source = sources(found)
     with torch.no_grad():
         tasks = tasks_of(found, source, seed)
+        all_tasks = list(tasks.values())
         if strict:
-            check_covered(list(tasks.values()))
-        find_values(list(tasks.values()), place, reset_buffers)
+            check_covered(all_tasks)
+        find_values(all_tasks, place, reset_buffers)
         check_aliases(found, source, place)
-        for task in tasks.values():
+        for task in all_tasks:
             prepare(task, place)
-        carry_out(list(tasks.values()))
+        carry_out(all_tasks)
         for slot, owner in zip(found, source, strict=True):
             if not tasks[owner].in_place:
                 install(slot, alias(tasks[owner].slot.tensor, slot.tensor, tasks[owner].target))

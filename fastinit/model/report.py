@@ -7,7 +7,7 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from fastinit.schemes.scheme import text_table
+from fastinit import text
 
 STATES = ("filled", "tied", "left", "missed")
 
@@ -73,7 +73,7 @@ class Report:
         rows = [(e.name, "x".join(map(str, e.shape)) or "scalar", e.dtype, e.state, how(e)) for e in self.entries]
         counts = Counter(entry.state for entry in self.entries)
         summary = ", ".join(f"{counts[state]} {state}" for state in STATES if counts[state]) or "nothing to fill"
-        return f"{text_table(('name', 'shape', 'dtype', 'state', 'by'), rows)}\nseed {self.seed}: {summary}"
+        return f"{text.table(('name', 'shape', 'dtype', 'state', 'by'), rows)}\nseed {self.seed}: {summary}"
 
 
 def how(entry: Entry) -> str:

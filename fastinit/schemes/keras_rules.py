@@ -55,13 +55,21 @@ def convolution(module: Any) -> dict[str, Callable[[Tensor], Any]]:
 
 
 _DENSE: Mapping[str, Any] = {"weight": glorot_uniform_, "bias": zeros_}
-NORM: Mapping[str, Any] = {
+_NORM: Mapping[str, Any] = {
     "weight": ones_,
     "bias": zeros_,
     "running_mean": zeros_,
     "running_var": ones_,
     "num_batches_tracked": Tensor.zero_,
 }
+NORMS: dict[type[nn.Module], Any] = dict.fromkeys(
+    (
+        *(nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm),
+        *(nn.InstanceNorm1d, nn.InstanceNorm2d, nn.InstanceNorm3d),
+        *(nn.GroupNorm, nn.LayerNorm, nn.RMSNorm),
+    ),
+    _NORM,
+)
 _EMBEDDING: Mapping[str, Any] = {"weight": partial(uniform_, a=-0.05, b=0.05)}
 # Keras draws one kernel for all gates, so the fans and the orthogonality are those of the whole stacked matrix.
 _RECURRENT: Mapping[str, Any] = {"weight_ih*": glorot_uniform_, "weight_hh*": orthogonal_, "bias_*": zeros_}
@@ -83,9 +91,7 @@ KERAS_RULES: dict[type[nn.Module], Any] = {
     **dict.fromkeys((nn.RNN, nn.RNNCell, nn.GRU, nn.GRUCell), _RECURRENT),
     **dict.fromkeys((nn.LSTM, nn.LSTMCell), _LSTM),
     **dict.fromkeys((nn.Embedding, nn.EmbeddingBag), _EMBEDDING),
-    **dict.fromkeys((nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm), NORM),
-    **dict.fromkeys((nn.InstanceNorm1d, nn.InstanceNorm2d, nn.InstanceNorm3d), NORM),
-    **dict.fromkeys((nn.GroupNorm, nn.LayerNorm, nn.RMSNorm), NORM),
+    **NORMS,
     nn.MultiheadAttention: _ATTENTION,
     nn.PReLU: {"weight": zeros_},
 }

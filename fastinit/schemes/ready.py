@@ -9,7 +9,7 @@ from torch import nn
 
 from fastinit.distributions import positive
 from fastinit.init import constant_, normal_, ones_, truncated_normal_, zeros_
-from fastinit.schemes.keras_rules import KERAS_RULES, NORM
+from fastinit.schemes.keras_rules import KERAS_RULES, NORMS
 from fastinit.schemes.scheme import Initializer, Scheme
 from fastinit.schemes.torch_rules import TORCH_RULES
 
@@ -95,7 +95,4 @@ def matrices_biases_norms(module: nn.Module, matrix: Initializer) -> dict[str, I
     return table
 
 
-_TYPED: dict[Any, Any] = {  # which dimensions do not tell
-    **{kind: rule for kind, rule in KERAS_RULES.items() if rule is NORM},
-    nn.PReLU: {"weight": partial(constant_, val=0.25)},
-}
+_TYPED: dict[Any, Any] = {**NORMS, nn.PReLU: {"weight": partial(constant_, val=0.25)}}  # which dimensions do not tell

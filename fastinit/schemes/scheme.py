@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn.parameter import UninitializedBuffer, UninitializedParameter
 from torch.nn.utils.parametrize import ParametrizationList
 
+from fastinit import text
 from fastinit.schemes.probe import Initializer, fill_with
 from fastinit.shard import fill_rows_
 
@@ -185,7 +186,7 @@ class Scheme:
             tables = [rule if isinstance(rule, Mapping) else {"by the module": rule} for rule in reversed(layers)]
             cells = [(name, name_of(initializer)) for table in tables for name, initializer in table.items()]
             rows += [(kind or "", *(cell or ("", ""))) for kind, cell in zip_longest(named, cells)]
-        return text_table(("module", "parameter", "initializer"), rows)
+        return text.table(("module", "parameter", "initializer"), rows)
 
     def _add(self, rules: Rules) -> None:
         for kind, rule in rules.items():
@@ -277,9 +278,3 @@ def name_of(value: object) -> str:
         return f"{name_of(value.func)}({', '.join(arguments)})"
     return getattr(value, "__name__", None) or repr(value)
 
-
-def text_table(columns: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> str:
-    """Aligned columns of text under their heads."""
-    lines = [columns, *rows]
-    widths = [max(map(len, cells)) for cells in zip(*lines, strict=True)]
-    return "\n".join("  ".join(map(str.ljust, line, widths)).rstrip() for line in lines)

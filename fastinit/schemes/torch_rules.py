@@ -9,7 +9,7 @@ from torch import nn
 
 from fastinit.fans import fans
 from fastinit.init import constant_, normal_, uniform_, zeros_
-from fastinit.schemes.keras_rules import NORM
+from fastinit.schemes.keras_rules import NORMS
 from fastinit.xavier import kaiming_uniform_, xavier_normal_, xavier_uniform_
 
 
@@ -56,9 +56,7 @@ TORCH_RULES: dict[type[nn.Module], Any] = {
     nn.Bilinear: bilinear,
     **dict.fromkeys((nn.RNN, nn.RNNCell, nn.GRU, nn.GRUCell, nn.LSTM, nn.LSTMCell), recurrent),
     **dict.fromkeys((nn.Embedding, nn.EmbeddingBag), _EMBEDDING),
-    **dict.fromkeys((nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm), NORM),
-    **dict.fromkeys((nn.InstanceNorm1d, nn.InstanceNorm2d, nn.InstanceNorm3d), NORM),
-    **dict.fromkeys((nn.GroupNorm, nn.LayerNorm, nn.RMSNorm), NORM),
+    **NORMS,
     nn.MultiheadAttention: _ATTENTION,
     nn.Transformer: transformer,
     nn.PReLU: prelu,
