@@ -61,8 +61,8 @@ def plain_table(title: str, columns: Sequence[str], rows: list[list[str]]) -> No
     print()
 
 
-def progress(items: Sequence[T], label: str) -> Iterator[T]:
-    """The items, behind a progress bar where rich is installed and the output is a terminal."""
+def progress(items: Iterable[T], label: str, total: int | None = None) -> Iterator[T]:
+    """The items, behind a progress bar where rich is installed and the output is a terminal. total: where they have no length."""
     if not installed("rich"):
         yield from items
         return
@@ -71,4 +71,4 @@ def progress(items: Sequence[T], label: str) -> Iterator[T]:
 
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-        yield from bar.track(items, description=label)
+        yield from bar.track(items, total, description=label)

@@ -1,0 +1,1 @@
+"""Does the initializer decide whether a network ported from Keras converges? network, starts -> runs -> results."""
