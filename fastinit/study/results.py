@@ -67,7 +67,7 @@ def append(path: pathlib.Path, done: Iterable[tuple[Run, Curve]], seconds: float
     """Adds runs that were trained together. seconds: of one of them."""
     with path.open("a") as file:
         for run, curve in done:
-            shown = {"seconds": round(seconds, 2), "loss": [significant(loss) for loss in curve.loss]}
+            shown = {"seconds": round(seconds, 2), "mean_loss": [significant(loss) for loss in curve.loss]}
             file.write(line({**run._asdict(), **shown, "correct": curve.correct, "given_up": curve.given_up}))
 
 
@@ -80,7 +80,7 @@ def read(path: pathlib.Path) -> dict[Run, Curve]:
 
 
 def curve(entry: dict[str, Any]) -> Curve:
-    return Curve(entry["loss"], entry["correct"], entry["given_up"])
+    return Curve(entry["mean_loss"], entry["correct"], entry["given_up"])
 
 
 def significant(value: float, digits: int = 5) -> float | None:
