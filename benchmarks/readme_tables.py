@@ -11,8 +11,6 @@ import pathlib
 import sys
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
-NAMES = ("speed", "models", "gpu", "code")
-CPU, MODELS, GPU, CODE = ((f"<!-- {name}:begin -->", f"<!-- {name}:end -->") for name in NAMES)
 SHOWN = ("float32", "bfloat16")  # the others are in the results file
 LARGE, SMALL = 1 << 26, 1 << 10
 FILLS = ("function", "dtype", "G elements/s", "GB/s", "of `fill_`", "times `nn.init`", "peer", "times `nn.init` at 1,024")
@@ -30,15 +28,20 @@ def main(argv=None):
     args = parser.parse_args(argv)
     readme = ROOT / "README.md"
     before, results = readme.read_text(), ROOT / "benchmarks" / "results"
-    after = replaced(before, CPU, section(sorted(results.glob("cpu-*.json")), report_text))
-    after = replaced(after, MODELS, section(sorted(results.glob("models-*.json")), models_text))
-    after = replaced(after, GPU, section(sorted(results.glob("gpu-*.json")), gpu_text))
-    after = replaced(after, CODE, section([results / "cuda-code.json", results / "machine-code.json"], code_text))
+    after = replaced(before, markers("speed"), section(sorted(results.glob("cpu-*.json")), report_text))
+    after = replaced(after, markers("models"), section(sorted(results.glob("models-*.json")), models_text))
+    after = replaced(after, markers("gpu"), section(sorted(results.glob("gpu-*.json")), gpu_text))
+    after = replaced(after, markers("code"), section([results / "cuda-code.json", results / "machine-code.json"], code_text))
     if args.check:
         print("README.md is up to date" if before == after else "README.md is out of date: python -m benchmarks.readme_tables")
         return int(before != after)
     readme.write_text(after)
     return 0
+
+
+def markers(name):
+    """The lines between which a section of a page is generated."""
+    return f"<!-- {name}:begin -->", f"<!-- {name}:end -->"
 
 
 def replaced(text, markers, generated):
@@ -47,7 +50,7 @@ def replaced(text, markers, generated):
     head, found, rest = text.partition(begin)
     _, closed, tail = rest.partition(end)
     if not (found and closed):
-        raise ValueError(f"README.md must hold the lines {begin} and {end}, in this order: put them back.")
+        raise ValueError(f"The page must hold the lines {begin} and {end}, in this order: put them back.")
     return f"{head}{begin}\n{generated}\n{end}{tail}"
 
 

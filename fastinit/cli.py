@@ -1,4 +1,4 @@
-"""The command line: ``fastinit info | check | bench | demo``. Parses, hands over, and turns failures into exit statuses."""
+"""The command line: ``fastinit info | check | bench | demo | study``. Parses, hands over; failures become exit statuses."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         argv: the arguments without the program's name; None: those of the process.
 
     Returns:
-        The exit status: 0; 1 if `check` found a fault; 2 if an optional package is missing.
+        The exit status: 0; 1 if `check` found a fault, or `study` other results; 2 if an optional package is missing.
 
     Raises:
         SystemExit: wrong arguments (status 2), --help or --version (status 0), as argparse does.
@@ -44,6 +44,10 @@ def parser() -> argparse.ArgumentParser:
     demo.add_argument("--quick", action="store_true", help="a small transformer and one epoch: a trial run")
     study = commands.add_parser("study", help="does the initializer decide over convergence? 2,870 trainings, in under two hours")
     study.add_argument("--output", default="fastinit-study.jsonl", metavar="FILE", help="results; goes on where they end")
+    study.add_argument("--figures", metavar="FOLDER", help="draw the figures here")
+    study.add_argument("--slice", action="store_true", help="a part that takes about a minute")
+    study.add_argument("--against", metavar="FILE", help="compare with these results; exit status 1 if they differ")
+    study.add_argument("--processes", type=count, metavar="N", help="trainings at a time (default: one a core)")
     return top
 
 
@@ -59,6 +63,13 @@ def add_bench(bench: argparse.ArgumentParser) -> None:
     )
     bench.add_argument("--devices", type=names, metavar="A,B", help="of --models: cpu,cuda (default: all that are here)")
     bench.add_argument("--json", metavar="FILE", help="write the results, with the machine and all versions")
+
+
+def count(text: str) -> int:
+    """A number from 1."""
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"a number from 1 is needed. Received: {text!r}.")
+    return int(text)
 
 
 def names(text: str) -> list[str]:

@@ -51,7 +51,7 @@ def test_a_report_without_peers_and_with_every_way_of_filling(tables):
 
 
 def test_only_what_stands_between_the_markers_changes(tables):
-    for markers in (tables.CPU, tables.MODELS, tables.GPU, tables.CODE):
+    for markers in map(tables.markers, ("speed", "models", "gpu", "code")):
         begin, end = markers
         assert tables.replaced(f"a\n{begin}\nold\n{end}\nb\n", markers, "new") == f"a\n{begin}\nnew\n{end}\nb\n"
         with pytest.raises(ValueError, match="put them back"):

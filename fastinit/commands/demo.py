@@ -1,4 +1,4 @@
-"""`fastinit demo`: GPT-2 small initialised twice, with times and statistics; then a small network trained from two starts."""
+"""`fastinit demo`: GPT-2 small initialised twice, with times and statistics; then a small network trained from several starts."""
 
 from __future__ import annotations
 
@@ -6,7 +6,9 @@ import argparse
 import os
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from statistics import median
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
@@ -14,6 +16,9 @@ from torch import Tensor, nn
 import fastinit
 from fastinit.commands import console, gpt2
 from fastinit.commands.measure import torch_threads
+
+if TYPE_CHECKING:
+    from fastinit.study.summary import Results
 
 SEEDS, EPOCHS = (0, 1, 2), 10
 
@@ -87,39 +92,56 @@ def layer_row(kind: str, theirs: gpt2.Statistics, ours: gpt2.Statistics) -> list
 
 
 def digits(quick: bool, output: str) -> None:
-    """Part two: the network of `origin` on handwritten digits. One thread: its tensors are too small for two to help."""
-    from fastinit.commands import figure, origin
+    """Part two: the study of `fastinit study` in short. One thread: its tensors are too small for two to help."""
+    from fastinit.study import figures, optimizers, runs
 
     seeds, epochs = (SEEDS[:1], 1) if quick else (SEEDS, EPOCHS)
-    schemes = {"torch defaults": None, "keras_like": origin.story}
-    print(f"2. Conv1d, BatchNorm1d, bidirectional LSTM, Linear on handwritten digits: {epochs} epochs, seeds {seeds}")
-    curves: dict[str, list[list[float]]] = {name: [] for name in schemes}
-    data = origin.digits()
+    wanted = [
+        runs.Run("grid", "digits", "MAE", optimizer, "torch", start, seed)
+        for optimizer in optimizers.COMPARED[:2]
+        for start in figures.SHOWN
+        for seed in seeds
+    ]
+    print(f"2. Conv1d, BatchNorm1d, bidirectional LSTM, Linear on handwritten digits: {epochs} epochs, seeds {seeds}, MAE")
+    results: Results = {}
     with torch_threads(1):
-        for seed, name in console.progress([(seed, name) for seed in seeds for name in schemes], "training"):
-            curves[name].append(origin.train(origin.network(seed, schemes[name]), data, epochs, seed))
-    starts = {name: [origin.network(seed, scheme) for seed in seeds] for name, scheme in schemes.items()}
-    console.table("Held-out accuracy, mean (least to greatest) of the seeds", ("after epoch", *curves), accuracy_rows(curves))
-    print(verdict(curves))
-    figure.draw(curves, starts, output)
+        for batch in console.progress(runs.batches(wanted), "training"):
+            results = {**results, **dict(zip(batch, runs.trained(batch, epochs), strict=True))}
+    columns = ("optimizer", "initial weights", "after epoch 1", f"after epoch {epochs}")
+    console.table("Held-out accuracy, median (least to greatest) of the seeds", columns, accuracy_rows(results))
+    print(verdict(results))
+    figures.short(results).savefig(output)
     print(f"figure: {output}")
 
 
-def accuracy_rows(curves: dict[str, list[list[float]]]) -> list[list[str]]:
-    epochs = range(len(next(iter(curves.values()))[0]))
-    return [[str(e + 1), *(spread([run[e] for run in runs]) for runs in curves.values())] for e in epochs]
+def accuracy_rows(results: Results) -> list[list[str]]:
+    from fastinit.study import figures
+
+    rows = []
+    for (optimizer, start), found in by_kind(results).items():
+        rows.append([optimizer, figures.SHOWN[start][0], *(spread([curve[epoch] for curve in found]) for epoch in (0, -1))])
+    return rows
 
 
-def spread(values: list[float]) -> str:
-    return f"{mean(values):.1%} ({min(values):.1%} to {max(values):.1%})"
+def by_kind(results: Results) -> dict[tuple[str, str], list[list[float]]]:
+    """Optimizer and start -> the held-out accuracies of every seed."""
+    from fastinit.study import data
+
+    found: dict[tuple[str, str], list[list[float]]] = {}
+    for run, curve in results.items():
+        accuracies = [right / len(data.load(run.data).test[1]) for right in curve.correct]
+        found.setdefault((run.optimizer, run.start), []).append(accuracies)
+    return found
 
 
-def mean(values: list[float]) -> float:
-    return sum(values) / len(values)
+def spread(values: Sequence[float]) -> str:
+    return f"{median(values):.1%} ({min(values):.1%} to {max(values):.1%})"
 
 
-def verdict(curves: dict[str, list[list[float]]]) -> str:
-    """What came out, in a sentence, in whoever's favour; no more than so few seeds can carry."""
-    first, last = ({name: mean([run[epoch] for run in runs]) for name, runs in curves.items()} for epoch in (0, -1))
-    parts = [f"{name} {first[name]:.1%} after the first epoch and {last[name]:.1%} at the end" for name in curves]
-    return f"Only the initial weights differ: {'; '.join(parts)}."
+def verdict(results: Results) -> str:
+    """What came out, in a sentence; no more than so few seeds can carry."""
+    last: dict[str, list[float]] = {}
+    for (optimizer, _), found in by_kind(results).items():
+        last.setdefault(optimizer, []).append(median(curve[-1] for curve in found))
+    ranges = [f"{min(medians):.1%} to {max(medians):.1%} by {optimizer}" for optimizer, medians in last.items()]
+    return f"From worst to best start: {', '.join(ranges)}. `fastinit study` asks with ten seeds, two losses and Keras itself."

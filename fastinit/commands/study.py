@@ -5,23 +5,69 @@ from __future__ import annotations
 import argparse
 import pathlib
 import sys
+from typing import TYPE_CHECKING
 
 from fastinit.commands import console
 
+if TYPE_CHECKING:
+    from fastinit.study.runs import Run
+
 
 def run(args: argparse.Namespace) -> int:
-    console.require("rich", "matplotlib", "sklearn", "sktime", "keras", extra="study")
-    from fastinit.study import pool, results, runs
+    console.require("rich", "matplotlib", "scipy", "sklearn", "sktime", "keras", extra="study")
+    from fastinit.study import results
 
-    path = pathlib.Path(args.output)
-    wanted = runs.study()
     try:
-        results.start(path)
-        left = len(results.missing(path, wanted))
-        print(f"{len(wanted) - left} of {len(wanted)} runs are in {path}", file=sys.stderr)
-        for _ in console.progress(pool.train_all(wanted, path), "training", total=left):
-            pass
-    except results.Mismatch as error:
+        return train(args, pathlib.Path(args.output))
+    except (results.Mismatch, OSError) as error:
         print(f"fastinit study: {error}", file=sys.stderr)
         return 2
+    except KeyboardInterrupt:
+        print(f"fastinit study: interrupted; the same command goes on from {args.output}", file=sys.stderr)
+        return 130
+
+
+def train(args: argparse.Namespace, path: pathlib.Path) -> int:
+    """Trains what the results file lacks; then compares it with another, or tells what all of it says."""
+    from fastinit.study import pool, results, runs
+
+    reference = args.against and pathlib.Path(args.against)
+    wanted = runs.study()
+    if args.slice:
+        wanted = runs.slice_of(wanted)
+    if reference:
+        lacking = len(results.missing(reference, wanted))
+        if lacking:
+            raise results.Mismatch(f"{reference} lacks {lacking} of the runs to compare.")
+    results.start(path)
+    left = results.missing(path, wanted)
+    print(f"{len(wanted) - len(left)} of {len(wanted)} runs are in {path}", file=sys.stderr)
+    for _ in console.progress(pool.train_all(left, path, args.processes), "training", total=len(left)):
+        pass
+    if reference:
+        return compare(path, reference, wanted)
+    if not results.missing(path, runs.study()):
+        tell(path, args.figures)
     return 0
+
+
+def compare(path: pathlib.Path, reference: pathlib.Path, wanted: list[Run]) -> int:
+    from fastinit.study import results
+
+    other = "; ".join(results.differences(results.header(reference), results.header(path)))
+    print(f"compared roughly: {other}" if other else "compared digit by digit: the same versions and processor")
+    found = results.disagreements(path, reference, wanted)
+    print(*found, f"{len(found)} of {len(wanted)} runs differ from {reference}", sep="\n")
+    return 1 if found else 0
+
+
+def tell(path: pathlib.Path, folder: str | None) -> None:
+    """Prints the tables, and draws the figures into the folder."""
+    from fastinit.study import figures, results, summary
+
+    found = results.read(path)
+    print(summary.budget())
+    for table in summary.TABLES:
+        console.table(*table(found))
+    if folder:
+        print("figures:", *figures.draw_all(found, pathlib.Path(folder)))

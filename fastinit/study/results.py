@@ -11,7 +11,7 @@ from typing import Any
 
 import fastinit
 from fastinit.commands import measure
-from fastinit.study import runs
+from fastinit.study import data, runs
 from fastinit.study.runs import Run
 from fastinit.study.training import Curve
 
@@ -96,6 +96,25 @@ def missing(path: pathlib.Path, wanted: Iterable[Run]) -> list[Run]:
     """The runs that the file does not have yet."""
     done = read(path)
     return [run for run in wanted if run not in done]
+
+
+def disagreements(path: pathlib.Path, reference: pathlib.Path, wanted: Iterable[Run]) -> list[str]:
+    """Where two files say different things about the same runs: a line each.
+
+    Of the same versions on the same processor every number must be equal. Else rounding differs, which training makes
+    large: the first epoch's mean loss must agree to 5 %, and the final accuracy to 5 % of the held-out sequences.
+    """
+    exactly = not differences(header(reference), header(path))
+    found, expected = read(path), read(reference)
+    different = [run for run in wanted if not agree(run, found[run], expected[run], exactly)]
+    return [f"{run}: {found[run]} against {expected[run]}" for run in different]
+
+
+def agree(run: Run, one: Curve, other: Curve, exactly: bool) -> bool:
+    if exactly:
+        return one == other
+    losses, right = (one.loss[0], other.loss[0]), abs(one.correct[-1] - other.correct[-1])
+    return math.isclose(*losses, rel_tol=0.05) and right <= 0.05 * len(data.load(run.data).test[1])
 
 
 def batches_left(path: pathlib.Path, wanted: Iterable[Run]) -> list[list[Run]]:

@@ -81,6 +81,18 @@ def switched() -> Iterator[tuple[str, str, str]]:
         yield optimizer, constants, other
 
 
+def slice_of(wanted: Iterable[Run]) -> list[Run]:
+    """A part of the study that takes a minute or two, for a check that the numbers can be had again."""
+
+    def taken(run: Run) -> bool:
+        if run.part == "twin":
+            return run[1:3] == ("digits", "MAE") and run.seed < (1 if run.constants == KERAS_ITSELF else 2)
+        few = run.start in ("torch", "keras_like", starts.pair("√2", "√2", "fmod")) and run.seed < 2
+        return run.part == "grid" and run.loss == "MAE" and few and (run.data == "digits" or run.optimizer == AUTHORS[1])
+
+    return list(filter(taken, wanted))
+
+
 def batches(runs: Iterable[Run]) -> list[list[Run]]:
     """Runs that train side by side: the same network, data, loss and optimizer. Keras trains one at a time."""
     found = []
