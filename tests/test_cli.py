@@ -172,12 +172,15 @@ def test_check_covers_every_usable_backend(monkeypatch, small_check, capsys):
     fails_with(capsys, "native (scalar)", "float64")
 
 
-@pytest.mark.parametrize(("command", "missing", "named"), [("bench", "rich", "rich"), ("demo", "sklearn", "scikit-learn")])
-def test_missing_extra(monkeypatch, capsys, command, missing, named):
+@pytest.mark.parametrize(
+    ("command", "missing", "named", "extra"),
+    [("bench", "rich", "rich", "demo"), ("demo", "sklearn", "scikit-learn", "demo"), ("study", "sktime", "sktime", "study")],
+)
+def test_missing_extra(monkeypatch, capsys, command, missing, named, extra):
     without(monkeypatch, missing)
     assert cli.main([command]) == 2
     message = capsys.readouterr().err
-    assert named in message and "pip install 'fastinit-torch[demo]'" in message and command in message
+    assert named in message and f"pip install 'fastinit-torch[{extra}]'" in message and command in message
 
 
 def test_tables_and_progress_without_rich(monkeypatch, capsys):

@@ -44,11 +44,8 @@ def train(args: argparse.Namespace, path: pathlib.Path) -> int:
     print(f"{len(wanted) - len(left)} of {len(wanted)} runs are in {path}", file=sys.stderr)
     for _ in console.progress(pool.train_all(left, path, args.processes), "training", total=len(left)):
         pass
-    if reference:
-        return compare(path, reference, wanted)
-    if not results.missing(path, runs.study()):
-        tell(path, args.figures)
-    return 0
+    tell(path, args.figures)
+    return compare(path, reference, wanted) if reference else 0
 
 
 def compare(path: pathlib.Path, reference: pathlib.Path, wanted: list[Run]) -> int:
@@ -62,12 +59,15 @@ def compare(path: pathlib.Path, reference: pathlib.Path, wanted: list[Run]) -> i
 
 
 def tell(path: pathlib.Path, folder: str | None) -> None:
-    """Prints the tables, and draws the figures into the folder."""
-    from fastinit.study import figures, results, summary
+    """Prints the tables, and draws the figures into the folder; of a part of the study a list of its outcomes."""
+    from fastinit.study import figures, results, runs, summary
 
     found = results.read(path)
+    complete = not results.missing(path, runs.study())
     print(summary.budget())
-    for table in summary.TABLES:
+    for table in summary.TABLES if complete else [summary.outcomes]:
         console.table(*table(found))
-    if folder:
+    if folder and complete:
         print("figures:", *figures.draw_all(found, pathlib.Path(folder)))
+    elif folder:
+        print("no figures: they need the whole study", file=sys.stderr)

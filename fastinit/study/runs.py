@@ -56,8 +56,11 @@ def conditions() -> Iterator[tuple[str, str, str, str, str, str]]:
     twins = [*product(("digits",), LOSSES, ("rmsprop", "adam")), *product(("vowels",), ("MAE",), ("rmsprop", "adam"))]
     for name, loss, optimizer in reversed(twins):
         yield "twin", name, loss, optimizer, KERAS_ITSELF, "keras_like"
-    for start in ("torch", "keras_like", *(starts.pair(*pair, "fmod") for pair in starts.PAIRS)):
-        yield "hard", "pixels", *AUTHORS, "torch", start
+    loss, optimizer = AUTHORS
+    for start in ("torch", "keras_like", *(starts.pair(*pair, "fmod") for pair in starts.PAIRS), *starts.MIXED):
+        yield "hard", "pixels", loss, optimizer, "torch", start
+    for start in ("torch", "keras_like", starts.pair("1", "1", "fmod"), starts.pair("√2", "√2", "fmod")):
+        yield "hard", "pixels", loss, "Adam", "torch", start
     for name, loss, optimizer in twins:
         yield "twin", name, loss, TWINS[optimizer], *MATCHED
     for name, (optimizer, constants, start) in product(("digits", "vowels"), switched()):
@@ -77,7 +80,7 @@ def switched() -> Iterator[tuple[str, str, str]]:
     for other in CONSTANTS:
         if other != constants:
             yield optimizer, other, start
-    for other in ("torch", "torch's conv", "torch's lstm", "torch's dense"):
+    for other in ("torch", *starts.MIXED):
         yield optimizer, constants, other
 
 

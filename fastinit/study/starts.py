@@ -46,6 +46,11 @@ def keras_in(*layers: str) -> Start:
     return start
 
 
+MIXED = {  # Keras's weights but in one layer
+    "torch's conv": keras_in("lstm", "dense"),
+    "torch's lstm": keras_in("conv", "dense"),
+    "torch's dense": keras_in("conv", "lstm"),
+}
 STARTS: dict[str, Start] = {
     "torch": lambda network: None,
     "keras_like": keras_in("conv", "norm", "lstm", "dense"),
@@ -54,8 +59,6 @@ STARTS: dict[str, Start] = {
         for method in METHODS
         for g1, g2 in PAIRS
     },
-    "torch's conv": keras_in("lstm", "dense"),
-    "torch's lstm": keras_in("conv", "dense"),
-    "torch's dense": keras_in("conv", "lstm"),
+    **MIXED,
 }
 COMPARED = ("torch", "keras_like", *(pair(g1, g2, method) for method in METHODS for g1, g2 in PAIRS))

@@ -105,6 +105,15 @@ def of_pairs(method: str) -> list[str]:
     return [starts.pair(*pair, method) for pair in starts.PAIRS]
 
 
+def outcomes(results: Results) -> Table:
+    """Every kind of run that there is, whatever is missing."""
+    rows = []
+    for kind in dict.fromkeys(run[:-1] for run in results):
+        found = outcome(results, **dict(zip(Run._fields, kind, strict=False)))
+        rows.append([*kind[1:], found.text(), found.accuracy()])
+    return Table("Every kind of run", (*Run._fields[1:-1], "converged; epochs", "final accuracy"), rows)
+
+
 def grid(results: Results) -> Table:
     """Every loss and optimizer: the starts beside each other, the pairs of gains together."""
     kinds = {"torch's defaults": ["torch"], "keras_like": ["keras_like"], "pairs, fmod": of_pairs("fmod")}
@@ -122,21 +131,34 @@ def grid(results: Results) -> Table:
 def pairs(results: Results) -> Table:
     """The author's nine pairs under the author's loss and optimizer, beside what the author saw."""
     loss, optimizer = AUTHORS
+    saw = {starts.pair(*pair, "fmod"): AUTHOR_SAW.get(pair, "did not converge") for pair in starts.PAIRS}
+    saw |= {"torch": "did not converge", "keras_like": "converged, in Keras"}
     rows = []
-    for g1, g2 in starts.PAIRS:
-        cells = [AUTHOR_SAW.get((g1, g2), "did not converge")]
-        for part, task in AUTHORS_TASKS:
-            found = outcome(results, part=part, data=task, loss=loss, optimizer=optimizer, start=starts.pair(g1, g2, "fmod"))
-            cells.append(f"{found.text()}; {found.accuracy()}")
-        rows.append([f"{g1}, {g2}", *cells])
-    for start in ("torch", "keras_like"):
-        cells = []
-        for part, task in AUTHORS_TASKS:
-            found = outcome(results, part=part, data=task, loss=loss, optimizer=optimizer, start=start)
-            cells.append(f"{found.text()}; {found.accuracy()}")
-        rows.append([start, {"torch": "did not converge", "keras_like": "converged, in Keras"}[start], *cells])
+    for start, told in saw.items():
+        where = {"loss": loss, "optimizer": optimizer, "start": start}
+        found = (outcome(results, part=part, data=task, **where) for part, task in AUTHORS_TASKS)
+        rows.append([start, told, *(f"{one.text()}; {one.accuracy()}" for one in found)])
     title = "MAE, RMSprop with torch's constants: converged; epochs to the threshold; final accuracy"
-    return Table(title, ("g1, g2", "the author saw", *(task for _, task in AUTHORS_TASKS)), rows)
+    return Table(title, ("start: fmod g1 g2", "the author saw", *(task for _, task in AUTHORS_TASKS)), rows)
+
+
+def hard(results: Results) -> Table:
+    """The hard task: which layer's weights matter, and whether Adam makes up for them."""
+    kinds: dict[str, str | list[str]] = {"Keras's in all: keras_like": "keras_like", "torch's in all": "torch"}
+    kinds |= {"Keras's but in the convolution": "torch's conv", "Keras's but in the LSTM": "torch's lstm"}
+    kinds |= {"Keras's but in the dense layer": "torch's dense", "pairs, fmod": of_pairs("fmod")}
+    rows = []
+    for optimizer in (AUTHORS[1], "Adam"):
+        where = {"part": "hard", "optimizer": optimizer}
+        base = outcome(results, **where, start="keras_like")
+        for name, start in kinds.items():
+            found = outcome(results, **where, start=start)
+            if found.epochs:
+                p = "" if start == "keras_like" else probability(p_value(base.final, found.final))
+                gave_up = f"{sum(map(bool, found.given_up))}/{len(found.final)}"
+                rows.append([optimizer, name, found.text(), found.accuracy(), p, gave_up])
+    columns = ("optimizer", "initial weights", "converged; epochs", "final accuracy", "p against keras_like", "a class given up")
+    return Table("Pixels, MAE", columns, rows)
 
 
 AUTHORS_TASKS = (("grid", "digits"), ("grid", "vowels"), ("hard", "pixels"))
@@ -269,4 +291,4 @@ def budget() -> str:
     return f"Converged: held-out accuracy of {', '.join(parts)}; {runs.SEEDS} seeds each."
 
 
-TABLES = (grid, pairs, gains, methods, given_up, gradients, twin, switches)
+TABLES = (pairs, hard, gains, grid, methods, given_up, gradients, twin, switches)
