@@ -243,8 +243,7 @@ def test_outcomes():
     told = summary.outcome(found, data="digits", start=["torch"])
     assert told.epochs == [1, 2, 3, 4, 5, 6, 7, 8, 9, math.inf] and told.given_up == [0] * 9 + [2]
     assert told.counts() == "9/10" and told.speed() == "5.5 (2 to 9)"  # the 2nd and the 9th of ten: 97.9 % confidence
-    low, high = told.fraction()
-    assert (low, high) == pytest.approx((0.5958, 0.9821), abs=1e-4)  # Wilson's, by the formula's tables
+    assert told.chance() == "9/10 (60 to 98 %)"  # Wilson's, 0.5958 to 0.9821
     assert summary.outcome(found, start="keras_like").epochs == []
 
 

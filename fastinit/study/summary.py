@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import product
 from statistics import median
 from typing import NamedTuple
@@ -42,15 +42,15 @@ class Outcome(NamedTuple):
     def converged(self) -> int:
         return sum(map(math.isfinite, self.epochs))
 
-    def fraction(self) -> tuple[float, float]:
-        """Wilson's interval for the chance to converge."""
+    def counts(self) -> str:
+        return f"{self.converged}/{len(self.epochs)}"
+
+    def chance(self) -> str:
+        """The counts, and Wilson's interval for the chance to converge."""
         from scipy.stats import binomtest
 
         low, high = binomtest(self.converged, len(self.epochs)).proportion_ci(CONFIDENCE, method="wilson")
-        return float(low), float(high)
-
-    def counts(self) -> str:
-        return f"{self.converged}/{len(self.epochs)}"
+        return f"{self.counts()} ({100 * low:.0f} to {100 * high:.0f} %)"
 
     def speed(self) -> str:
         """The median of the epochs, and its interval."""
@@ -67,7 +67,7 @@ def epochs(number: float) -> str:
     return f"{number:.3g}" if math.isfinite(number) else "never"
 
 
-def ranged(values: Sequence[float], text) -> str:  # type: ignore[no-untyped-def]
+def ranged(values: Sequence[float], text: Callable[[float], str]) -> str:
     """A median with its interval of confidence, which is one of order statistics: it assumes no distribution."""
     from scipy.stats import binom
 
@@ -137,8 +137,8 @@ def pairs(results: Results) -> Table:
     for start, told in saw.items():
         where = {"loss": loss, "optimizer": optimizer, "start": start}
         found = (outcome(results, part=part, data=task, **where) for part, task in AUTHORS_TASKS)
-        rows.append([start, told, *(f"{one.text()}; {one.accuracy()}" for one in found)])
-    title = "MAE, RMSprop with torch's constants: converged; epochs to the threshold; final accuracy"
+        rows.append([start, told, *(f"{one.chance()}; {one.speed()}; {one.accuracy()}" for one in found)])
+    title = "MAE, RMSprop with torch's constants: converged (chance); epochs to the threshold; final accuracy"
     return Table(title, ("start: fmod g1 g2", "the author saw", *(task for _, task in AUTHORS_TASKS)), rows)
 
 
@@ -156,8 +156,8 @@ def hard(results: Results) -> Table:
             if found.epochs:
                 p = "" if start == "keras_like" else probability(p_value(base.final, found.final))
                 gave_up = f"{sum(map(bool, found.given_up))}/{len(found.final)}"
-                rows.append([optimizer, name, found.text(), found.accuracy(), p, gave_up])
-    columns = ("optimizer", "initial weights", "converged; epochs", "final accuracy", "p against keras_like", "a class given up")
+                rows.append([optimizer, name, found.chance(), found.speed(), found.accuracy(), p, gave_up])
+    columns = ("optimizer", "initial weights", "converged", "epochs", "final accuracy", "p, keras_like", "a class given up")
     return Table("Pixels, MAE", columns, rows)
 
 
