@@ -290,7 +290,7 @@ def test_figures_and_tables(tmp_path):
         assert file.read_bytes()[:8] == b"\x89PNG\r\n\x1a\n" and file.stat().st_size > 20_000
     tables = [table(made) for table in summary.TABLES]
     assert all(len(row) == len(table.columns) for table in tables for row in table.rows)
-    pairs, grid = tables[0], tables[3]
+    pairs, grid = tables[0], tables[4]
     assert len(grid.rows) == 12 and len(pairs.rows) == 11
     for row in grid.rows:  # a third of the runs never gets there
         assert [int(cell.split("/")[1].split(";")[0]) for cell in row[3:]] == [10, 10, 90, 90]
