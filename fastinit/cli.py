@@ -42,7 +42,7 @@ def parser() -> argparse.ArgumentParser:
     demo = commands.add_parser("demo", help="initialise GPT-2 small, then train a small network from two initialisations")
     demo.add_argument("--output", default="fastinit-demo.png", metavar="PNG", help="where the figure goes (default: %(default)s)")
     demo.add_argument("--quick", action="store_true", help="a small transformer and one epoch: a trial run")
-    study = commands.add_parser("study", help="does the initializer decide over convergence? 2,940 trainings, in under two hours")
+    study = commands.add_parser("study", help="does the initializer decide over convergence? Two hours on two cores")
     study.add_argument("--output", default="fastinit-study.jsonl", metavar="FILE", help="results; goes on where they end")
     study.add_argument("--figures", metavar="FOLDER", help="draw the figures here")
     study.add_argument("--slice", action="store_true", help="a part that takes about a minute")

@@ -197,7 +197,7 @@ def luck(results: Results) -> Table:
         expected = len(starts.PAIRS) * every.converged / len(every.epochs)
         rows.append([task, every.chance(), alike, f"{expected:.1f} of {len(starts.PAIRS)}"])
     columns = ("data", "converged, all pairs", "p that all share one chance (chi-squared)", "expected of one run each")
-    return Table("Are some pairs better than others?", columns, rows)
+    return Table("Whether some pairs are better than others", columns, rows)
 
 
 def methods(results: Results) -> Table:
