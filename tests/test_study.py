@@ -262,6 +262,7 @@ import pathlib, signal, sys, time
 from fastinit.study import pool, results, runs
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a background job may have been told to ignore it
     path = pathlib.Path("study.jsonl")
     results.start(path)
     short = next(run for run in runs.study() if run.part == "grid" and run.data == "digits")
