@@ -39,7 +39,7 @@ def parser() -> argparse.ArgumentParser:
     info.add_argument("--json", action="store_true", help="print JSON")
     commands.add_parser("check", help="verify this installation on this machine, in about a minute; exit status 1 on any fault")
     add_bench(commands.add_parser("bench", help="measure fills against torch.nn.init and Tensor.fill_, in some minutes"))
-    demo = commands.add_parser("demo", help="initialise GPT-2 small, then train a small network from two initialisations")
+    demo = commands.add_parser("demo", help="initialise GPT-2 small, then train a small network from four")
     demo.add_argument("--output", default="fastinit-demo.png", metavar="PNG", help="where the figure goes (default: %(default)s)")
     demo.add_argument("--quick", action="store_true", help="a small transformer and one epoch: a trial run")
     study = commands.add_parser("study", help="does the initializer decide over convergence? Two hours on two cores")

@@ -57,8 +57,8 @@ def learning(results: Results, task: str, compared: Sequence[str] = optimizers.C
     for axes, optimizer in zip(grid.T, compared, strict=True):
         axes[0].set_title(optimizer, fontsize=13)
         for start, style in SHOWN.items():
-            curves = chosen(results, data=task, loss="MAE", optimizer=optimizer, constants="torch", start=start)
-            draw_curves(axes, curves, task, style)
+            found = summary.chosen(results, data=task, loss="MAE", optimizer=optimizer, constants="torch", start=start)
+            draw_curves(axes, list(found.values()), task, style)
     label(figure, grid, f"{task}: {bands(results)}; in a panel only the initial weights differ")
     return figure
 
@@ -93,13 +93,9 @@ def twins(results: Results) -> Any:
         axes[0].set_title(f"{task}, {'RMSprop' if optimizer == 'rmsprop' else 'Adam'}", fontsize=13)
         for style, way in lines.items():
             named = dict(zip(("part", "optimizer", "constants", "start"), way, strict=True))
-            draw_curves(axes, chosen(results, data=task, loss="MAE", **named), task, style)
+            draw_curves(axes, list(summary.chosen(results, data=task, loss="MAE", **named).values()), task, style)
     label(figure, grid, f"{bands(results)}; optimizers with the constants of their framework")
     return figure
-
-
-def chosen(results: Results, **wanted: str) -> list[Curve]:
-    return [curve for run, curve in results.items() if all(getattr(run, name) == value for name, value in wanted.items())]
 
 
 def bands(results: Results) -> str:
@@ -135,12 +131,9 @@ def label(figure: Any, grid: Any, title: str) -> None:
 def heat_maps(results: Results) -> Any:
     """Over (g1, g2), a column a task: the median of the epochs to the threshold, and how many runs reached it."""
     figure = canvas(11, 7.2)
-    columns = summary.AUTHORS_TASKS
-    grid = figure.subplots(2, len(columns))
-    loss, optimizer = AUTHORS
-    for axes, (part, task) in zip(grid.T, columns, strict=True):
-        where = {"part": part, "data": task, "loss": loss, "optimizer": optimizer}
-        cells = {pair: summary.outcome(results, **where, start=starts.pair(*pair, "fmod")) for pair in starts.PAIRS}
+    grid = figure.subplots(2, len(summary.AUTHORS_TASKS))
+    for axes, task in zip(grid.T, summary.AUTHORS_TASKS, strict=True):
+        cells = {pair: summary.authors(results, task, starts.pair(*pair, "fmod")) for pair in starts.PAIRS}
         medians = {pair: median(cell.epochs) for pair, cell in cells.items()}
         fractions = {pair: cell.converged / len(cell.epochs) for pair, cell in cells.items()}
         needed, budget = summary.THRESHOLD[task], runs.EPOCHS[task]
@@ -148,7 +141,7 @@ def heat_maps(results: Results) -> Any:
         heat(axes[1], fractions, {pair: cell.counts() for pair, cell in cells.items()}, "cividis", (0, 1))
         axes[0].set_title(f"{task}: epochs to {needed:.0%}", fontsize=13)
         axes[1].set_title(f"{task}: converged in {budget} epochs", fontsize=13)
-    figure.suptitle(f"{loss}, {optimizer}; framed: the author saw it converge", fontsize=13)
+    figure.suptitle(f"{', '.join(AUTHORS)}; framed: the author saw it converge", fontsize=13)
     return figure
 
 

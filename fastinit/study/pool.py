@@ -21,13 +21,12 @@ PINNED = {"ATEN_CPU_CAPABILITY": "avx2", "MKL_CBWR": "AVX2", "OMP_NUM_THREADS": 
 
 
 def train_all(wanted: Sequence[Run], path: pathlib.Path, processes: int | None = None) -> Iterator[Run]:
-    """Trains the runs that the results file does not have yet, and yields those that were added to it.
+    """Trains the runs, adds them to the results file, and yields them.
 
     Interrupted, it loses the batches in progress alone.
     """
-    left = results.batches_left(path, wanted)
     with pinned(), ProcessPoolExecutor(processes or cores(), multiprocessing.get_context("spawn"), deaf) as pool:
-        futures = [pool.submit(timed, batch) for batch in left]
+        futures = [pool.submit(timed, batch) for batch in runs.batches(wanted)]
         try:
             for future in as_completed(futures):
                 batch, curves, seconds = future.result()

@@ -18,7 +18,7 @@ TOGETHER = 20  # networks in an ensemble: more are no faster each
 EPOCHS = {"digits": 30, "vowels": 40, "pixels": 30}
 LOSSES = {"MAE": torch.abs, "MSE": torch.square}
 
-# What of a layer but its initial weights is as in Keras. "all": the port with nothing left to align.
+# What of the layers but their initial weights is as in torch, as in Keras, or as in Keras but for one thing.
 CONSTANTS = {
     "torch": TORCH,
     "Keras": KERAS,
@@ -45,6 +45,8 @@ class Run(NamedTuple):
 KERAS_ITSELF = "in Keras"
 MATCHED = ("Keras", "keras_like")  # constants and start of a port to the letter
 AUTHORS = ("MAE", "RMSprop, torch's constants")
+TWINS = {"rmsprop": "Keras's RMSprop", "adam": "Keras's Adam"}  # Keras's names -> the port's
+TWIN_TASKS = [*product(("digits",), LOSSES, TWINS), *product(("vowels",), ("MAE",), TWINS)]
 
 
 def study() -> list[Run]:
@@ -53,23 +55,19 @@ def study() -> list[Run]:
 
 
 def conditions() -> Iterator[tuple[str, str, str, str, str, str]]:
-    twins = [*product(("digits",), LOSSES, ("rmsprop", "adam")), *product(("vowels",), ("MAE",), ("rmsprop", "adam"))]
-    for name, loss, optimizer in reversed(twins):
+    for name, loss, optimizer in reversed(TWIN_TASKS):
         yield "twin", name, loss, optimizer, KERAS_ITSELF, "keras_like"
     loss, optimizer = AUTHORS
     for start in ("torch", "keras_like", *(starts.pair(*pair, "fmod") for pair in starts.PAIRS), *starts.MIXED):
         yield "hard", "pixels", loss, optimizer, "torch", start
     for start in ("torch", "keras_like", starts.pair("1", "1", "fmod"), starts.pair("√2", "√2", "fmod")):
         yield "hard", "pixels", loss, "Adam", "torch", start
-    for name, loss, optimizer in twins:
+    for name, loss, optimizer in TWIN_TASKS:
         yield "twin", name, loss, TWINS[optimizer], *MATCHED
     for name, (optimizer, constants, start) in product(("digits", "vowels"), switched()):
         yield "switch", name, "MAE", optimizer, constants, start
     for name, loss, optimizer, start in product(("digits", "vowels"), LOSSES, optimizers.COMPARED, starts.COMPARED):
         yield "grid", name, loss, optimizer, "torch", start
-
-
-TWINS = {"rmsprop": "Keras's RMSprop", "adam": "Keras's Adam"}  # Keras's names -> the port's
 
 
 def switched() -> Iterator[tuple[str, str, str]]:

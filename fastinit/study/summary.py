@@ -22,6 +22,8 @@ CONFIDENCE = 0.95
 # What the port's author saw under RMSprop with torch's constants and MAE, by g1 and g2; one run each, as far as is known.
 AUTHOR_SAW = {("√2", "1"): "converged", ("√2", "√2"): "converged fast", ("2", "1"): "converged", ("2", "2"): "converged slowly"}
 
+AUTHORS_TASKS = {"digits": "grid", "vowels": "grid", "pixels": "hard"}  # task -> the part of the study that has the pairs on it
+
 Results = Mapping[Run, Curve]
 
 
@@ -83,15 +85,25 @@ def first_at(curve: Curve, task: str) -> float:
     return next((float(number) for number, right in enumerate(curve.correct, 1) if right >= needed), math.inf)
 
 
-def outcome(results: Results, **wanted: str | Iterable[str]) -> Outcome:
-    """Of the runs whose fields are these, or one of these."""
+def chosen(results: Results, **wanted: str | Iterable[str]) -> Results:
+    """The runs whose fields are these, or one of these."""
     allowed = {name: {value} if isinstance(value, str) else set(value) for name, value in wanted.items()}
-    found = [(run, curve) for run, curve in results.items() if all(getattr(run, name) in allowed[name] for name in allowed)]
+    return {run: curve for run, curve in results.items() if all(getattr(run, name) in allowed[name] for name in allowed)}
+
+
+def outcome(results: Results, **wanted: str | Iterable[str]) -> Outcome:
+    found = chosen(results, **wanted)
     return Outcome(
-        [first_at(curve, run.data) for run, curve in found],
-        [curve.correct[-1] / len(data.load(run.data).test[1]) for run, curve in found],
-        [curve.given_up for _, curve in found],
+        [first_at(curve, run.data) for run, curve in found.items()],
+        [curve.correct[-1] / len(data.load(run.data).test[1]) for run, curve in found.items()],
+        [curve.given_up for curve in found.values()],
     )
+
+
+def authors(results: Results, task: str, start: str | Iterable[str]) -> Outcome:
+    """Under the author's loss and optimizer."""
+    loss, optimizer = AUTHORS
+    return outcome(results, part=AUTHORS_TASKS[task], data=task, loss=loss, optimizer=optimizer, start=start)
 
 
 def p_value(one: Sequence[float], other: Sequence[float]) -> float:
@@ -130,53 +142,52 @@ def grid(results: Results) -> Table:
 
 def pairs(results: Results) -> Table:
     """The author's nine pairs under the author's loss and optimizer, beside what the author saw."""
-    loss, optimizer = AUTHORS
     saw = {starts.pair(*pair, "fmod"): AUTHOR_SAW.get(pair, "did not converge") for pair in starts.PAIRS}
     saw |= {"torch": "did not converge", "keras_like": "converged, in Keras"}
     rows = []
     for start, told in saw.items():
-        where = {"loss": loss, "optimizer": optimizer, "start": start}
-        found = (outcome(results, part=part, data=task, **where) for part, task in AUTHORS_TASKS)
+        found = [authors(results, task, start) for task in AUTHORS_TASKS]
         rows.append([start, told, *(f"{one.chance()}; {one.speed()}; {one.accuracy()}" for one in found)])
     title = "MAE, RMSprop with torch's constants: converged (chance); epochs to the threshold; final accuracy"
-    return Table(title, ("start: fmod g1 g2", "the author saw", *(task for _, task in AUTHORS_TASKS)), rows)
+    return Table(title, ("start: fmod g1 g2", "the author saw", *AUTHORS_TASKS), rows)
 
 
 def hard(results: Results) -> Table:
     """The hard task: which layer's weights matter, and whether Adam makes up for them."""
-    kinds: dict[str, str | list[str]] = {"Keras's in all: keras_like": "keras_like", "torch's in all": "torch"}
-    kinds |= {"Keras's but in the convolution": "torch's conv", "Keras's but in the LSTM": "torch's lstm"}
-    kinds |= {"Keras's but in the dense layer": "torch's dense"}
-    kinds |= {"the LSTM's Keras's: three of these": ["keras_like", "torch's conv", "torch's dense"]}
-    kinds |= {"the LSTM's torch's: two of these": ["torch", "torch's lstm"], "pairs, fmod": of_pairs("fmod")}
+    whole: dict[str, str | list[str]] = {"Keras's in all: keras_like": "keras_like", "torch's in all": "torch"}
+    kinds = {
+        AUTHORS[1]: {
+            **whole,
+            "Keras's but in the convolution": "torch's conv",
+            "Keras's but in the LSTM": "torch's lstm",
+            "Keras's but in the dense layer": "torch's dense",
+            "the LSTM's Keras's: three of these": ["keras_like", "torch's conv", "torch's dense"],
+            "the LSTM's torch's: two of these": ["torch", "torch's lstm"],
+            "all pairs, fmod": of_pairs("fmod"),
+        },
+        "Adam": {**whole, "pairs 1 1 and √2 √2, fmod": [starts.pair(g, g, "fmod") for g in ("1", "√2")]},
+    }
     rows = []
-    for optimizer in (AUTHORS[1], "Adam"):
-        where = {"part": "hard", "optimizer": optimizer}
-        base = outcome(results, **where, start="keras_like")
-        for name, start in kinds.items():
-            found = outcome(results, **where, start=start)
-            if found.epochs and (optimizer != "Adam" or "these" not in name):
-                p = "" if start == "keras_like" else probability(p_value(base.final, found.final))
-                gave_up = f"{sum(map(bool, found.given_up))}/{len(found.final)}"
-                rows.append([optimizer, name, found.chance(), found.speed(), found.accuracy(), p, gave_up])
-    columns = ("optimizer", "initial weights", "converged", "epochs", "final accuracy", "p, keras_like", "a class given up")
-    return Table("Pixels, MAE", columns, rows)
-
-
-AUTHORS_TASKS = (("grid", "digits"), ("grid", "vowels"), ("hard", "pixels"))
+    for optimizer in kinds:
+        base = outcome(results, part="hard", optimizer=optimizer, start="keras_like")
+        for name, start in kinds[optimizer].items():
+            found = outcome(results, part="hard", optimizer=optimizer, start=start)
+            compared = ((base.epochs, found.epochs), (base.final, found.final))
+            p_epochs, p_final = ("" if start == "keras_like" else probability(p_value(*samples)) for samples in compared)
+            gave_up = f"{sum(map(bool, found.given_up))}/{len(found.final)}"
+            rows.append([optimizer, name, found.chance(), found.speed(), p_epochs, found.accuracy(), p_final, gave_up])
+    columns = ("optimizer", "initial weights", "converged", "epochs", "p", "final accuracy", "p", "a class given up")
+    return Table("Pixels, MAE; p against keras_like (Mann-Whitney)", columns, rows)
 
 
 def gains(results: Results) -> Table:
     """Whether a gain matters: runs of one value of it against those of another, the other gain whatever it is."""
     from scipy.stats import kruskal
 
-    loss, optimizer = AUTHORS
     rows = []
-    for (part, task), (which, name) in ((task, gain) for task in AUTHORS_TASKS for gain in enumerate(("g1", "g2"))):
-        found = []
-        for gain in starts.GAINS:
-            named = [starts.pair(*pair, "fmod") for pair in starts.PAIRS if pair[which] == gain]
-            found.append(outcome(results, part=part, data=task, loss=loss, optimizer=optimizer, start=named))
+    for task, (which, name) in product(AUTHORS_TASKS, enumerate(("g1", "g2"))):
+        alike = [[starts.pair(*pair, "fmod") for pair in starts.PAIRS if pair[which] == gain] for gain in starts.GAINS]
+        found = [authors(results, task, named) for named in alike]
         p = kruskal(*(one.epochs for one in found)).pvalue
         rows.append([task, name, *(one.text() for one in found), probability(p)])
     return Table("Each gain by itself", ("data", "gain", *starts.GAINS, "p (Kruskal-Wallis)"), rows)
@@ -186,13 +197,11 @@ def luck(results: Results) -> Table:
     """Whether the pairs have chances of their own to converge, or one that all share."""
     from scipy.stats import chi2_contingency
 
-    loss, optimizer = AUTHORS
     rows = []
-    for part, task in AUTHORS_TASKS:
-        where = {"part": part, "data": task, "loss": loss, "optimizer": optimizer}
-        every = outcome(results, **where, start=of_pairs("fmod"))
-        each = [outcome(results, **where, start=start).epochs for start in of_pairs("fmod")]
-        counts = [[sum(map(math.isfinite, found)) for found in each], [sum(map(math.isinf, found)) for found in each]]
+    for task in AUTHORS_TASKS:
+        every = authors(results, task, of_pairs("fmod"))
+        each = [authors(results, task, start) for start in of_pairs("fmod")]
+        counts = [[one.converged for one in each], [len(one.epochs) - one.converged for one in each]]
         alike = probability(chi2_contingency(counts).pvalue) if all(map(any, counts)) else "no run differs"
         expected = len(starts.PAIRS) * every.converged / len(every.epochs)
         rows.append([task, every.chance(), alike, f"{expected:.1f} of {len(starts.PAIRS)}"])
@@ -217,16 +226,13 @@ def twin(results: Results) -> Table:
     """Keras itself beside ports of more and more of its defaults."""
     constants, start = MATCHED
     rows = []
-    for task, loss, optimizer in TWIN_TASKS:
+    for task, loss, optimizer in runs.TWIN_TASKS:
         itself = outcome(results, part="twin", data=task, loss=loss, optimizer=optimizer, constants=KERAS_ITSELF)
         port = outcome(results, part="twin", data=task, loss=loss, optimizer=TWINS[optimizer], constants=constants, start=start)
         cells = [task, loss, optimizer, itself.speed(), port.speed(), probability(p_value(itself.epochs, port.epochs))]
         rows.append([*cells, itself.accuracy(), port.accuracy(), probability(p_value(itself.final, port.final))])
     columns = ("data", "loss", "optimizer", "epochs: Keras", "port", "p", "accuracy: Keras", "port", "p (Mann-Whitney)")
     return Table("Keras itself, and the port with everything aligned", columns, rows)
-
-
-TWIN_TASKS = [(run.data, run.loss, run.optimizer) for run in runs.study() if run.constants == KERAS_ITSELF and not run.seed][::-1]
 
 
 def switches(results: Results) -> Table:
