@@ -277,4 +277,3 @@ def name_of(value: object) -> str:
         arguments = [repr(x) for x in value.args] + [f"{k}={name_of(v)}" for k, v in value.keywords.items()]
         return f"{name_of(value.func)}({', '.join(arguments)})"
     return getattr(value, "__name__", None) or repr(value)
-
