@@ -37,7 +37,11 @@ def parser() -> argparse.ArgumentParser:
     commands = top.add_subparsers(dest="command", required=True)
     info = commands.add_parser("info", help="versions, backends, instruction sets, threads, and what is missing and why")
     info.add_argument("--json", action="store_true", help="print JSON")
-    commands.add_parser("check", help="verify this installation on this machine, in about a minute; exit status 1 on any fault")
+    add_check(
+        commands.add_parser(
+            "check", help="verify this installation on this machine, in about a minute; exit status 1 on any fault"
+        )
+    )
     add_bench(commands.add_parser("bench", help="measure fills against torch.nn.init and Tensor.fill_, in some minutes"))
     demo = commands.add_parser("demo", help="initialise GPT-2 small, then train a small network from four")
     demo.add_argument("--output", default="fastinit-demo.png", metavar="PNG", help="where the figure goes (default: %(default)s)")
@@ -49,6 +53,16 @@ def parser() -> argparse.ArgumentParser:
     study.add_argument("--against", metavar="FILE", help="compare with these results; exit status 1 if they differ")
     study.add_argument("--processes", type=count, metavar="N", help="trainings at a time (default: one a core)")
     return top
+
+
+def add_check(check: argparse.ArgumentParser) -> None:
+    check.add_argument(
+        "--full", action="store_true", help="instead: all 2^32 words through every law, beside the law; ten minutes"
+    )
+    check.add_argument("--laws", type=names, metavar="A,B", help="of --full: those whose names hold these words (default: all)")
+    check.add_argument("--peers", action="store_true", help="of --full: the same figures of torch.nn.init, Keras and JAX")
+    check.add_argument("--probabilities", metavar="FOLDER", help="of --full: write those of each value of the narrow dtypes here")
+    check.add_argument("--json", metavar="FILE", help="of --full: write all figures")
 
 
 def add_bench(bench: argparse.ArgumentParser) -> None:

@@ -1,84 +1,171 @@
-"""All 2^32 words through the native map: ulp error against float64, exact symmetry (so a mean of exactly 0), exact bounds."""
+"""`fastinit check --full` on a part of the words: both ends and every 32nd block, all laws, all instruction sets here."""
 
 import math
 
+import mpmath
+import numpy as np
 import pytest
 import torch
 
-from fastinit import distributions
+from fastinit.accuracy import report, summary
+from fastinit.accuracy.laws import LAWS
+from fastinit.accuracy.sweep import BLOCK, BLOCKS, DIRECT, Sweep
+from fastinit.accuracy.tally import NARROW, Tally, narrowed
 from fastinit.backends import native
+from fastinit.commands import full
 
 REASON = native.unavailable(torch.device("cpu"))
-pytestmark = pytest.mark.skipif(REASON is not None, reason=f"native: {REASON}")
-CHUNK = 1 << 18  # 2 MB temporaries; larger ones leave the caches
+needs_native = pytest.mark.skipif(REASON is not None, reason=f"native: {REASON}")
+STEP = 32
+TWO = "truncated normal at 2 sigmas"
+mpmath.mp.dps = 40
 
 
-def odd_words():
-    """The 2^30 positive odd words; w, w ^ 1, ~w and ~w ^ 1 for each of them are all 2^32."""
-    for first in range(0, 1 << 30, CHUNK):
-        yield torch.arange(first, first + CHUNK, dtype=torch.int64) * 2 + 1
+@needs_native
+@pytest.mark.parametrize("name", LAWS)
+def test_a_part_of_the_words(name):
+    sweep = Sweep(name, LAWS[name])
+    done = sum(1 for _ in sweep.run(STEP))
+    assert done == BLOCKS // STEP + 2 * DIRECT - len(
+        [b for b in range(BLOCKS) if b % STEP == 0 and not DIRECT <= b < BLOCKS - DIRECT]
+    )
+    found = full.figures(sweep)
+    assert found["words"] == done * BLOCK * 2
+    assert sweep.faults + full.broken_promises(sweep, found) == []
+    assert found["errors"]["mean"] <= 0.6
 
 
-def ulps(value: torch.Tensor, exact: torch.Tensor) -> float:
-    """The worst error in units of the last place of the float32 nearest to the exact value."""
-    _, exponent = torch.frexp(exact.abs())
-    return float(((value.double() - exact).abs() * torch.ldexp(torch.ones_like(exact), 24 - exponent.clamp(min=-125))).max())
+def exact_quantile(name, below):
+    """By 40 digits, of the mass below as an exact number of 2^-32."""
+    low, high = LAWS[name].bounds
+    if name.startswith("uniform"):
+        return low + (mpmath.mpf(high) - low) * below
+    low, high = (-mpmath.inf, mpmath.inf) if name.startswith("fmod") else (low, high)
+    upper = lambda x: mpmath.erfc(x / mpmath.sqrt(2)) / 2  # noqa: E731
+    tails = [upper(mpmath.mpf(x)) if mpmath.isfinite(x) else mpmath.mpf(x < 0) for x in (low, high)]
+    target = tails[1] + (tails[0] - tails[1]) * (1 - below)  # the mass above
+    guess = mpmath.mpf(float(LAWS[name].quantile(np.array(float(below)), np.array(float(1 - below)))))
+    if name.startswith("fmod"):
+        guess = mpmath.mpf(float(LAWS["normal"].quantile(np.array(float(below)), np.array(float(1 - below)))))
+    for _ in range(4):  # Newton: doubles 10 digits at least to 40
+        guess += (upper(guess) - target) / mpmath.npdf(guess)
+    return guess
 
 
-def sweep(law: distributions.Distribution, centre: float, exact) -> tuple[float, float, float]:
-    """Worst ulps, least and greatest value. Asserts v(~w) = 2 centre - v(w) where that is exact, and v(w ^ 1) = v(w)."""
-    recipe, worst, least, greatest = distributions.recipe(law, torch.float32), 0.0, math.inf, -math.inf
-    for words in odd_words():
-        s, w = words, words.to(torch.int32)
-        value, mirrored = native.transform(recipe, w), native.transform(recipe, ~w)
-        assert torch.equal(native.transform(recipe, w ^ 1), value) and torch.equal(native.transform(recipe, ~w ^ 1), mirrored)
-        if centre == 0:
-            assert torch.equal(mirrored, -value)
-        t = s.double() * 2.0**-31
-        worst = max(worst, ulps(value, exact(t)), ulps(mirrored, exact(-t)) if centre else 0.0)
-        least, greatest = min(least, float(mirrored.min())), max(greatest, float(value.max()))
-    return worst, least, greatest
+@pytest.mark.parametrize("name", LAWS)
+def test_the_laws_quantiles_against_40_digits(name):
+    """What errors are counted against is itself exact to a 2^-20th of an ulp."""
+    law, worst = LAWS[name], 0.0
+    odd = [1, 3, 1001, 2**20 + 1, 2**28 + 1, 2**31 - 2**26 - 1, 2**31 - 3, 2**31 - 1]
+    for number in [*odd, *(2**32 - x for x in odd), *range(12345677, 2**32, 2**32 // 97 + 1)]:
+        below = mpmath.mpf(number) / 2**32
+        exact = exact_quantile(name, below)
+        if law.period < math.inf:
+            exact = mpmath.sign(exact) * mpmath.fmod(abs(exact), law.period)
+        found = mpmath.mpf(float(law.quantile(np.array(number / 2**32), np.array(1 - number / 2**32))))
+        size = max(abs(exact), law.unit, mpmath.mpf(2) ** -126)
+        gap = abs(found - exact)
+        worst = max(worst, float(min(gap, abs(gap - law.period)) / size))
+    assert worst <= 2.0**-24 * 2.0**-20
 
 
-def truncated_quantile(t: torch.Tensor) -> torch.Tensor:
-    return math.sqrt(2) * torch.special.erfinv(t * math.erf(math.sqrt(2)))  # mass of +-2 sigmas = erf(2 / sqrt 2)
+@pytest.mark.parametrize("name", LAWS)
+def test_masses_and_moments_of_the_laws(name):
+    """The mass below and above add up, invert the quantile, and the quadrature has the moments of SciPy's truncnorm."""
+    from scipy import stats
+
+    law, (low, high) = LAWS[name], LAWS[name].bounds
+    below = np.linspace(0.01, 0.99, 99)
+    x = law.quantile(below, 1 - below)
+    assert np.abs(law.below(x) + law.above(x) - 1).max() < 1e-12
+    if law.period == math.inf:
+        assert np.abs(law.below(x) - below).max() < 1e-11
+    wanted = stats.uniform(low, high - low) if name.startswith("uniform") else stats.truncnorm(low, high)
+    if not name.startswith("fmod"):
+        mean, variance = wanted.stats("mv")
+        found = summary.law_moments(law)
+        assert abs(found["mean"] - mean) < 1e-9 and abs(found["variance"] - variance) < 1e-8
 
 
-def test_truncated_normal():
-    worst, least, greatest = sweep(distributions.truncated_normal(0.0, 1.0, -2.0, 2.0), 0.0, truncated_quantile)
-    print(f"truncated normal at 2 sigmas, all words: worst {worst:.3f} ulp")
-    assert worst <= 3.0 and (least, greatest) == (-2.0, 2.0)
+def brute(values, law):
+    """Figures of some values, counted one by one."""
+    mean = 0.0 if law.symmetric else float(law.nodes()[1] @ law.nodes()[0])
+    ordered = np.sort(values.astype(np.float64))
+    return len(np.unique(ordered)), ordered.mean(), ((ordered - ordered.mean()) ** 2).mean(), mean
 
 
-def test_normal():
-    worst, least, greatest = sweep(distributions.normal(0.0, 1.0), 0.0, lambda t: math.sqrt(2) * torch.special.erfinv(t))
-    print(f"normal, all words: worst {worst:.3f} ulp")
-    end = float(math.sqrt(2) * torch.special.erfinv(torch.tensor(1 - 2.0**-31, dtype=torch.float64)))
-    assert worst <= 3.0 and greatest == -least and abs(greatest - end) <= 3 * 2.0**-21
+@pytest.mark.parametrize("mirrored", [False, True])
+def test_a_tally_counts_what_it_is_given(mirrored):
+    """Against NumPy, on draws of the law itself; the half above 0 with its mirror image, or all."""
+    law = LAWS[TWO]
+    draws = torch.from_numpy(law.quantile(*(lambda u: (u, 1 - u))(np.random.default_rng(3).random(40001)))).float()
+    draws = torch.cat([draws, draws[:5000], torch.tensor([2.0, -2.0])])
+    half = draws.abs() if mirrored else draws
+    tally = Tally(law)
+    tally.add(half, torch.ones(len(half), dtype=torch.int64))
+    found = summary.figures(tally, mirrored)
+    whole = torch.cat([half, -half]).numpy() if mirrored else half.numpy()
+    distinct, mean, variance, _ = brute(whole, law)
+    assert (found["distinct"], found["words"]) == (distinct, len(whole))
+    assert abs(found["moments"]["mean"] - mean) < 1e-12 and abs(found["moments"]["variance"] - variance) < 1e-12
+    assert (found["least"], found["greatest"]) == (-2.0, 2.0)
+    points = np.array([found["distance_at"]])
+    share = (whole < points).mean()
+    assert abs(abs(share - law.below(points)[0]) - found["distance"]) < 1e-12
+    ordered = np.sort(whole.astype(np.float64))
+    exact = np.abs(np.arange(len(ordered)) / len(ordered) - law.below(ordered)).max()
+    assert exact / 2 < found["distance"] <= exact + 1e-4
+    for dtype in NARROW:
+        values, words = summary.tallied(tally, dtype, mirrored)
+        rounded = narrowed(torch.from_numpy(whole), tally.recipes[dtype]).double().numpy()
+        occurring, counts = np.unique(rounded, return_counts=True)
+        assert np.array_equal(values[words > 0], occurring) and np.array_equal(words[words > 0], counts)
+        assert abs(summary.masses(law, values).sum() - 1) < 1e-12
 
 
-def test_uniform():
-    worst, least, greatest = sweep(distributions.uniform(-1.0, 1.0), 0.0, lambda t: t)
-    print(f"uniform(-1, 1), all words: worst {worst:.3f} ulp")
-    assert worst <= 2.0 and (least, greatest) == (-1.0, 1.0)
+def test_an_error_is_seen():
+    """A wrong constant, a value outside, an asymmetry, a wrong rounding: each is a fault."""
+    sweep = Sweep(TWO, LAWS[TWO])
+    block = BLOCKS // 2  # t around 1/2; a block that checks bfloat16
+    good = sweep.transformed
+
+    def sabotage(change, only=None):
+        found = Sweep(TWO, LAWS[TWO])
+
+        def transformed(constants, isa, words):
+            values = good(constants, isa, words)
+            return change(values.clone(), words) if only in (None, constants.dtype) else values
+
+        found.transformed = transformed
+        found.block(block)
+        return found
+
+    assert sabotage(lambda values, words: values).faults == []
+    stretched = sabotage(lambda values, words: values * (1 + 2**-20))
+    assert full.broken_promises(stretched, full.figures(stretched))
+    beyond = sabotage(lambda values, words: values + 2)
+    assert any("leave" in fault for fault in full.broken_promises(beyond, full.figures(beyond)))
+    lopsided = sabotage(lambda values, words: torch.where(values > 0, values, values.nextafter(torch.tensor(-3.0))))
+    assert any("opposite" in fault for fault in lopsided.faults)
+    even = sabotage(lambda values, words: torch.where(words & 1 == 0, -values, values))
+    assert any("w ^ 1" in fault for fault in even.faults)
+    rounding = sabotage(lambda values, words: values.abs(), only=torch.bfloat16)
+    assert any("rounded float32" in fault for fault in rounding.faults)
 
 
-def test_uniform_from_zero():
-    worst, least, greatest = sweep(distributions.uniform(0.0, 1.0), 0.5, lambda t: (1 + t) / 2)
-    print(f"uniform(0, 1), all words: worst {worst:.3f} ulp")
-    assert worst <= 2.0 and (least, greatest) == (2.0**-32, 1.0)
+def test_tables_show_every_law_and_dtype():
+    tally = Tally(LAWS[TWO])
+    draws = torch.linspace(-2, 2, 1001)
+    tally.add(draws, torch.ones(1001, dtype=torch.int64))
+    found = {"errors": {"worst": 1.0, "mean": 0.5}, **summary.figures(tally, False)}
+    rows = [*report.errors({TWO: found}).rows, *report.narrow({TWO: found}).rows, *report.moments({TWO: found}).rows]
+    assert all(len(row) >= 5 and row[0] == TWO for row in rows)
+    assert rows[0][4] == "1,001" and rows[0][5:] == ("-2", "2")
 
 
-@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float8_e4m3fn, torch.float8_e5m2], ids=str)
-@pytest.mark.parametrize("scale", [1.0, 3e-5], ids=["normals", "subnormals"])
-def test_narrow_dtypes_are_the_rounded_clamped_float32(dtype, scale):
-    """Bounds that the dtype does not hold, so that the clamp matters; a 64th of the words of either sign."""
-    bound = 2.0 * scale * (1 + 1e-3)
-    law = distributions.truncated_normal(0.0, scale, -bound, bound)
-    narrow, wide = distributions.recipe(law, dtype), distributions.recipe(law, torch.float32)
-    assert narrow.high <= bound
-    for i, words in enumerate(odd_words()):
-        if i % 64 == 0:
-            for w in (words.to(torch.int32), ~words.to(torch.int32)):
-                expected = native.transform(wide, w).clamp(narrow.low, narrow.high).to(dtype)
-                assert torch.equal(native.transform(narrow, w).float(), expected.float())
+def test_laws_are_chosen_by_their_names():
+    assert full.chosen([]) == list(LAWS)
+    assert full.chosen(["normal"]) == ["normal"]
+    assert full.chosen(["fmod", TWO]) == [TWO, *[name for name in LAWS if name.startswith("fmod")]]
+    with pytest.raises(SystemExit, match="no law is called 'cauchy'"):
+        full.chosen(["cauchy"])

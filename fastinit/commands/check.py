@@ -17,7 +17,7 @@ import torch
 
 import fastinit
 from fastinit.backends import module, reference
-from fastinit.commands import samples
+from fastinit.commands import full, samples
 from fastinit.commands.info import accelerators
 from fastinit.commands.measure import torch_threads
 from fastinit.distributions import FLOAT_DTYPES, Recipe, recipe, words_recipe
@@ -43,6 +43,8 @@ class Variant(NamedTuple):
 
 
 def run(args: argparse.Namespace) -> int:
+    if args.full:
+        return full.run(args)
     variants, absent = find_variants()
     print(f"fastinit {fastinit.__version__}, stream version {fastinit.STREAM_VERSION}, torch {torch.__version__}")
     print(f"checking {', '.join(variant.name for variant in variants)}")

@@ -12,14 +12,13 @@ import torch
 from torch import Tensor
 
 import fastinit
+from fastinit.plots import BLACK, BLUE, GREEN, VERMILION, canvas
 from fastinit.study import data, optimizers, runs, starts, summary
 from fastinit.study.network import UNITS
 from fastinit.study.runs import AUTHORS, KERAS_ITSELF, MATCHED, TWINS
 from fastinit.study.summary import Results
 from fastinit.study.training import Curve
 
-# Okabe and Ito's colours, told apart with any colour vision; the lines differ in their dashes as well.
-BLUE, VERMILION, GREEN, BLACK = "#0072B2", "#D55E00", "#009E73", "#000000"
 SHOWN = {
     "torch": ("torch's defaults", BLUE, "--"),
     "keras_like": ("keras_like", VERMILION, "-"),
@@ -39,15 +38,6 @@ def draw_all(results: Results, folder: pathlib.Path) -> list[pathlib.Path]:
     for name, figure in drawn.items():
         figure.savefig(folder / name)
     return [folder / name for name in drawn]
-
-
-def canvas(width: float, height: float) -> Any:
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(width, height), dpi=150, layout="constrained")
-    FigureCanvasAgg(figure)
-    return figure
 
 
 def learning(results: Results, task: str, compared: Sequence[str] = optimizers.COMPARED, figure: Any = None) -> Any:

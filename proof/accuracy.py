@@ -1,0 +1,68 @@
+"""Accuracy counted over all words, and the page about it: ``python -m proof.accuracy [--page | --check]``.
+
+It is ``fastinit check --full --peers``; then the figures in docs/figures and the tables of docs/accuracy.md are made from
+proof/results: accuracy.json of this, the other files of the other programs in this folder.
+"""
+
+import argparse
+import json
+import pathlib
+import sys
+
+from benchmarks import readme_tables
+from fastinit import cli
+from fastinit.accuracy import figures, report
+
+ROOT = pathlib.Path(__file__).resolve().parents[1]
+FOLDER, PAGE, FIGURES = ROOT / "proof" / "results", ROOT / "docs" / "accuracy.md", ROOT / "docs" / "figures"
+RESULTS = FOLDER / "accuracy.json"
+LIBRARIES = {"torch": "PyTorch", "keras": "Keras", "jax": "JAX"}
+
+
+def main(argv=None):
+    """Counts, and rewrites the page; --check only says whether the page is up to date (exit status 1 if not)."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--page", action="store_true", help="count nothing: rewrite the page from the results")
+    parser.add_argument("--check", action="store_true", help="change nothing; exit status 1 if the page is out of date")
+    args = parser.parse_args(argv)
+    if not (args.page or args.check):
+        status = cli.main(["check", "--full", "--peers", "--json", str(RESULTS)])
+        if status:
+            return status
+    before = PAGE.read_text()
+    after = filled(before)
+    if args.check:
+        print(f"{PAGE.name} is " + ("up to date" if before == after else "out of date: python -m proof.accuracy --page"))
+        return int(before != after)
+    figures.draw_all(json.loads(RESULTS.read_text()), FIGURES)
+    PAGE.write_text(after)
+    return 0
+
+
+def filled(page):
+    """The page with its tables between their markers."""
+    found = json.loads(RESULTS.read_text())
+    laws, others = found["laws"], found["peers"]
+    tables = {
+        "accuracy-float32": report.errors(laws),
+        "accuracy-moments": report.moments(laws),
+        "accuracy-narrow": report.narrow(laws),
+        "accuracy-peers": report.peers(laws, others),
+        "accuracy-narrow-peers": report.narrow_peers(laws, others),
+    }
+    sections = {name: readme_tables.table(table.columns, table.rows) for name, table in tables.items()}
+    sections["accuracy-machine"] = machine_text(found)
+    for name, text in sections.items():
+        page = readme_tables.replaced(page, readme_tables.markers(name), text)
+    return page
+
+
+def machine_text(found):
+    about = found["machine"]
+    versions = ", ".join(f"{LIBRARIES[name]} {peer['version']}" for name, peer in found["peers"].items())
+    place = f"{about['cpu']}, {about['cores']} cores, {about['isa'].upper()}; Python {about['python']}"
+    return f"{versions}; {place}; {about['date']}{readme_tables.commit_text(about)}."
+
+
+if __name__ == "__main__":
+    sys.exit(main())
