@@ -78,7 +78,7 @@ def distinct(tally: Tally, mirrored: bool) -> int:
         slots = tally.slots.view(2, SLOTS // 2)[sign].nonzero()
         if len(slots):
             first, last = (int(slots[i]) + sign * SLOTS // 2 for i in (0, -1))
-            sides.append(int(tally.seen[first << EDGE_BITS : last + 1 << EDGE_BITS].sum()))
+            sides.append(int(np.count_nonzero(tally.seen.numpy()[first << EDGE_BITS : last + 1 << EDGE_BITS])))
     zeros = int(tally.seen[0]) + int(tally.seen[1 << 31])
     return sum(sides) * (1 + mirrored) - (zeros * (1 + mirrored) - 1 if zeros else 0)
 
