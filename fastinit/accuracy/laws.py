@@ -20,7 +20,7 @@ class Law(NamedTuple):
     """A distribution of unit scale. Functions are vectorised and good to some 1e-15, in the tails relative to their mass."""
 
     distribution: Distribution
-    quantile: Callable[[Array, Array], Array]  # of the mass below and the mass above, which add up to 1
+    quantile: Callable[[Array, Array], Array]  # of the mass below and the mass above, which add up to 1; of fmod, before it
     below: Callable[[Array], Array]  # the mass below x
     above: Callable[[Array], Array]
     nodes: Callable[[], tuple[Array, Array]]  # values and weights of a quadrature: sum(w f(x)) is the mean of f
@@ -114,7 +114,6 @@ def fmod_normal(cut: float) -> Law:
     """fmod(z, cut) of a standard normal z, the cut as float32 holds it: values of a word that lie a period apart are equal."""
     cut = float(np.float32(cut))
     folds = np.arange(0, 10, cut)  # beyond lies a mass of 1e-23
-    normal = mirrored(INF)
 
     def half(x: Array) -> Array:
         """The mass of |fmod| below x."""
@@ -126,7 +125,7 @@ def fmod_normal(cut: float) -> Law:
 
     return Law(
         distributions.fmod_normal(0.0, 1.0, -cut, cut),
-        lambda below, above: np.fmod(normal(below, above), cut),
+        mirrored(INF),
         lambda x: 0.5 + np.sign(x) * half(np.abs(x)) / 2,
         lambda x: 0.5 - np.sign(x) * half(np.abs(x)) / 2,
         nodes,

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import math
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -95,7 +96,12 @@ class Sweep:
             self.faults.append(f"{self.name}, words {2 * BLOCK * number:#x} and on, and their complements: {text}")
 
     def exact(self, number: int, s: torch.Tensor, side: int) -> torch.Tensor:
-        """The law's quantile at the block's words: of the positive ones, or (side 1) of their complements."""
+        """What the block's positive words should give, or (side 1) their complements: z folded after it was interpolated."""
+        smooth = self.smooth(number, s, side)
+        return smooth.fmod_(self.law.period) if self.law.period < math.inf else smooth
+
+    def smooth(self, number: int, s: torch.Tensor, side: int) -> torch.Tensor:
+        """The law's quantile at the block's words."""
         if number < DIRECT or number >= BLOCKS - DIRECT:
             return self.quantile(s.numpy(), side)
         degrees = np.arange(TERMS)
