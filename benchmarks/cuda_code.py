@@ -98,7 +98,7 @@ def tile_loops(target: str) -> list[Loop]:
 
 
 def law_of(loop: list[str], elements: int, dtype: str) -> str:
-    """By its look-ups an element, the conversions of fmod's quotient, the selections of two halves."""
+    """By its look-ups an element, the truncations of fmod's quotient, the selections of two halves."""
     if dtype.startswith("uint"):
         return "words"
     terms = sass.count(loop, "LDS") // elements
@@ -106,7 +106,7 @@ def law_of(loop: list[str], elements: int, dtype: str) -> str:
         shifts = sass.count(loop, "SHF", "IMAD.SHL", "USHF")
         return "uniform from a bound" if shifts >= elements and is_shifted(loop, elements) else "uniform"
     cells = {5: 32, 7: 64, 13: 256}[terms]
-    kind = "fmod" if sass.count(loop, "F2I") >= elements else "symmetric"
+    kind = "fmod" if sass.count(loop, "FRND") >= elements else "symmetric"
     if kind == "symmetric" and dtype != "float64" and is_two_sided(loop, elements):
         kind = "two-sided"
     return f"{kind}, {cells} cells"

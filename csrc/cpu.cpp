@@ -2,6 +2,7 @@
 
 #include <pthread.h>
 #include <sched.h>
+#include <string.h>
 
 #include <atomic>
 #include <initializer_list>
@@ -51,18 +52,20 @@ Kernel kernel_of(const fastinit_plan &plan, int32_t isa) {
   }
 }
 
-/* Writes `count` contiguous elements to the logical positions of a strided tensor from `first` on. */
+/* Writes `count` contiguous elements to the logical positions of a strided tensor from `first` on. Offsets wrap: an axis of size
+ * 1 may have any stride. */
 template <class T> void scatter(const fastinit_plan &plan, int64_t first, int64_t count, const T *from) {
   const int64_t *sizes = plan.layout, *strides = plan.layout + plan.dims, inner = plan.dims - 1;
+  const auto step = [&](int64_t d) { return (uint64_t)strides[d] * sizeof(T); };
   int64_t position[FASTINIT_MAX_DIMS];
-  T *at = (T *)plan.out;
-  for (int64_t d = inner; d >= 0; first /= sizes[d], d--) position[d] = first % sizes[d], at += position[d] * strides[d];
+  uintptr_t at = (uintptr_t)plan.out;
+  for (int64_t d = inner; d >= 0; first /= sizes[d], d--) position[d] = first % sizes[d], at += position[d] * step(d);
   while (count > 0) {
     const int64_t room = sizes[inner] - position[inner], n = count < room ? count : room;
-    for (int64_t i = 0; i < n; i++) at[i * strides[inner]] = from[i];
-    from += n, count -= n, at += n * strides[inner], position[inner] += n;
+    for (int64_t i = 0; i < n; i++) memcpy((void *)(at + i * step(inner)), from + i, sizeof(T));
+    from += n, count -= n, at += n * step(inner), position[inner] += n;
     for (int64_t d = inner; d > 0 && position[d] == sizes[d]; d--) {
-      at += strides[d - 1] - sizes[d] * strides[d];
+      at += step(d - 1) - sizes[d] * step(d);
       position[d] = 0, position[d - 1]++;
     }
   }
@@ -175,6 +178,7 @@ int32_t fastinit_transform(const fastinit_plan *plan, const void *words, int64_t
   if (!plan || (count > 0 && (!words || !plan->out))) return FASTINIT_NULL_POINTER;
   if (int32_t status = fastinit_check_isa(isa)) return status;
   if (int32_t status = check_values(*plan)) return status;
+  if (count == 0) return FASTINIT_OK;
   const Kernel kernel = kernel_of(*plan, isa == FASTINIT_BEST ? best_isa() : isa);
   const int size = item_size(plan->dtype), width = size == 8 ? 8 : 4;
   in_threads(count, threads, [=](int64_t first, int64_t n) {

@@ -57,7 +57,7 @@ static inline int32_t check_place(const fastinit_plan &plan, int64_t *elements) 
   if (__builtin_mul_overflow(plan.rows, plan.cols, elements)) return FASTINIT_BAD_BOX;
   if (*elements == 0) return FASTINIT_OK;
   if (__builtin_mul_overflow(plan.rows - 1, plan.pitch, &last) || __builtin_add_overflow(last, plan.start, &last) ||
-      __builtin_add_overflow(last, plan.cols, &last))
+      __builtin_add_overflow(last, plan.cols - 1, &last))
     return FASTINIT_BAD_BOX;
   if (!plan.out || (plan.dims > 0 && !plan.layout)) return FASTINIT_NULL_POINTER;
   if (plan.dims < 0 || plan.dims > FASTINIT_MAX_DIMS) return FASTINIT_BAD_LAYOUT;

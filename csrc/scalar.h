@@ -23,9 +23,14 @@ template <> struct ScalarTypes<double> {
 #if defined(__CUDA_ARCH__)
 FASTINIT_INLINE float fused(float a, float b, float c) { return __fmaf_rn(a, b, c); }
 FASTINIT_INLINE double fused(double a, double b, double c) { return __fma_rn(a, b, c); }
+FASTINIT_INLINE float truncated(float a) { return truncf(a); }
+FASTINIT_INLINE double truncated(double a) { return trunc(a); }
 #else
 FASTINIT_INLINE float fused(float a, float b, float c) { return __builtin_fmaf(a, b, c); }
 FASTINIT_INLINE double fused(double a, double b, double c) { return __builtin_fma(a, b, c); }
+/* Not trunc, a call where SSE4.1 is not assumed. What is not below the limit has no fraction, and not always an integer. */
+FASTINIT_INLINE float truncated(float a) { return __builtin_fabsf(a) < 0x1p23f ? (float)(int32_t)a : a; }
+FASTINIT_INLINE double truncated(double a) { return __builtin_fabs(a) < 0x1p52 ? (double)(int64_t)a : a; }
 #endif
 
 template <class R> struct Scalar {
@@ -72,7 +77,7 @@ template <class R> struct Scalar {
   FASTINIT_INLINE F abs(F a) { return from_bits(bits(a) & ~SIGN); }
   FASTINIT_INLINE F negate(F a) { return from_bits(bits(a) ^ SIGN); }
   FASTINIT_INLINE F copy_sign(F size, F sign) { return from_bits((bits(size) & ~SIGN) | (bits(sign) & SIGN)); }
-  FASTINIT_INLINE F truncate(F a) { return (F)(Signed)a; } /* of a quotient below 2^24 */
+  FASTINIT_INLINE F truncate(F a) { return truncated(a); }
   FASTINIT_INLINE F at_least(F v, F low) { return v <= low ? low : v; }
   FASTINIT_INLINE F at_most(F v, F high) { return v >= high ? high : v; }
   FASTINIT_INLINE M less(F a, F b) { return a < b; }
@@ -98,10 +103,14 @@ template <class R> struct Scalar {
     }
   };
 
-  FASTINIT_INLINE void store_float(float *out, F v) { *out = v; }
-  FASTINIT_INLINE I load_words(const uint32_t *words) { return *words; }
-  FASTINIT_INLINE void store_words(uint32_t *out, I w) { *out = (uint32_t)w; }
-  FASTINIT_INLINE void store_16(uint16_t *out, I bits) { *out = (uint16_t)bits; }
+  FASTINIT_INLINE void store_float(float *out, F v) { memcpy(out, &v, sizeof v); }
+  FASTINIT_INLINE I load_words(const uint32_t *words) {
+    uint32_t w;
+    memcpy(&w, words, sizeof w);
+    return w;
+  }
+  FASTINIT_INLINE void store_words(uint32_t *out, I w) { memcpy(out, &w, sizeof *out); }
+  FASTINIT_INLINE void store_16(uint16_t *out, I bits) { memcpy(out, &bits, sizeof *out); }
   FASTINIT_INLINE void store_8(uint8_t *out, I bits) { *out = (uint8_t)bits; }
 
   static constexpr I SIGN = (I)1 << (8 * sizeof(I) - 1);

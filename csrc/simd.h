@@ -14,6 +14,10 @@
 
 namespace fastinit {
 
+#if defined(FASTINIT_VECTOR_AVX512) || defined(FASTINIT_VECTOR_AVX2)
+enum { TO_ZERO = _MM_FROUND_TO_ZERO | _MM_FROUND_NO_EXC }; /* the rounding of truncate() */
+#endif
+
 #if defined(FASTINIT_VECTOR_AVX512)
 
 struct Avx512 {
@@ -58,7 +62,7 @@ struct Avx512 {
   FASTINIT_INLINE F copy_sign(F size, F sign) {
     return from_bits(_mm512_ternarylogic_epi32(integer(0x80000000u), bits(sign), bits(size), 0xCA));
   }
-  FASTINIT_INLINE F truncate(F a) { return _mm512_cvtepi32_ps(_mm512_cvttps_epi32(a)); }
+  FASTINIT_INLINE F truncate(F a) { return _mm512_roundscale_ps(a, TO_ZERO); }
   FASTINIT_INLINE F at_least(F v, F low) { return _mm512_max_ps(v, low); } /* of two zeros, the second: low */
   FASTINIT_INLINE F at_most(F v, F high) { return _mm512_min_ps(v, high); }
   FASTINIT_INLINE M less(F a, F b) { return _mm512_cmp_ps_mask(a, b, _CMP_LT_OQ); }
@@ -147,7 +151,7 @@ struct Avx2 {
   FASTINIT_INLINE F abs(F a) { return _mm256_andnot_ps(_mm256_set1_ps(-0.0f), a); }
   FASTINIT_INLINE F negate(F a) { return _mm256_xor_ps(_mm256_set1_ps(-0.0f), a); }
   FASTINIT_INLINE F copy_sign(F size, F sign) { return _mm256_or_ps(abs(size), _mm256_and_ps(_mm256_set1_ps(-0.0f), sign)); }
-  FASTINIT_INLINE F truncate(F a) { return _mm256_cvtepi32_ps(_mm256_cvttps_epi32(a)); }
+  FASTINIT_INLINE F truncate(F a) { return _mm256_round_ps(a, TO_ZERO); }
   FASTINIT_INLINE F at_least(F v, F low) { return _mm256_max_ps(v, low); } /* of two zeros, the second: low */
   FASTINIT_INLINE F at_most(F v, F high) { return _mm256_min_ps(v, high); }
   FASTINIT_INLINE M less(F a, F b) { return _mm256_cmp_ps(a, b, _CMP_LT_OQ); }
@@ -261,7 +265,7 @@ struct Neon {
   FASTINIT_INLINE F abs(F a) { return vabsq_f32(a); }
   FASTINIT_INLINE F negate(F a) { return vnegq_f32(a); }
   FASTINIT_INLINE F copy_sign(F size, F sign) { return vbslq_f32(vdupq_n_u32(0x80000000u), sign, size); }
-  FASTINIT_INLINE F truncate(F a) { return vcvtq_f32_s32(vcvtq_s32_f32(a)); }
+  FASTINIT_INLINE F truncate(F a) { return vrndq_f32(a); }
   FASTINIT_INLINE F at_least(F v, F low) { return vmaxq_f32(v, low); } /* which puts -0 below 0 */
   FASTINIT_INLINE F at_most(F v, F high) { return vminq_f32(v, high); }
   FASTINIT_INLINE M less(F a, F b) { return vcltq_f32(a, b); }

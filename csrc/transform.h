@@ -27,7 +27,7 @@ template <class V, Kind KIND, int CELLS, int TERMS> struct Constants {
     c.cut = V::real(plan.cut), c.inverse_cut = V::real(plan.inverse_cut);
     c.low = V::real(plan.low), c.high = V::real(plan.high), c.one = V::real(1.0);
     c.flip = V::integer(plan.flip), c.one_bits = V::bits(c.one);
-    const int fraction_bits = V::MANTISSA - plan.top_bits;
+    const int fraction_bits = V::MANTISSA - (KIND >= SYMMETRIC ? plan.top_bits : 0); /* of others, unchecked */
     c.fraction_mask = V::integer(((uint64_t)1 << fraction_bits) - 1);
     c.shift = V::shift(fraction_bits);
     for (int half = 0; half < 2; half++) c.offset[half] = V::real(plan.offset[half]), c.scale[half] = V::real(plan.scale[half]);

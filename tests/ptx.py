@@ -42,7 +42,7 @@ KNOWN = {
     "st": rf"((global|shared)\.)?(v[24]\.)?{WIDTH}",
     "mov": f"pred|{BITS}|{INTEGER}|{REAL}",
     "cvta": r"(to\.)?(global|shared|param)\.u64",
-    "cvt": rf"(u16|[us](32|64))\.[us](8|16|32|64)|rzi\.{INTEGER}\.{REAL}|rn\.{REAL}\.{INTEGER}|f64\.f32|rn\.f32\.f64|{HALF}",
+    "cvt": rf"(u16|[us](32|64))\.[us](8|16|32|64)|rzi\.{INTEGER}\.{REAL}|rzi\.(f32\.f32|f64\.f64)|rn\.{REAL}\.{INTEGER}|f64\.f32|rn\.f32\.f64|{HALF}",
     "add": rf"{INTEGER}|rn\.{REAL}",
     "sub": rf"{INTEGER}|rn\.{REAL}",
     "neg": f"s(16|32|64)|{REAL}",
@@ -494,6 +494,8 @@ class State:
             halves = [half_bits(x, torch.bfloat16 if to[0] == "b" else torch.float16) for x in parts]
             return halves[0] if len(halves) == 1 else halves[0].astype(np.uint32) << np.uint32(16) | halves[1]
         (x,), (_, taken) = parts, TYPES[to]
+        if operation[1] == "rzi" and to[0] == "f":
+            return np.trunc(x)
         if operation[1] == "rzi":
             limits = np.iinfo(taken)
             assert ((x > float(limits.min) - 1) & (x < float(limits.max))).all(), "a number beyond the integers"

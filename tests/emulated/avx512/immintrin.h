@@ -16,6 +16,7 @@
 #include <simde/x86/avx512/mul.h>
 #include <simde/x86/avx512/or.h>
 #include <simde/x86/avx512/permutex2var.h>
+#include <simde/x86/avx512/roundscale.h>
 #include <simde/x86/avx512/set.h>
 #include <simde/x86/avx512/set1.h>
 #include <simde/x86/avx512/setr.h>
@@ -28,6 +29,8 @@
 #include <simde/x86/avx512/ternarylogic.h>
 #include <simde/x86/avx512/test.h>
 #include <simde/x86/avx512/xor.h>
+
+#define _MM_FROUND_NO_EXC SIMDE_MM_FROUND_NO_EXC /* the one without an alias */
 
 /* SIMDe's is a multiply and an add: two roundings */
 #undef _mm512_fmadd_ps
