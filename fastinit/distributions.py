@@ -28,6 +28,7 @@ from __future__ import annotations
 
 import functools
 import math
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -132,6 +133,11 @@ def positive(name: str, value: float) -> float:
     return value
 
 
+def is_one_of(value: object, names: Collection[str]) -> bool:
+    """Whether it is one of the names. An array, which compares with each of them element by element, is none."""
+    return isinstance(value, str) and value in names
+
+
 @dataclass(frozen=True, eq=False)  # compared and hashed by identity: backends cache what they make of one
 class Recipe:
     """Everything about a fill but its key and its place: what backends compute with. Floats are exact in `real`."""
@@ -198,7 +204,7 @@ def uniform_recipe(a: float, b: float, dtype: torch.dtype, real: torch.dtype) ->
     if not rounded(half, real) < math.inf:
         raise ValueError(f"U({a}, {b}) leaves the range of {real}, in which {dtype} is computed.")
     if half < SMALLEST[real]:  # a normal is flat on 2^-40 of a sigma
-        return truncated_recipe(a / 2 + b / 2, half * 2.0**40, a, b, dtype, real)
+        return truncated_recipe(a / 2 + b / 2, (half or math.ulp(0.0)) * 2.0**40, a, b, dtype, real)
     if a >= 0 or b <= 0:  # u = (2x + 1) 2^-bits counts from the bound nearer to 0
         near, far, sign = (a, high, 1.0) if a >= 0 else (b, low, -1.0)
         anchor = rounded(near + sign * half * 2.0 ** (1 - bits), real)

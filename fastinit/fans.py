@@ -2,6 +2,7 @@
 
 import math
 import operator
+import sys
 from collections.abc import Sequence
 
 
@@ -22,16 +23,7 @@ def fans(shape: Sequence[int], batch_dims: int = 0) -> tuple[int, int]:
     Reference:
         PyTorch, torch.nn.init; the same numbers as its ``_calculate_fan_in_and_fan_out``.
     """
-    if isinstance(batch_dims, bool) or not isinstance(batch_dims, int):
-        raise TypeError(
-            f"batch_dims must be an int >= 0. Received: batch_dims={batch_dims!r} ({type(batch_dims).__name__}). "
-            "Pass the number of leading dimensions that stack independent weights."
-        )
-    if batch_dims < 0:
-        raise ValueError(
-            f"batch_dims must be an int >= 0. Received: batch_dims={batch_dims}. "
-            "Pass the number of leading dimensions that stack independent weights."
-        )
+    _check_batch_dims(batch_dims)
     if len(shape) - batch_dims < 2:
         raise ValueError(
             f"fans need at least two dimensions, [out, in, *kernel], after batch_dims. Received: shape={tuple(shape)}, "
@@ -56,11 +48,25 @@ def resolve(shape: Sequence[int], batch_dims: int, fan_in: float | None, fan_out
     """
     if fan_in is None and fan_out is None:
         return fans(shape, batch_dims)
+    _check_batch_dims(batch_dims)
     _check_override("fan_in", fan_in)
     _check_override("fan_out", fan_out)
     missing = (fan_in is None and mode != "fan_out") or (fan_out is None and mode != "fan_in")
     from_shape = fans(shape, batch_dims) if missing else (1, 1)
     return from_shape[0] if fan_in is None else fan_in, from_shape[1] if fan_out is None else fan_out
+
+
+def _check_batch_dims(batch_dims: int) -> None:
+    if isinstance(batch_dims, bool) or not isinstance(batch_dims, int):
+        raise TypeError(
+            f"batch_dims must be an int >= 0. Received: batch_dims={batch_dims!r} ({type(batch_dims).__name__}). "
+            "Pass the number of leading dimensions that stack independent weights."
+        )
+    if batch_dims < 0:
+        raise ValueError(
+            f"batch_dims must be an int >= 0. Received: batch_dims={batch_dims}. "
+            "Pass the number of leading dimensions that stack independent weights."
+        )
 
 
 def _check_override(name: str, value: float | None) -> None:
@@ -71,7 +77,7 @@ def _check_override(name: str, value: float | None) -> None:
             f"{name} must be a positive number or None. Received: {name}={value!r} ({type(value).__name__}). "
             "Pass the number of units, e.g. weight.shape[1]."
         )
-    if not 0 < value < math.inf:
+    if not 0 < value <= sys.float_info.max:
         raise ValueError(
             f"{name} must be a positive, finite number or None. Received: {name}={value}. "
             "Pass the number of units, or leave it out to take it from the shape."

@@ -13,9 +13,9 @@ import math
 import torch
 from torch import Generator, Tensor
 
-from fastinit.distributions import fmod_normal, normal, truncated_normal, uniform
+from fastinit.distributions import fmod_normal, is_one_of, normal, truncated_normal, uniform
 from fastinit.keys import check_source
-from fastinit.ops import PLAIN, check_tensor, fill_
+from fastinit.ops import PLAIN, check_tensor, fill_, writing
 from fastinit.shard import is_dtensor, local_blocks
 
 
@@ -97,7 +97,7 @@ def truncated_normal_(
     Reference:
         Keras, keras.initializers.TruncatedNormal; JAX, jax.nn.initializers.truncated_normal.
     """
-    if method not in ("exact", "fmod"):
+    if not is_one_of(method, ("exact", "fmod")):
         raise ValueError(
             f"method must be 'exact' or 'fmod'. Received: method={method!r}. Use 'exact' for the truncated normal, "
             "'fmod' for the law of torch.fmod(torch.randn(n), g)."
@@ -166,7 +166,8 @@ def constant_(tensor: Tensor, val: float, *, generator: Generator | None = None,
 
     Raises:
         TypeError: a bad tensor, or a value that is no number.
-        ValueError: a bad tensor, or a finite value beyond the largest of the dtype. The tensor is untouched.
+        ValueError: a bad tensor, a finite value beyond the largest of the dtype, or an infinity that it has not. The tensor is
+            untouched.
 
     Reference:
         PyTorch, torch.nn.init.constant_.
@@ -182,7 +183,9 @@ def constant_(tensor: Tensor, val: float, *, generator: Generator | None = None,
             f"val must lie within the range of {tensor.dtype}, +-{largest}. Received: val={val}. "
             "Pass a smaller value, or a tensor of a wider dtype."
         )
+    if abs(val) == math.inf and tensor.dtype is torch.float8_e4m3fn:  # isinf is not traced
+        raise ValueError(f"{tensor.dtype} has no infinity. Received: val={val}. Pass a finite value, or NaN.")
     if type(tensor) not in PLAIN and is_dtensor(tensor):
         local_blocks(tensor)  # refuses one that holds summands
-    with torch.no_grad():
-        return tensor.fill_(val)
+    with writing(tensor):
+        return tensor.fill_(float(val))

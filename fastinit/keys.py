@@ -152,4 +152,11 @@ def _check_generator(generator: torch.Generator, device: torch.device) -> None:
 
 
 def _is_integer(value: object) -> bool:
-    return hasattr(value, "__index__") and not isinstance(value, (bool, torch.Tensor))
+    """Whether it is an integer of Python or NumPy. Arrays have __index__ too, of use only where they hold one integer."""
+    if isinstance(value, (bool, torch.Tensor)):
+        return False
+    try:
+        operator.index(value)  # type: ignore[arg-type]
+    except TypeError:
+        return False
+    return True

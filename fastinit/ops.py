@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterable, Sequence
 
 import torch
@@ -43,7 +44,7 @@ def route(tensor: torch.Tensor, distribution: Distribution, generator: torch.Gen
         with torch._C._DisableFuncTorch():
             plain = torch.empty(tensor.shape, dtype=tensor.dtype, device=tensor.device)
             run(plain, distribution, generator, key)
-        with torch.no_grad():
+        with writing(tensor):
             tensor.copy_(plain)
     else:
         run(tensor, distribution, generator, key)
@@ -56,8 +57,9 @@ def subclass_fill_(tensor: torch.Tensor, distribution: Distribution, generator: 
     elif is_traced():
         traced_fill_(tensor, distribution, generator, key)
     else:  # such as a FakeTensor outside its mode
+        recipe(distribution, tensor.dtype)  # refuses a law before a key is drawn
         number = signed(keys.resolve(generator, key, tensor.device))
-        with torch.no_grad():
+        with writing(tensor):
             torch.ops.fastinit.fill_(tensor, distribution.name, list(distribution.parameters), number, None)
 
 
@@ -109,6 +111,12 @@ def fill_all(plans: Iterable[Plan]) -> None:
         lists.setdefault(plan.out.device, []).append(plan)
     for device, together in lists.items():
         choose(device).fill(together)
+
+
+def writing(tensor: torch.Tensor) -> contextlib.AbstractContextManager[object]:
+    """The mode for operations of torch's that fill: they write to an inference tensor in inference mode alone."""
+    eager = not torch.compiler.is_compiling()
+    return torch.inference_mode() if eager and tensor.is_inference() else torch.no_grad()
 
 
 def written(tensor: torch.Tensor) -> None:
@@ -224,7 +232,7 @@ def fill_box_(tensor: torch.Tensor, distribution: Distribution, *, key: int, box
 def check_box(box: Box, elements: int) -> None:
     if box.rows * box.cols != elements:
         raise ValueError(f"a box of {box.rows} x {box.cols} does not cover a tensor of {elements} elements.")
-    if elements and not (box.start >= 0 and box.pitch >= 0 and box.start + (box.rows - 1) * box.pitch + box.cols < 2**63):
+    if elements and not (box.start >= 0 and box.pitch >= 0 and box.start + (box.rows - 1) * box.pitch + box.cols <= 2**63):
         raise ValueError(f"a box must lie within 0 <= index < 2^63. Received: {box}.")
 
 
@@ -237,6 +245,8 @@ def check_tensor(tensor: torch.Tensor, allowed: tuple[torch.dtype, ...] = FLOAT_
         raise TypeError(f"cannot fill a {tensor.dtype} tensor. Allowed: {names}. Initialise in one of these, then convert.")
     if tensor.layout is not torch.strided:
         raise ValueError(f"cannot fill a tensor of layout {tensor.layout}: only torch.strided. Call to_dense() first.")
+    if tensor.is_nested:
+        raise ValueError("cannot fill a nested tensor, whose parts have no common shape. Fill the parts that unbind() gives.")
     if not tensor.is_contiguous() and overlaps(tensor):
         raise ValueError(
             f"elements of the tensor share memory (shape {tuple(tensor.shape)}, strides {tensor.stride()}), as after expand(). "

@@ -1,18 +1,19 @@
 """Weights scaled by their fans, under their Keras names and with Keras's semantics: one function, six calls of it."""
 
 import math
+import sys
 
 import torch
 from torch import Generator, Tensor
 
 from fastinit import fans
-from fastinit.distributions import normal, positive, truncated_normal, uniform
-from fastinit.ops import fill_
+from fastinit.distributions import is_one_of, normal, positive, truncated_normal, uniform
+from fastinit.ops import PLAIN, check_tensor, fill_
 
 # The standard deviation of N(0, 1) cut to [-2, 2]; Keras, TensorFlow and JAX divide by these very digits.
 TRUNCATED_STD = 0.87962566103423978
 _MODES = ("fan_in", "fan_out", "fan_avg")
-_DISTRIBUTIONS = ("truncated_normal", "untruncated_normal", "uniform")
+_DISTRIBUTIONS = ("truncated_normal", "normal", "untruncated_normal", "uniform")
 
 
 def variance_scaling_(
@@ -52,19 +53,21 @@ def variance_scaling_(
     Reference:
         Keras, keras.initializers.VarianceScaling.
     """
+    if not is_one_of(distribution, _DISTRIBUTIONS):
+        raise ValueError(
+            f"distribution must be one of {_DISTRIBUTIONS}. Received: distribution={distribution!r}. Pass one of these names."
+        )
     variance = positive("scale", scale) / _units(tensor, mode, fan_in, fan_out, batch_dims)
+    if not 0 < 3.0 * variance < math.inf:
+        raise ValueError(f"scale / n leaves the range of a float. Received: scale={scale}, fan_in={fan_in}, fan_out={fan_out}.")
     if distribution == "uniform":
         limit = math.sqrt(3.0 * variance)
         law = uniform(-limit, limit)
     elif distribution in ("truncated_normal", "normal"):
         std = math.sqrt(variance) / TRUNCATED_STD
         law = truncated_normal(0.0, std, -2.0 * std, 2.0 * std)
-    elif distribution == "untruncated_normal":
-        law = normal(0.0, math.sqrt(variance))
     else:
-        raise ValueError(
-            f"distribution must be one of {_DISTRIBUTIONS}. Received: distribution={distribution!r}. Pass one of these names."
-        )
+        law = normal(0.0, math.sqrt(variance))
     return fill_(tensor, law, generator=generator, key=key)
 
 
@@ -88,7 +91,7 @@ def glorot_uniform_(
     """
     return variance_scaling_(
         tensor,
-        positive("gain", gain) * gain,
+        _square(gain),
         "fan_avg",
         "uniform",
         generator=generator,
@@ -119,7 +122,7 @@ def glorot_normal_(
     """
     return variance_scaling_(
         tensor,
-        positive("gain", gain) * gain,
+        _square(gain),
         "fan_avg",
         "truncated_normal",
         generator=generator,
@@ -248,9 +251,17 @@ def lecun_normal_(
     )
 
 
+def _square(gain: float) -> float:
+    """The scale of a gain."""
+    square = positive("gain", gain) * gain
+    if not sys.float_info.min <= square < math.inf:
+        raise ValueError(f"gain ** 2 leaves the range of a float. Received: gain={gain}.")
+    return square
+
+
 def _units(tensor: Tensor, mode: str, fan_in: float | None, fan_out: float | None, batch_dims: int) -> float:
     """Return the n of a mode, at least 1: a weight of no inputs has no values to scale, but must not divide by zero."""
-    if mode not in _MODES:
+    if not is_one_of(mode, _MODES):
         raise ValueError(f"mode must be one of {_MODES}. Received: mode={mode!r}. Pass one of these names.")
     n_in, n_out = fans.resolve(shape_of(tensor), batch_dims, fan_in, fan_out, mode)
     if mode == "fan_in":
@@ -259,7 +270,9 @@ def _units(tensor: Tensor, mode: str, fan_in: float | None, fan_out: float | Non
 
 
 def shape_of(tensor: Tensor) -> torch.Size:
-    """Return the shape that the fans come from, or raise if the argument is no tensor."""
+    """Return the shape that the fans come from, or raise if the argument is no tensor, or one that has no shape."""
     if not isinstance(tensor, Tensor):
         raise TypeError(f"tensor must be a torch.Tensor. Received: {tensor!r} ({type(tensor).__name__}). Pass the weight itself.")
+    if type(tensor) not in PLAIN or tensor.is_nested:
+        check_tensor(tensor)
     return tensor.shape

@@ -6,8 +6,8 @@ import torch
 from torch import Generator, Tensor
 
 from fastinit import keys
-from fastinit.distributions import finite, normal, number, uniform
-from fastinit.ops import check_tensor, fill_, is_traced
+from fastinit.distributions import finite, normal, number, recipe, uniform
+from fastinit.ops import check_tensor, fill_, is_traced, writing, written
 from fastinit.shard import cut_where_sharded
 
 
@@ -42,10 +42,13 @@ def orthogonal_(tensor: Tensor, gain: float = 1.0, generator: Generator | None =
             f"orthogonal_ needs at least two dimensions. Received: shape={tuple(tensor.shape)}. "
             "View the tensor as a matrix first."
         )
+    if abs(gain) > torch.finfo(tensor.dtype).max:
+        raise ValueError(f"gain must lie within the range of {tensor.dtype}. Received: gain={gain}.")
     keys.check_source(generator, key, tensor.device)
     if tensor.numel() == 0 or tensor.is_meta:
+        written(tensor)
         return tensor
-    with torch.no_grad():
+    with writing(tensor):
         real = torch.float64 if tensor.dtype == torch.float64 else torch.float32
         gaussian = torch.empty(tensor.shape, dtype=real, device=tensor.device).flatten(1)
         fill_(gaussian, normal(0.0, 1.0), generator=generator, key=key)
@@ -84,7 +87,7 @@ def eye_(tensor: Tensor, *, generator: Generator | None = None, key: int | None 
     check_tensor(tensor)
     _check_matrix("eye_", tensor)
     keys.check_source(generator, key, tensor.device)
-    with torch.no_grad():
+    with writing(tensor):
         tensor.zero_()
         tensor.diagonal().fill_(1.0)
     return tensor
@@ -123,7 +126,7 @@ def dirac_(tensor: Tensor, groups: int = 1, *, generator: Generator | None = Non
             "Pass the groups of the convolution."
         )
     keys.check_source(generator, key, tensor.device)
-    with torch.no_grad():
+    with writing(tensor):
         tensor.zero_()
         if tensor.numel():
             taps = tensor.unflatten(0, (groups, -1))
@@ -168,9 +171,10 @@ def sparse_(
     law = normal(0.0, std)
     # In a compiled graph no key exists yet: there the two fills below take a fresh draw each.
     if key is None and not is_traced() and not tensor.is_meta:
+        recipe(law, tensor.dtype)  # refuses a law before a key is drawn
         generator, key = None, keys.resolve(generator, None, tensor.device)
     fill_(tensor, law, generator=generator, key=key)
-    with torch.no_grad():
+    with writing(tensor):
         scores = torch.empty((2, *tensor.shape), dtype=torch.float32, device=tensor.device)
         fill_(scores, uniform(0.0, 1.0), generator=generator, key=key)
         rank = scores[1].argsort(dim=0, stable=True).argsort(dim=0)

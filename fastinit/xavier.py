@@ -6,7 +6,7 @@ import torch
 from torch import Generator, Tensor
 
 from fastinit import fans
-from fastinit.distributions import finite, normal, positive, uniform
+from fastinit.distributions import finite, is_one_of, normal, positive, uniform
 from fastinit.ops import fill_
 from fastinit.scaling import shape_of
 
@@ -113,7 +113,10 @@ def kaiming_normal_(
 
 def _xavier_std(tensor: Tensor, gain: float, fan_in: float | None, fan_out: float | None, batch_dims: int) -> float:
     n_in, n_out = fans.resolve(shape_of(tensor), batch_dims, fan_in, fan_out, "fan_avg")
-    return positive("gain", gain) * math.sqrt(2.0 / ((n_in + n_out) or 1))
+    std = positive("gain", gain) * math.sqrt(2.0 / ((n_in + n_out) or 1))
+    if not 0 < 2.0 * std < math.inf:  # sqrt(3) std is the limit of the uniform one
+        raise ValueError(f"the std leaves the range of a float. Received: gain={gain}, fan_in={fan_in}, fan_out={fan_out}.")
+    return std
 
 
 def _kaiming_std(
@@ -125,13 +128,15 @@ def _kaiming_std(
     fan_out: float | None,
     batch_dims: int,
 ) -> float:
-    if mode not in ("fan_in", "fan_out"):
+    if not is_one_of(mode, ("fan_in", "fan_out")):
         raise ValueError(f"mode must be 'fan_in' or 'fan_out'. Received: mode={mode!r}. Pass one of these names.")
-    if nonlinearity not in _NONLINEARITIES:
+    if not is_one_of(nonlinearity, _NONLINEARITIES):
         raise ValueError(
             f"nonlinearity must be one of {_NONLINEARITIES}. Received: nonlinearity={nonlinearity!r}. Pass one of "
             "these names, or variance_scaling_(scale=gain**2) with a gain of your own."
         )
+    if nonlinearity == "leaky_relu" and abs(finite("a", a)) > 1e150:
+        raise ValueError(f"a ** 2 leaves the range of a float. Received: a={a}.")
     gain = torch.nn.init.calculate_gain(nonlinearity, finite("a", a))  # type: ignore[arg-type]
     n_in, n_out = fans.resolve(shape_of(tensor), batch_dims, fan_in, fan_out, mode)
     return gain / math.sqrt((n_in if mode == "fan_in" else n_out) or 1)  # no fan: no elements either

@@ -97,8 +97,11 @@ class Sweep:
 
     def exact(self, number: int, s: torch.Tensor, side: int) -> torch.Tensor:
         """What the block's positive words should give, or (side 1) their complements: z folded after it was interpolated."""
-        smooth = self.smooth(number, s, side)
-        return smooth.fmod_(self.law.period) if self.law.period < math.inf else smooth
+        smooth, period = self.smooth(number, s, side), self.law.period
+        if period == math.inf:
+            return smooth
+        first, last = (math.trunc(float(z) / period) for z in smooth[[0, -1]])
+        return smooth.fmod_(period) if first != last else smooth.sub_(first * period) if first else smooth  # as exact, and faster
 
     def smooth(self, number: int, s: torch.Tensor, side: int) -> torch.Tensor:
         """The law's quantile at the block's words."""
