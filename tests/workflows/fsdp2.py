@@ -8,6 +8,7 @@ import torch.distributed as dist
 from torch import nn
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import fully_shard
+from torch.distributed.tensor import distribute_tensor
 
 import fastinit
 
@@ -32,7 +33,8 @@ report = fastinit.initialize_(model, fastinit.torch_like, seed=0, device=device)
 whole = make()  # on one device, for comparison
 fastinit.initialize_(whole, fastinit.torch_like, seed=0)
 for name, parameter in model.named_parameters():
-    assert torch.equal(parameter.full_tensor().cpu(), whole.get_parameter(name)), name
+    shard = distribute_tensor(whole.get_parameter(name).to(device), mesh, parameter.placements, src_data_rank=None)
+    assert torch.equal(parameter.to_local(), shard.to_local()), name
 if dist.get_rank() == 0:
     print(f"{len(report.filled)} parameters on {dist.get_world_size()} ranks: the bits of one device")
 dist.destroy_process_group()
