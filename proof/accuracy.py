@@ -12,6 +12,7 @@ import sys
 from benchmarks import readme_tables
 from fastinit import cli
 from fastinit.accuracy import figures, report
+from proof import verdict
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 FOLDER, PAGE, FIGURES = ROOT / "proof" / "results", ROOT / "docs" / "accuracy.md", ROOT / "docs" / "figures"
@@ -52,6 +53,8 @@ def filled(page):
     }
     sections = {name: readme_tables.table(table.columns, table.rows) for name, table in tables.items()}
     sections["accuracy-machine"] = machine_text(found)
+    sections |= {"battery": battery_text(results("battery")), "faults": faults_text(results("faults"))}
+    sections["calls"] = calls_text(results("calls"))
     for name, text in sections.items():
         page = readme_tables.replaced(page, readme_tables.markers(name), text)
     return page
@@ -62,6 +65,39 @@ def machine_text(found):
     versions = ", ".join(f"{LIBRARIES[name]} {peer['version']}" for name, peer in found["peers"].items())
     place = f"{about['cpu']}, {about['cores']} cores, {about['isa'].upper()}; Python {about['python']}"
     return f"{versions}; {place}; {about['date']}{readme_tables.commit_text(about)}."
+
+
+def results(name):
+    return json.loads((FOLDER / f"{name}.json").read_text())
+
+
+def battery_text(found):
+    """A line a stream, then what was weak or failed, and what made it."""
+    runs = found["runs"]
+    judged = verdict.judge(runs)
+    _, columns, rows = verdict.table(runs, judged)
+    last, minutes = found["sessions"][-1], sum(run["seconds"] for run in runs) / 60
+    tools = f"dieharder {last['dieharder']}, torch {last['torch']}, {last['date']}{readme_tables.commit_text(last)}"
+    listed = "\n".join(f"- {line}" for line in verdict.conclusions(runs, judged))
+    return f"{readme_tables.table(columns, rows)}\n\n{listed}\n\n{minutes / 60:.1f} hours of one core; {tools}."
+
+
+def faults_text(found):
+    """A line a program, and the lines of csrc that the fuzzer's inputs run."""
+    steps = {name: step for name, step in found.items() if isinstance(step, dict) and name != "lines"}
+    rows = [(name, ", ".join(f"{what.replace('_', ' ')}: {n:,}" for what, n in step.items())) for name, step in steps.items()]
+    text = f"{readme_tables.table(('program', 'what it did'), rows)}\n\n{len(found['faults'])} faults; {found['compiler']}, "
+    text += f"{found['date']}{readme_tables.commit_text(found)}."
+    lines = ", ".join(f"`{name}` {run} of {total}" for name, (run, total) in found.get("lines", {}).items() if total > 1)
+    return text + (f" Lines that the fuzzer's inputs run: {lines}." if lines else "")
+
+
+def calls_text(found):
+    outcomes = {"accepted": "met the contract", "TypeError": "raised a TypeError", "ValueError": "raised a ValueError"}
+    counts = {kind: sum(counter.get(kind, 0) for counter in found["calls"].values()) for kind in outcomes}
+    text = ", ".join(f"{counts[kind]:,} {said}" for kind, said in outcomes.items())
+    place = f"torch {found['torch']}, {found['date']}{readme_tables.commit_text(found)}"
+    return f"{sum(counts.values()):,} calls: {text}; {len(found['faults'])} faults; {place}."
 
 
 if __name__ == "__main__":

@@ -36,13 +36,14 @@ PARAMETERS, SHARED = 1 << 60, 1 << 61  # where generic addresses have a kernel's
 # What may follow an instruction's name.
 BITS, INTEGER, REAL, LOGICAL = "b(16|32|64)", "[us](16|32|64)", "f(32|64)", "(pred|b(16|32|64))"
 WIDTH = f"([bu]8|[bu]16|[bus](32|64)|{REAL})"  # a register may be wider: zeros fill it, but signs, so no s8 or s16
+TO_ZERO = rf"rzi\.({INTEGER}\.{REAL}|f32\.f32|f64\.f64)"
 JOINED, HALF = r"(\.(and|or|xor))?", r"rn\.b?f16(x2)?\.f32"
 KNOWN = {
     "ld": rf"((global(\.nc)?|shared|param)\.)?(v[24]\.)?{WIDTH}",
     "st": rf"((global|shared)\.)?(v[24]\.)?{WIDTH}",
     "mov": f"pred|{BITS}|{INTEGER}|{REAL}",
     "cvta": r"(to\.)?(global|shared|param)\.u64",
-    "cvt": rf"(u16|[us](32|64))\.[us](8|16|32|64)|rzi\.{INTEGER}\.{REAL}|rzi\.(f32\.f32|f64\.f64)|rn\.{REAL}\.{INTEGER}|f64\.f32|rn\.f32\.f64|{HALF}",
+    "cvt": rf"(u16|[us](32|64))\.[us](8|16|32|64)|{TO_ZERO}|rn\.{REAL}\.{INTEGER}|f64\.f32|rn\.f32\.f64|{HALF}",
     "add": rf"{INTEGER}|rn\.{REAL}",
     "sub": rf"{INTEGER}|rn\.{REAL}",
     "neg": f"s(16|32|64)|{REAL}",
