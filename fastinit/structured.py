@@ -168,20 +168,29 @@ def sparse_(
     _check_matrix("sparse_", tensor)
     if not 0 <= number("sparsity", sparsity) <= 1:
         raise ValueError(f"sparsity must lie in [0, 1]. Received: sparsity={sparsity}. Pass a fraction such as 0.9.")
-    law = normal(0.0, std)
-    # In a compiled graph no key exists yet: there the two fills below take a fresh draw each.
-    if key is None and not is_traced() and not tensor.is_meta:
-        recipe(law, tensor.dtype)  # refuses a law before a key is drawn
-        generator, key = None, keys.resolve(generator, None, tensor.device)
-    fill_(tensor, law, generator=generator, key=key)
+    law, zeros = normal(0.0, std), math.ceil(sparsity * tensor.shape[0])
+    if is_traced():  # no key exists yet: the two fills take a fresh draw each, in this order
+        fill_(tensor, law, generator=generator, key=key)
+        chosen = _chosen(tensor, zeros, generator, key)
+    else:
+        if key is None and not tensor.is_meta:
+            recipe(law, tensor.dtype)  # refuses a law before a key is drawn
+            generator, key = None, keys.resolve(generator, None, tensor.device)
+        chosen = _chosen(tensor, zeros, generator, key)  # first, as it takes memory, and there may be none
+        fill_(tensor, law, generator=generator, key=key)
+    with writing(tensor):
+        # float8 has no masked_fill_; zero has the bits of zero in every dtype.
+        bits = tensor.view(torch.uint8) if tensor.element_size() == 1 else tensor
+        bits.masked_fill_(chosen, 0)
+    return tensor
+
+
+def _chosen(tensor: Tensor, count: int, generator: Generator | None, key: int | None) -> Tensor:
+    """A mask of `count` random elements of each column, by the words that follow those of the tensor's own values."""
     with writing(tensor):
         scores = torch.empty((2, *tensor.shape), dtype=torch.float32, device=tensor.device)
         fill_(scores, uniform(0.0, 1.0), generator=generator, key=key)
-        rank = scores[1].argsort(dim=0, stable=True).argsort(dim=0)
-        # float8 has no masked_fill_; zero has the bits of zero in every dtype.
-        bits = tensor.view(torch.uint8) if tensor.element_size() == 1 else tensor
-        bits.masked_fill_(rank < math.ceil(sparsity * tensor.shape[0]), 0)
-    return tensor
+        return scores[1].argsort(dim=0, stable=True).argsort(dim=0) < count
 
 
 def _check_matrix(name: str, tensor: Tensor) -> None:

@@ -84,9 +84,9 @@ def load(path: pathlib.Path, signatures: Signatures) -> ctypes.CDLL | str:
     if not path.is_file():
         compiler = "CUDA's compiler (nvcc)" if signatures is CUDA else "a C++ compiler"
         return f"{path} does not exist: the package was installed without {compiler}, or is run from its source tree"
-    if is_truncated(path):
-        return f"{path} is truncated: install the package again"
     try:
+        if is_truncated(path):
+            return f"{path} is truncated: install the package again"
         library = ctypes.CDLL(str(path))
         for name, (result, arguments) in signatures.items():
             function = getattr(library, name)
@@ -102,8 +102,10 @@ def is_truncated(path: pathlib.Path) -> bool:
     """Whether an ELF file ends before its section headers, its last part: mapping it would end the process by a signal."""
     with path.open("rb") as file:
         head = file.read(64)
-    if len(head) < 64 or head[:5] != b"\x7fELF\x02":
+    if len(head) < 64:
         return head[:4] == b"\x7fELF" or not head
+    if head[:5] != b"\x7fELF\x02":  # no ELF file of 64 bits, which the loader says by itself
+        return False
     (offset,), (entry_size, entries) = struct.unpack_from("<Q", head, 40), struct.unpack_from("<HH", head, 58)
     return offset + entry_size * entries > path.stat().st_size
 
