@@ -68,7 +68,7 @@ typedef struct fastinit_plan {
   double slope, anchor;
   uint64_t flip;
   double std, cut, inverse_cut;
-  double low, high;
+  double low, high; /* values of dtype */
   double offset[2], scale[2];
   int32_t kind, dtype, dims, cells, terms, top_bits;
 } fastinit_plan;
