@@ -1,0 +1,247 @@
+"""Looks for faults of the C library by sanitizers and a fuzzer: `python -m proof.faults`, half an hour; `--quick`, four minutes.
+
+Builds csrc with the flags of setup.py and clang's or gcc's sanitizers, runs proof/stress.cpp under AddressSanitizer with
+UndefinedBehaviorSanitizer and under ThreadSanitizer, then clang's libFuzzer over proof/fuzz_plan.cpp, from the inputs in
+proof/corpus, and without --quick the same target, blindly, on the twin of the CUDA library (tests/twin.py). Without clang the
+fuzzer's program is gcc's, which mutates the inputs blindly. Exit status 1 on any fault.
+"""
+
+from __future__ import annotations
+
+import argparse
+import datetime
+import json
+import os
+import pathlib
+import re
+import runpy
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from typing import Any, NamedTuple
+from unittest import mock
+
+import setuptools
+
+ROOT = pathlib.Path(__file__).parents[1]
+CORPUS = ROOT / "proof" / "corpus"
+ADDRESS = ("-fsanitize=address,undefined,float-cast-overflow", "-fno-sanitize-recover=all")
+THREAD = ("-fsanitize=thread",)
+COVERAGE = ("-fprofile-instr-generate", "-fcoverage-mapping")
+LEAST = ("-O1", "-g1", "-fno-omit-frame-pointer")  # in place of setup.py's -O3: with sanitizers that compiles for minutes
+# clang 14 compiles the AVX2 loops for 84 s with this check, for 24 without it; the scalar loops, written once with them, have it
+SLOW = ("-fno-sanitize=pointer-overflow",)
+WRAPPED = ("-Wl,--wrap=pthread_create",)  # a program's, that refuses threads
+LONGEST = 1024  # bytes of an input
+BLIND = 2000  # inputs a minute of the program without libFuzzer
+Report = dict[str, Any]
+
+
+class Compiler(NamedTuple):
+    path: str
+    is_clang: bool
+
+
+class Fault(Exception):
+    """A program that ended otherwise than well, and what it said."""
+
+
+def compiler() -> Compiler | None:
+    """clang where it has its fuzzer, else gcc."""
+    for name in ("clang++", *(f"clang++-{version}" for version in range(30, 11, -1))):
+        if (path := shutil.which(name)) and has_fuzzer(path):
+            return Compiler(path, True)
+    path = shutil.which("g++") or shutil.which("c++")
+    return Compiler(path, False) if path else None
+
+
+def has_fuzzer(path: str) -> bool:
+    with tempfile.TemporaryDirectory() as folder:
+        source = pathlib.Path(folder, "target.cpp")
+        source.write_text('extern "C" int LLVMFuzzerTestOneInput(const unsigned char *, unsigned long) { return 0; }\n')
+        command = [path, "-fsanitize=fuzzer,address", str(source), "-o", str(source.with_suffix(""))]
+        return subprocess.run(command, capture_output=True).returncode == 0
+
+
+def build_recipe(root: pathlib.Path = ROOT) -> tuple[list[str], dict[str, list[str]]]:
+    """setup.py's flags for all files, and each file's own."""
+    with mock.patch.object(setuptools, "setup"):
+        names = runpy.run_path(str(root / "setup.py"))
+    return names["FLAGS"], names["sources"]()
+
+
+def run(*command: str | os.PathLike[str], **options: Any) -> str:
+    """What the program printed. Raises Fault where it ended with another status than 0, or did not end."""
+    name = pathlib.Path(command[0]).name
+    try:
+        done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace", **options)
+    except subprocess.TimeoutExpired as error:
+        raise Fault(f"{name} did not end in {error.timeout} s") from error
+    if done.returncode:
+        raise Fault(f"{name} ended with status {done.returncode}:\n{done.stdout[-6000:]}")
+    return done.stdout
+
+
+class Build:
+    """csrc and the programs of proof/ under some flags, in a folder of their own."""
+
+    def __init__(self, tool: Compiler, flags: Iterable[str], folder: pathlib.Path, root: pathlib.Path = ROOT) -> None:
+        self.tool, self.flags, self.folder, self.root = tool, tuple(flags), folder, root
+        self.common, self.sources = build_recipe(root)
+        folder.mkdir(parents=True, exist_ok=True)
+
+    def compile(self, source: str, own: Iterable[str] = ()) -> pathlib.Path:
+        made = self.folder / f"{pathlib.Path(source).stem}.o"
+        less = SLOW if self.tool.is_clang and self.flags[:2] == ADDRESS and "-mfma" in own else ()
+        run(self.tool.path, *self.common, *LEAST, *self.flags, *less, *own, "-c", self.root / source, "-o", made)
+        return made
+
+    def library(self, pool: ThreadPoolExecutor) -> list[pathlib.Path]:
+        return list(pool.map(self.compile, self.sources, self.sources.values()))
+
+    def link(self, objects: list[pathlib.Path], name: str, *own: str) -> pathlib.Path:
+        run(self.tool.path, *self.flags, *objects, "-pthread", *own, "-o", self.folder / name)
+        return self.folder / name
+
+    def stress(self, library: list[pathlib.Path]) -> pathlib.Path:
+        return self.link([self.compile("proof/stress.cpp"), *library], "stress", *WRAPPED)
+
+    def fuzzer(self, library: list[pathlib.Path], guided: bool) -> pathlib.Path:
+        """The fuzz target with libFuzzer, or as a program of its own."""
+        target = self.compile("proof/fuzz_plan.cpp", ["-DPROOF_LIBFUZZER"] if guided else [])
+        return self.link([target, *library], "fuzz_plan", *(["-fsanitize=fuzzer"] if guided else []))
+
+    def twin(self, library: list[pathlib.Path]) -> pathlib.Path:
+        """The fuzz target on the twin of the CUDA library; the CPU's is there too, as the harness's measure."""
+        others = [f"-Dfastinit_{name}=twin_{name}" for name in ("abi", "message")]
+        include = ["-I", str(self.root / "tests" / "cuda_twin")]
+        twin = self.compile("csrc/cuda.cu", ["-O0", *include, *others, "-x", "c++"])  # optimised, it compiles for minutes
+        return self.link([self.compile("proof/fuzz_plan.cpp", ["-DPROOF_TWIN"]), twin, *library], "fuzz_twin")
+
+
+def stress(program: pathlib.Path, *arguments: str) -> Report:
+    """Runs it; without randomised addresses, of which ThreadSanitizer cannot have as many as new kernels give."""
+    fixed = ["setarch", "-R"] if shutil.which("setarch") else []
+    began = time.monotonic()
+    said = run(*fixed, program, *arguments, timeout=3600)
+    fills, elements, sets = map(int, re.findall(r"(\d+) fills of (\d+) elements in (\d+) instruction sets", said)[0])
+    return {"fills": fills, "elements": elements, "instruction_sets": sets, "seconds": round(time.monotonic() - began)}
+
+
+# --- the fuzzer ---------------------------------------------------------------------------------------------------------------
+
+
+def seeds() -> list[pathlib.Path]:
+    return sorted(CORPUS.iterdir()) if CORPUS.is_dir() else []
+
+
+def fuzz(program: pathlib.Path, corpus: pathlib.Path, minutes: float, jobs: int) -> Report:
+    """libFuzzer in `jobs` processes on one corpus, for `minutes` of processor time together."""
+    corpus.mkdir(parents=True, exist_ok=True)
+    seconds = max(1, round(60 * minutes / jobs))
+    artifacts = f"-artifact_prefix={tempfile.gettempdir()}/fastinit-"  # a fault's input stays there
+    limits = [f"-max_len={LONGEST}", "-len_control=0", "-timeout=60", "-rss_limit_mb=4096", artifacts]
+    folders, timed = [corpus, *([CORPUS] if seeds() else [])], (f"-max_total_time={seconds}", "-print_final_stats=1")
+    with ThreadPoolExecutor(jobs) as pool:
+        said = list(pool.map(lambda job: run(program, *folders, *limits, *timed, f"-seed={job + 1}"), range(jobs)))
+    executions = sum(int(re.findall(r"number_of_executed_units: (\d+)", text)[0]) for text in said)
+    merged = run(program, *folders, *limits, "-runs=0")
+    edges, features = map(int, re.findall(r"cov: (\d+) ft: (\d+)", merged)[-1])
+    inputs = len(list(corpus.iterdir()))
+    return {"minutes": minutes, "executions": executions, "edges": edges, "features": features, "corpus": inputs}
+
+
+def fuzz_blindly(program: pathlib.Path, minutes: float) -> Report:
+    """The same target without coverage's guidance: the seeds, and inputs of a fixed seed."""
+    said = run(program, str(round(BLIND * minutes)), "1", *seeds())
+    return {"minutes": minutes, "executions": int(said.split()[0])}
+
+
+def line_coverage(tool: Compiler, corpus: pathlib.Path, folder: pathlib.Path, pool: ThreadPoolExecutor) -> Report:
+    """Lines of csrc that the corpus runs, as llvm-cov counts them; nothing where it is not installed."""
+    suffix = "".join(re.findall(r"-\d+$", tool.path))
+    merge, show = (shutil.which(f"{name}{suffix}") or shutil.which(name) for name in ("llvm-profdata", "llvm-cov"))
+    if not (merge and show):
+        return {}
+    build = Build(tool, COVERAGE, folder)
+    objects = build.library(pool)
+    program, raw = build.fuzzer(objects, guided=False), folder / "run.profraw"
+    inputs = [*(path.name for path in corpus.iterdir()), *map(str, seeds())]
+    run(program, "0", "0", *inputs, cwd=corpus, env={**os.environ, "LLVM_PROFILE_FILE": str(raw)})
+    run(merge, "merge", raw, "-o", raw.with_suffix(".profdata"))
+    told = run(show, "export", "-summary-only", f"-instr-profile={raw.with_suffix('.profdata')}", program)
+    files = {pathlib.Path(entry["filename"]): entry["summary"]["lines"] for entry in json.loads(told)["data"][0]["files"]}
+    return {path.name: [line["covered"], line["count"]] for path, line in files.items() if path.parent.name == "csrc"}
+
+
+# --- the command --------------------------------------------------------------------------------------------------------------
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m proof.faults", description=__doc__.splitlines()[0])
+    parser.add_argument("--quick", action="store_true", help="a smaller stress, and a minute of fuzzing")
+    parser.add_argument("--minutes", type=float, help="of processor time to fuzz for (30)")
+    parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="processes at once (all processors)")
+    parser.add_argument("--corpus", type=pathlib.Path, help="a folder in which the fuzzer keeps its inputs")
+    parser.add_argument("--json", type=pathlib.Path, help="write the report to this file")
+    arguments = parser.parse_args()
+    tool = compiler()
+    if tool is None:
+        print("there is no C++ compiler here", file=sys.stderr)
+        return 2
+    with tempfile.TemporaryDirectory() as folder, ThreadPoolExecutor(arguments.jobs) as pool:
+        report = examine(tool, arguments, pathlib.Path(folder), pool)
+    if arguments.json:
+        arguments.json.write_text(json.dumps(report, indent=1) + "\n")
+    return 1 if report["faults"] else 0
+
+
+def examine(tool: Compiler, arguments: argparse.Namespace, folder: pathlib.Path, pool: ThreadPoolExecutor) -> Report:
+    report: Report = {**place(tool), "faults": []}
+    minutes = arguments.minutes or (arguments.jobs if arguments.quick else 30)
+    corpus = (arguments.corpus or folder / "corpus").absolute()
+    coverage = ("-fsanitize=fuzzer-no-link",) if tool.is_clang else ()
+    builds = {"address": Build(tool, ADDRESS + coverage, folder / "address"), "thread": Build(tool, THREAD, folder / "thread")}
+    objects = {}
+    for name, build in builds.items():
+        objects[name] = build.library(pool)
+        program = build.stress(objects[name])
+        step(report, f"stress, {name}", partial(stress, program, *(["quick"] if arguments.quick else [])))
+    target = builds["address"].fuzzer(objects["address"], guided=tool.is_clang)
+    if tool.is_clang:
+        step(report, "fuzz", lambda: fuzz(target, corpus, minutes, arguments.jobs))
+        step(report, "lines", lambda: line_coverage(tool, corpus, folder / "lines", pool))
+    else:
+        print("no clang with libFuzzer here: the inputs are mutated blindly")
+        step(report, "fuzz", lambda: fuzz_blindly(target, minutes))
+    if not arguments.quick:
+        twin = Build(tool, ADDRESS, folder / "twin").twin(objects["address"])
+        step(report, "fuzz, CUDA's twin", partial(fuzz_blindly, twin, minutes))
+    print(f"{len(report['faults'])} faults")
+    return report
+
+
+def place(tool: Compiler) -> Report:
+    version = run(tool.path, "--version").splitlines()[0]
+    commit = subprocess.run(["git", "describe", "--always", "--dirty"], cwd=ROOT, capture_output=True, text=True).stdout.strip()
+    return {"date": datetime.date.today().isoformat(), "commit": commit or None, "compiler": version}
+
+
+def step(report: Report, name: str, work: Any) -> None:
+    """Does a part of the work, prints its figures, and keeps them or its fault."""
+    print(f"{name} ... ", end="", flush=True)
+    try:
+        report[name] = work()
+        print(", ".join(f"{key} {value}" for key, value in report[name].items()))
+    except Fault as fault:
+        report["faults"].append({"where": name, "said": str(fault)})
+        print(f"FAULT\n{fault}")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,213 @@
+/* A fuzz target: bytes become a call of the CPU library with hostile plans, and what fastinit.h promises of such a call is
+ * demanded. Either a status comes back and no byte is written, or exactly the plans' elements are, with the right values.
+ *
+ * What C leaves to the caller is kept: a pointer that is not null points to as much memory as the plan claims, to the byte. Of
+ * what claims more than its Limits only the refusal is asked for, in a list with one more plan, which is always refused.
+ *
+ * With -DPROOF_TWIN the library is the twin of CUDA's: csrc/cuda.cu for the CPU, with the names that the CPU's has changed.
+ *
+ * With -DPROOF_LIBFUZZER for clang's -fsanitize=fuzzer. Without it a program: fuzz_plan RUNS SEED FILE..., which runs the files
+ * and then inputs of a fixed seed, random ones and mutations of the files. */
+#include <fstream>
+#include <iterator>
+#include <random>
+#include <string>
+
+#include "claims.h"
+
+extern "C" __attribute__((weak)) void __sanitizer_set_death_callback(void (*)());
+
+using namespace proof;
+
+namespace {
+
+/* The library at hand: the CPU's, or with -DPROOF_TWIN the CUDA library's twin, to which threads and isa mean nothing. */
+#ifdef PROOF_TWIN
+constexpr bool IS_TWIN = true;
+int32_t call_fill(const fastinit_plan *plans, int64_t count, int32_t, int32_t) {
+  return fastinit_cuda_fill(plans, count, 0, nullptr);
+}
+int32_t call_transform(const fastinit_plan *plan, const void *words, int64_t count, int32_t, int32_t) {
+  return fastinit_cuda_transform(plan, words, count, 0, nullptr);
+}
+#else
+constexpr bool IS_TWIN = false;
+constexpr auto call_fill = fastinit_fill;
+constexpr auto call_transform = fastinit_transform;
+#endif
+
+/* What CUDA alone refuses: addresses that are no multiples of an element, and 2^41 elements. */
+uint32_t refusals_of_cuda(const void *address, int size, Wide elements) {
+  if (!IS_TWIN) return 0;
+  return ((uintptr_t)address % size ? bit(FASTINIT_MISALIGNED) : 0) | (elements >> 41 ? bit(FASTINIT_TOO_LARGE) : 0);
+}
+
+constexpr int MOST_PLANS = 6;
+
+/* --- what is demanded ------------------------------------------------------------------------------------------------------ */
+
+struct {
+  uint64_t filled, mapped, refused;
+} tally;
+
+void describe(const fastinit_plan &p) {
+  fprintf(stderr, "  out %p start %lld rows %lld cols %lld pitch %lld kind %d dtype %d cells %d terms %d top_bits %d table %p\n",
+          p.out, (long long)p.start, (long long)p.rows, (long long)p.cols, (long long)p.pitch, p.kind, p.dtype, p.cells, p.terms,
+          p.top_bits, p.table);
+  fprintf(stderr, "  key %llx flip %llx slope %a anchor %a std %a cut %a inverse_cut %a low %a high %a\n",
+          (unsigned long long)p.key, (unsigned long long)p.flip, p.slope, p.anchor, p.std, p.cut, p.inverse_cut, p.low, p.high);
+  fprintf(stderr, "  offset %a %a scale %a %a layout %p of %d:", p.offset[0], p.offset[1], p.scale[0], p.scale[1],
+          (const void *)p.layout, p.dims);
+  for (int32_t i = 0; p.layout && p.dims <= FASTINIT_MAX_DIMS && i < 2 * p.dims; i++)
+    fprintf(stderr, " %lld", (long long)p.layout[i]);
+  fprintf(stderr, "\n");
+}
+
+void demand(bool holds, const char *what, const fastinit_plan *plan, int32_t status) {
+  if (holds) return;
+  fprintf(stderr, "FAULT: %s (status %d: %s)\n", what, status, fastinit_message(status));
+  if (plan) describe(*plan);
+  abort();
+}
+
+void demand_status(int32_t status, uint32_t refusals, const fastinit_plan *plan) {
+  (refusals ? tally.refused : tally.filled)++;
+  if (!refusals) return demand(status == FASTINIT_OK, "refused what fastinit.h allows", plan, status);
+  demand(status != FASTINIT_OK, "took what fastinit.h refuses", plan, status);
+  demand(status > 0 && status < FASTINIT_STATUSES && refusals & bit(status), "refused for another reason", plan, status);
+}
+
+/* Why a list is refused: the call's reasons, and those of the first bad plan; of plans with 2^63 elements together, the box's. */
+uint32_t refusals_of_list(const std::vector<Claim> &claims, const fastinit_plan **bad) {
+  Wide total = 0;
+  for (const Claim &claim : claims) {
+    *bad = &claim.plan;
+    if (uint32_t found = refusals_of_values(claim.plan) | refusals_of_place(claim.plan)) return found;
+    const Wide elements = elements_of(claim.plan);
+    if (elements == 0) continue;
+    if (uint32_t found = refusals_of_cuda(claim.plan.out, size_of(claim.plan.dtype), elements)) return found;
+    if ((total += elements) > INT64_MAX && !IS_TWIN) return bit(FASTINIT_BAD_BOX);
+  }
+  return 0;
+}
+
+void fill(Bytes &bytes) {
+  const int32_t threads = IS_TWIN ? 1 : read_threads(bytes), isa = IS_TWIN ? FASTINIT_BEST : read_isa(bytes);
+  const Limits &limits = bytes.rarely() ? RARE : USUAL;
+  const uint8_t style = bytes.byte();
+  std::vector<Claim> claims(style % (MOST_PLANS + 1));
+  Wide elements = 0;
+  bool is_large = false;
+  for (Claim &claim : claims) {
+    read_claim(bytes, claim, limits);
+    if (claim.is_good) elements += elements_of(claim.plan), is_large |= claim.is_large;
+  }
+  const fastinit_plan *bad = nullptr;
+  const bool is_null = bytes.rarely();
+  const int64_t count = bytes.rarely() ? -1 - bytes.byte() : (int64_t)claims.size();
+  uint32_t refusals = refusals_of_call(count, threads, isa) | (is_null && count > 0 ? bit(FASTINIT_NULL_POINTER) : 0);
+  refusals |= refusals_of_list(claims, &bad);
+  const bool guard = !refusals && (is_large || elements > limits.elements);
+  if (guard) refusals = bit(FASTINIT_BAD_KIND);
+  const int64_t given = (int64_t)claims.size() + guard;
+  std::unique_ptr<fastinit_plan[]> plans(new fastinit_plan[given]());
+  for (size_t i = 0; i < claims.size(); i++) plans[i] = claims[i].plan;
+  if (guard) plans[given - 1].kind = FASTINIT_KINDS;
+  const int32_t status = call_fill(is_null ? nullptr : plans.get(), count < 0 ? count : count + guard, threads, isa);
+  demand_status(status, refusals, bad);
+  for (const Claim &claim : claims) {
+    if (refusals) demand(claim.out.is_untouched(), "wrote, and refused", &claim.plan, status);
+    else if (const char *why = difference(claim.plan, claim.out)) demand(false, why, &claim.plan, status);
+  }
+}
+
+void transform(Bytes &bytes) {
+  const int32_t threads = IS_TWIN ? 1 : read_threads(bytes), isa = IS_TWIN ? FASTINIT_BEST : read_isa(bytes);
+  const Limits &limits = bytes.rarely() ? RARE : USUAL;
+  Claim claim;
+  fastinit_plan &plan = claim.plan;
+  read_values(bytes, plan);
+  give_table(bytes, claim);
+  const int64_t count = bytes.number();
+  uint32_t refusals = refusals_of_call(count, threads, isa) | refusals_of_values(plan);
+  const bool fits = count >= 0 && count <= limits.elements, is_known = !refusals && fits;
+  const int size = is_known ? size_of(plan.dtype) : 1;
+  Memory words(is_known ? count * (size == 8 ? 8 : 4) : 0, bytes.byte() % 16);
+  std::mt19937_64 random(bytes.byte());
+  for (size_t i = 0; i < words.size(); i++) words.get()[i] = (uint8_t)(random() >> 32);
+  for (size_t i = 0; i < words.size() && i < 16; i++) words.get()[i] ^= bytes.byte();
+  claim.out = Memory(is_known ? count * size : LITTLE, bytes.byte() % 16);
+  plan.out = bytes.rarely() ? nullptr : claim.out.get();
+  const void *given = bytes.rarely() ? nullptr : words.get();
+  const bool is_null = bytes.rarely();
+  if (is_null || (count > 0 && !(given && plan.out))) refusals |= bit(FASTINIT_NULL_POINTER);
+  if (!refusals_of_values(plan)) {
+    refusals |= refusals_of_cuda(plan.out, size_of(plan.dtype), count);
+    refusals |= refusals_of_cuda(given, size_of(plan.dtype) == 8 ? 8 : 4, count);
+  }
+  if (!refusals && !fits) return; /* nobody has the memory */
+  const int32_t status = call_transform(is_null ? nullptr : &plan, given, count, threads, isa);
+  demand_status(status, refusals, &plan);
+  if (refusals) return demand(claim.out.is_untouched(), "wrote, and refused", &plan, status);
+  tally.mapped++;
+  const std::vector<uint8_t> all(words.get(), words.get() + words.size());
+  const std::vector<uint8_t> values = mapped(plan, all), known = promised(plan, all);
+  for (int64_t i = 0; i < count; i++)
+    demand(!known[i] || !memcmp(claim.out.get() + i * size, &values[i * size], size), "a word has another value", &plan, status);
+  demand(claim.out.is_untouched_in_front(), "memory in front of the values was written", &plan, status);
+}
+
+}  // namespace
+
+extern "C" int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
+  Bytes bytes(data, size);
+  bytes.byte() < 0xD0 ? fill(bytes) : transform(bytes);
+  return 0;
+}
+
+#ifndef PROOF_LIBFUZZER
+
+namespace {
+
+using Input = std::vector<uint8_t>;
+
+Input input; /* at hand */
+
+void print_input() {
+  std::string text = "the input, in hexadecimal: ";
+  for (uint8_t byte : input) text += "0123456789abcdef"[byte >> 4], text += "0123456789abcdef"[byte & 15];
+  fputs((text + "\n").c_str(), stderr);
+}
+
+Input made(std::mt19937_64 &random, const std::vector<Input> &files) {
+  Input bytes;
+  if (!files.empty() && random() % 2) bytes = files[random() % files.size()];
+  else bytes.resize(random() % 512);
+  const bool is_fresh = bytes.empty() || random() % 2;
+  if (files.empty() || is_fresh) std::generate(bytes.begin(), bytes.end(), [&] { return (uint8_t)random(); });
+  for (int changes = (int)(random() % 8); !bytes.empty() && changes > 0; changes--)
+    bytes[random() % bytes.size()] = (uint8_t)random();
+  return bytes;
+}
+
+}  // namespace
+
+int main(int count, char **arguments) {
+  const uint64_t runs = count > 1 ? strtoull(arguments[1], nullptr, 10) : 0;
+  const uint64_t seed = count > 2 ? strtoull(arguments[2], nullptr, 10) : 0;
+  std::vector<Input> files;
+  for (int i = 3; i < count; i++) {
+    std::ifstream file(arguments[i], std::ios::binary);
+    files.emplace_back(std::istreambuf_iterator<char>(file), std::istreambuf_iterator<char>());
+  }
+  if (__sanitizer_set_death_callback) __sanitizer_set_death_callback(print_input);
+  std::mt19937_64 random(seed);
+  for (uint64_t i = 0; i < files.size() + runs; i++) {
+    input = i < files.size() ? files[i] : made(random, files);
+    LLVMFuzzerTestOneInput(input.data(), input.size());
+  }
+  printf("%llu inputs: %llu filled, %llu mapped, %llu refused\n", (unsigned long long)(files.size() + runs),
+         (unsigned long long)(tally.filled - tally.mapped), (unsigned long long)tally.mapped, (unsigned long long)tally.refused);
+}
+
+#endif
