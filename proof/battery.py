@@ -1,0 +1,264 @@
+"""Is the word stream, as weights use it, random? Our own tests and dieharder's on every stream of `proof.streams`.
+
+    python -m proof.battery                               the long run, of many hours: resumes where it stopped
+    python -m proof.battery --minutes 60 --streams parameters,seeds
+    python -m proof.battery --quick                       a slice of a few minutes
+    python -m proof.battery --raw parameters | RNG_test stdin32      PractRand, or any program that reads raw words
+
+dieharder runs as it does in `dieharder -a`, a process a test, without `-Y 1`: to add samples until a p value is no longer
+weak leaves p values that are not uniform. Left out is Diehard's sums, which dieharder lists as "Do Not Use". What fails is
+said in `proof.verdict`; the exit status is then 1.
+
+Reference:
+    Knuth, The Art of Computer Programming 2, section 3.3. L'Ecuyer and Simard, "TestU01", ACM TOMS 33 (2007) 22.
+    Doty-Humphrey, PractRand. Brown, Eddelbuettel and Bauer, "Dieharder". Salmon et al., "Parallel random numbers: as easy
+    as 1, 2, 3", SC 2011, which put Philox through TestU01 for consecutive counters and keys; not for keys out of names.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import math
+import os
+import pathlib
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterable, Iterator
+from datetime import datetime, timezone
+
+import numpy as np
+import torch
+from scipy import stats
+
+import fastinit
+from fastinit.commands.measure import commit, torch_threads
+from proof import streams
+from proof.verdict import REPEATED, WEAK, Job, Run, job_of, judge, report, two_sided
+
+HERE = pathlib.Path(__file__).parent
+RESULTS = HERE / "results" / "battery.json"
+OWN = ["bits", "lags", "weights", "serial", "birthdays", "duplicates"]
+OWN += ["collisions", "gaps", "maximum", "ranks", "complexity", "walk"]
+SPARE = 64  # words beyond a test's: it spreads discrete p values with them
+PIECE = 1 << 16  # words of a write: a count of what a program took is right to about one piece
+DIEHARDER = [
+    *(f"-d {number}" for number in (*range(7), *range(8, 14), 15, 16, 100, 101, 102)),
+    *(f"-d 200 -n {bits}" for bits in range(1, 13)),
+    *(f"-d {number} -n {n}" for number in (201, 202) for n in range(2, 6)),
+    *(f"-d 203 -n {lag}" for lag in range(8)),
+    *("-d 204", "-d 205", "-d 206", "-d 207", "-d 208", "-d 209"),
+    *("-d 7", "-d 17", *(f"-d 203 -n {lag}" for lag in range(8, 33))),
+]
+# What takes dieharder a quarter of a minute and more: the first stream's alone
+SLOW = {"-d 7", "-d 17", *(f"-d 200 -n {bits}" for bits in range(9, 13)), *(f"-d 203 -n {lag}" for lag in range(4, 33))}
+FAST = [options for options in DIEHARDER if options not in SLOW]
+# All but those that take many minutes, the more the longer the lag. Our own test of lags goes to 8,192.
+MOST = [options for options in DIEHARDER if options not in {f"-d 203 -n {lag}" for lag in range(27, 33)}]
+QUICK = ["-d 0", "-d 8", "-d 15", "-d 100"]
+
+
+def p_value(law: str, x: list[float]) -> float:
+    """The upper tail of a statistic under its law (battery.h): small where it is too large, near 1 where it is too small."""
+    if law == "chi2":
+        return float(stats.chi2.sf(x[0], x[1]))
+    if law == "normal":
+        return float(stats.norm.sf(x[0]))
+    if law == "worst":
+        return -math.expm1(x[1] * math.log1p(-2 * stats.norm.sf(x[0]))) if x[0] > 0 else 1.0
+    below, up_to, spread = x
+    if law == "poisson":  # P(X > count), and its share of P(X = count)
+        return float(stats.poisson.sf(x[0], x[1]) + (1 - spread) * stats.poisson.pmf(x[0], x[1]))
+    return 1 - up_to + (1 - spread) * (up_to - below)
+
+
+def compiled(folder: str | os.PathLike[str]) -> str:
+    """Compiles our tests into the folder; the program."""
+    compiler = os.environ.get("CXX") or shutil.which("c++") or shutil.which("g++")
+    if not compiler:
+        raise SystemExit("the battery's own tests need a C++ compiler: c++, g++ or $CXX.")
+    program = os.path.join(folder, "battery")
+    command = [*compiler.split(), "-std=c++17", "-O3", str(HERE / "battery.cpp"), "-o", program]
+    if subprocess.run([*command, "-march=native"], capture_output=True).returncode:  # its counts are integers on any processor
+        subprocess.run(command, check=True)
+    return program
+
+
+def fed(command: list[str], blocks: Iterable[np.ndarray]) -> tuple[str, int]:
+    """What a program prints that reads raw words until it has enough, and how many went into the pipe."""
+    words = 0
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        assert process.stdin and process.stdout
+        with contextlib.suppress(BrokenPipeError), process.stdin:
+            for piece in (block[i : i + PIECE] for block in blocks for i in range(0, len(block), PIECE)):
+                process.stdin.write(np.ascontiguousarray(piece, "<u4").data)
+                words += len(piece)
+        output = process.stdout.read().decode()
+    if process.returncode:
+        raise RuntimeError(f"{' '.join(command)} exited with {process.returncode}: {output}")
+    return output, words
+
+
+def own(program: str, test: str, words: int, blocks: streams.Blocks) -> dict[str, float]:
+    """The p values of one of our tests on `words` words."""
+    output, _ = fed([program, test, str(words)], streams.words(blocks, words + SPARE))
+    lines = [line.split() for line in output.splitlines()]
+    return {name: p_value(law, [float(number) for number in numbers]) for name, law, *numbers in lines}
+
+
+def dieharder(options: str, blocks: streams.Blocks) -> tuple[dict[str, float], str, int]:
+    """The p values of one of dieharder's tests; the option that repeats it with more; and the words that it took."""
+    fields = [word for field in ("test_name", "ntuple", "tsamples", "psamples", "pvalues") for word in ("-D", field)]
+    output, words = fed(["dieharder", *options.split(), "-g", "200", "-c", ",", *fields], blocks)
+    found: dict[str, float] = {}
+    for line in output.splitlines():
+        name, n, draws, samples, p = (cell.strip() for cell in line.split(","))
+        same = sum(other.startswith(f"{name}-{n}/") for other in found)
+        found[f"{name}-{n}/{same + 1}"] = float(p)
+    # The tests that have one p value of many draws (dab_*) give wrong ones, such as 1.0, where -p asks for several.
+    more = f"-p {REPEATED * int(samples)}" if int(samples) > 1 else f"-t {REPEATED * int(draws)}"
+    return found, more, words
+
+
+class Battery:
+    """Runs jobs and keeps what they found, in a file if one is given: what it holds is not run again."""
+
+    def __init__(self, program: str, path: pathlib.Path | None) -> None:
+        self.program, self.path = program, path
+        content = json.loads(path.read_text()) if path and path.exists() else {"sessions": [], "runs": []}
+        self.sessions: list[Run] = content["sessions"]
+        self.session = facts()
+        self.done = {job_of(run): run for run in content["runs"]}
+
+    def due(self, job: Job) -> Job | None:
+        """What is to be run next for a job: itself, its repeat, which a weak p value asks for, or nothing."""
+        if job not in self.done:
+            return job
+        weak = any(two_sided(p) < WEAK for p in self.done[job]["p"].values())
+        return job.again if weak and job.again not in self.done else None
+
+    def run(self, job: Job) -> None:
+        part = part_of(job)
+        blocks, began = SOURCES[job.stream](part), time.perf_counter()
+        run: Run = {**job._asdict(), "part": part}
+        if job.test in OWN:
+            found = own(self.program, job.test, job.words, blocks)
+        else:
+            more = self.done[job._replace(repeat=False)]["more"] if job.repeat else ""
+            found, run["more"], run["fed"] = dieharder(f"{job.test.removeprefix('dieharder ')} {more}", blocks)
+        run["seconds"] = round(time.perf_counter() - began, 1)
+        run["p"] = {name: rounded(p) for name, p in found.items()}
+        self.done[job] = run
+        self.save()
+        extreme = min(map(two_sided, found.values()))
+        title = f"{job.stream}: {job.test}{' repeated' * job.repeat}"
+        print(f"{title}: {len(found)} p values, the most extreme {extreme:.2g}, {run['seconds']} s", flush=True)
+
+    def save(self) -> None:
+        if self.path:
+            if self.session not in self.sessions:
+                self.sessions.append(self.session)
+            lines = ",\n".join(json.dumps(run) for run in self.done.values())
+            new = self.path.with_suffix(".new")
+            new.write_text(f'{{"sessions": {json.dumps(self.sessions)},\n"runs": [\n{lines}\n]}}\n')
+            new.replace(self.path)
+
+
+def part_of(job: Job) -> int:
+    """No two runs see the same words: a stream that is made of another would repeat its p values."""
+    return TESTS.index(job.test) + len(TESTS) * (2 * list(SOURCES).index(job.stream) + job.repeat)
+
+
+def rounded(p: float) -> float:
+    """Five digits of the smaller tail."""
+    small = min(p, 1 - p)
+    return round(p, 4 + (math.ceil(-math.log10(small)) if small > 0 else 0))
+
+
+def facts() -> Run:
+    """What the words and the tests depend on."""
+    version = subprocess.run(["dieharder", "-h"], capture_output=True, text=True).stdout if shutil.which("dieharder") else ""
+    found = version.partition("dieharder version ")[2].split()
+    return {
+        "date": datetime.now(timezone.utc).strftime("%Y-%m-%d"),
+        "commit": commit(),
+        "fastinit": fastinit.__version__,
+        "stream_version": fastinit.STREAM_VERSION,
+        "torch": torch.__version__,
+        "dieharder": found[0] if found else None,
+    }
+
+
+def jobs(names: list[str], words: int, quick: bool) -> Iterator[Job]:
+    """Our tests on every stream; all of dieharder on the first, what is fast of it on the others."""
+    yield from (Job(stream, test, words) for stream in names for test in OWN)
+    if not shutil.which("dieharder"):
+        print("dieharder is not installed: its tests are left out")
+        return
+    plan = [(names, QUICK)] if quick else [(names[:1], MOST), (names[1:], FAST)]
+    yield from (Job(stream, f"dieharder {options}", 0) for some, tests in plan for stream in some for options in tests)
+
+
+TESTS = [*OWN, *(f"dieharder {options}" for options in DIEHARDER)]
+SOURCES = {**streams.STREAMS, "control": streams.control}
+
+
+def arguments(argv: list[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        "python -m proof.battery", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--streams", default=",".join(streams.STREAMS), help=f"of {', '.join(SOURCES)}; all but control")
+    parser.add_argument("--tests", default=f"{','.join(OWN)},dieharder", help="of ours, or dieharder; all")
+    parser.add_argument("--words", type=number, help="of each of our tests: 2^28; with --quick 2^24")
+    parser.add_argument("--minutes", type=float, default=math.inf, help="start no test later than that")
+    parser.add_argument("--quick", action="store_true", help="a slice of a few minutes")
+    parser.add_argument("--json", type=pathlib.Path, help=f"keep results here, and resume; {RESULTS.name} without --quick")
+    parser.add_argument("--raw", choices=SOURCES, metavar="STREAM", help="write its words to standard output, without end")
+    args = parser.parse_args(argv)
+    args.words = args.words or (1 << 24 if args.quick else 1 << 28)
+    for option, allowed in (("streams", [*SOURCES]), ("tests", [*OWN, "dieharder"])):
+        setattr(args, option, getattr(args, option).split(","))
+        for name in getattr(args, option):
+            if name not in allowed:
+                parser.error(f"--{option}: {name!r} is none of {', '.join(allowed)}.")
+    return args
+
+
+def number(text: str) -> int:
+    base, power, exponent = text.partition("^")
+    return int(base) ** int(exponent) if power else int(base)
+
+
+def write_raw(stream: str) -> None:
+    with contextlib.suppress(BrokenPipeError):
+        for block in SOURCES[stream](0):
+            sys.stdout.buffer.write(np.ascontiguousarray(block, "<u4").data)
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the interpreter flushes what the reader left
+
+
+def main(argv: list[str] | None = None) -> int:
+    args, began = arguments(argv), time.monotonic()
+    if args.raw:
+        write_raw(args.raw)
+        return 0
+    wanted = [job for job in jobs(args.streams, args.words, args.quick) if job.test.split()[0] in args.tests]
+    with tempfile.TemporaryDirectory() as folder, torch_threads(1):
+        battery = Battery(compiled(folder), args.json or (None if args.quick else RESULTS))
+        for job in wanted:
+            while (due := battery.due(job)) and time.monotonic() - began < 60 * args.minutes:
+                battery.run(due)
+    runs = list(battery.done.values())
+    verdict = judge(runs)
+    report(runs, verdict)
+    left = sum(battery.due(job) is not None for job in wanted)
+    if left:
+        print(f"unfinished: {left} of {len(wanted)} tests are left; the same command goes on with them")
+    return 1 if verdict.failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
