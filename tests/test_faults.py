@@ -1,0 +1,143 @@
+"""The fuzz target and the stress of proof/ on the scalar loops, built by gcc with sanitizers, see no fault, and see those put in.
+
+The loops of other instruction sets, clang's guided fuzzer and half an hour of it: `python -m proof.faults`.
+"""
+
+import pathlib
+import re
+import shutil
+from concurrent.futures import ThreadPoolExecutor
+from typing import NamedTuple
+
+import pytest
+
+from proof import faults
+
+GCC = faults.Compiler(shutil.which("g++") or "", False)
+pytestmark = pytest.mark.skipif(not GCC.path, reason="needs g++")
+INPUTS = 3000
+LIBRARY = ENTRY, LOOPS = ("csrc/cpu.cpp", "csrc/cpu_scalar.cpp")  # all that there is, without the macros of the other files
+FUZZ, STRESS = "proof/fuzz_plan.cpp", "proof/stress.cpp"
+WANTED = {"address": (faults.ADDRESS, (*LIBRARY, FUZZ, STRESS)), "thread": (faults.THREAD, (*LIBRARY, STRESS))}
+
+
+@pytest.fixture(scope="module")
+def objects(tmp_path_factory):
+    """Of the library and the programs, under each kind of sanitizer."""
+    folder = tmp_path_factory.mktemp("faults")
+    builds = {name: faults.Build(GCC, flags, folder / name) for name, (flags, _) in WANTED.items()}
+    with ThreadPoolExecutor() as pool:
+        jobs = [(name, source, pool.submit(builds[name].compile, source)) for name in WANTED for source in WANTED[name][1]]
+        return {(name, source): job.result() for name, source, job in jobs}
+
+
+def fuzz(objects, folder, changed=()) -> str:
+    """What the fuzz target says, linked with the library's objects or those that replace them."""
+    made = [objects["address", FUZZ], *(changed or (objects["address", source] for source in LIBRARY))]
+    program = faults.Build(GCC, faults.ADDRESS, folder).link(made, "fuzz_plan")
+    return faults.run(program, str(INPUTS), "1", *faults.seeds(), timeout=100)
+
+
+def stress(objects, folder, name, check, changed=()) -> faults.Report:
+    made = [objects[name, STRESS], *(changed or (objects[name, source] for source in LIBRARY))]
+    return faults.stress(faults.Build(GCC, WANTED[name][0], folder).link(made, "stress", *faults.WRAPPED), "quick", check)
+
+
+def test_hostile_plans(objects, tmp_path):
+    said = fuzz(objects, tmp_path)
+    filled, mapped, refused = (int(re.findall(rf"(\d+) {word}", said)[0]) for word in ("filled", "mapped", "refused"))
+    assert min(filled, mapped, refused) > INPUTS / 20, said
+
+
+@pytest.mark.parametrize("check", ["lengths", "boxes", "layouts", "words"])
+def test_every_loop(objects, tmp_path, check):
+    assert stress(objects, tmp_path, "address", check)["instruction_sets"] == 1
+
+
+def test_threads_and_many_callers(objects, tmp_path):
+    assert stress(objects, tmp_path, "thread", "callers")["fills"] == 64
+
+
+# --- that faults are seen -----------------------------------------------------------------------------------------------------
+
+
+SEEN = "FAULT|AddressSanitizer|runtime error"
+
+
+class Fault(NamedTuple):
+    """A file of csrc, what it has, what it gets in its place, and what is said of that."""
+
+    file: str
+    old: str
+    new: str
+    said: str = SEEN
+
+
+UNCHECKED = "({0} = (int64_t)({1}), false)"
+FAULTS = {
+    "an element behind a row of memory": Fault("cpu.cpp", "for (int64_t i = 0; i < n; i++)", "for (int64_t i = 0; i <= n; i++)"),
+    "a row of other values": Fault("cpu.cpp", "from += n, count -= n", "from += 1, count -= n", "another value"),
+    "a piece too short": Fault("cpu.cpp", "fill(plan, first, n, buffer)", "fill(plan, first, n - (n > 9), buffer)"),
+    "a list filled while it is checked": Fault(
+        "cpu.cpp",
+        "    if (__builtin_add_overflow(total,",
+        "    if (elements) fill_part(plans[i], kernel_of(plans[i], isa), 0, 1);\n    if (__builtin_add_overflow(total,",
+        "wrote, and refused",
+    ),
+    "words that are null": Fault("cpu.cpp", "(!words || !plan->out)", "!plan->out"),
+    "an output that is null": Fault("plan.h", "if (!plan.out || ", "if ("),
+    "a table that is null": Fault("plan.h", "if (!plan.table) return", "if (false) return"),
+    "any top_bits": Fault("plan.h", "plan.top_bits <= 16", "true"),
+    "a box of any size": Fault(
+        "plan.h",
+        "__builtin_mul_overflow(plan.rows, plan.cols, elements)",
+        UNCHECKED.format("*elements", "plan.rows * plan.cols"),
+        "signed integer overflow",
+    ),
+    "a layout of any size": Fault(
+        "plan.h",
+        "__builtin_mul_overflow(product, plan.layout[d], &product)",
+        UNCHECKED.format("product", "product * plan.layout[d]"),
+        "signed integer overflow",
+    ),
+    "indices beyond 2^63": Fault(
+        "plan.h", "__builtin_add_overflow(last, plan.start, &last)", UNCHECKED.format("last", "last + plan.start"), "overflow"
+    ),
+}
+GROUP = ("groups = count / GROUP;", "groups = count / GROUP + (count % GROUP == 3);")  # a group for its last three elements
+RACE = (
+    ("std::atomic<int64_t> next{0};", "int64_t next = 0;"),
+    ("next.fetch_add(piece, std::memory_order_relaxed)", "(next += piece) - piece"),
+)
+
+
+def broken(folder: pathlib.Path, flags, source: str, file: str, *changes: tuple[str, str]) -> pathlib.Path:
+    """The object of a source, with a file of csrc changed."""
+    root = folder / "root"
+    shutil.copytree(faults.ROOT / "csrc", root / "csrc")
+    shutil.copy(faults.ROOT / "setup.py", root)
+    text = (root / "csrc" / file).read_text()
+    for old, new in changes:
+        assert text.count(old) == 1, f"csrc/{file} has {text.count(old)} times {old!r}: break it anew"
+        text = text.replace(old, new)
+    (root / "csrc" / file).write_text(text)
+    return faults.Build(GCC, flags, folder, root).compile(source)
+
+
+@pytest.mark.parametrize("fault", FAULTS.values(), ids=FAULTS)
+def test_broken_checks_and_loops_are_seen(objects, tmp_path, fault):
+    changed = broken(tmp_path, faults.ADDRESS, ENTRY, fault.file, (fault.old, fault.new))
+    with pytest.raises(faults.Fault, match=fault.said):
+        fuzz(objects, tmp_path, [changed, objects["address", LOOPS]])
+
+
+def test_a_group_too_many_is_seen(objects, tmp_path):
+    changed = broken(tmp_path, ["-fsanitize=address"], LOOPS, "cpu_kernel.h", GROUP)
+    with pytest.raises(faults.Fault, match="heap-buffer-overflow"):
+        fuzz(objects, tmp_path, [objects["address", ENTRY], changed])
+
+
+def test_a_race_is_seen(objects, tmp_path):
+    changed = broken(tmp_path, faults.THREAD, ENTRY, "cpu.cpp", *RACE)
+    with pytest.raises(faults.Fault, match="data race"):
+        stress(objects, tmp_path, "thread", "callers", [changed, objects["thread", LOOPS]])
