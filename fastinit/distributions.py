@@ -124,6 +124,10 @@ def finite(name: str, value: float) -> float:
     return value
 
 
+# Sigmas from its mean up to where a normal has one density, to 2^-26, between bounds that are the same float64 number of sigmas.
+FLAT = 2.0**13
+
+
 def positive(name: str, value: float) -> float:
     if type(value) is float and 0 < value < math.inf:
         return value
@@ -227,6 +231,10 @@ def reaching(slope: float, x: float, anchor: float, bound: float, real: torch.dt
 def truncated_recipe(mean: float, std: float, a: float, b: float, dtype: torch.dtype, real: torch.dtype) -> Recipe:
     low, high = representable(a, b, dtype)
     lower, upper = in_sigmas(a, mean, std), in_sigmas(b, mean, std)
+    if lower == upper:
+        if abs(lower) < FLAT:
+            return uniform_recipe(a, b, dtype, real)
+        raise ValueError(f"bounds {a} and {b} are both {lower} sigmas from the mean {mean}: no law is left between them.")
     # SYMMETRIC's coefficients have the factor 2^(1 - bits), TWO_SIDED's do not.
     if lower == -upper and std * min(upper, 1.0) > SMALLEST[real]:
         table = scaled_table(symmetric_table(upper, real), std, real)

@@ -266,7 +266,7 @@ def _units(tensor: Tensor, mode: str, fan_in: float | None, fan_out: float | Non
     n_in, n_out = fans.resolve(shape_of(tensor), batch_dims, fan_in, fan_out, mode)
     if mode == "fan_in":
         return max(1.0, n_in)
-    return max(1.0, n_out) if mode == "fan_out" else max(1.0, (n_in + n_out) / 2.0)
+    return max(1.0, n_out) if mode == "fan_out" else max(1.0, n_in / 2.0 + n_out / 2.0)
 
 
 def shape_of(tensor: Tensor) -> torch.Size:

@@ -113,7 +113,7 @@ def kaiming_normal_(
 
 def _xavier_std(tensor: Tensor, gain: float, fan_in: float | None, fan_out: float | None, batch_dims: int) -> float:
     n_in, n_out = fans.resolve(shape_of(tensor), batch_dims, fan_in, fan_out, "fan_avg")
-    std = positive("gain", gain) * math.sqrt(2.0 / ((n_in + n_out) or 1))
+    std = positive("gain", gain) * math.sqrt(1.0 / ((n_in / 2.0 + n_out / 2.0) or 0.5))
     if not 0 < 2.0 * std < math.inf:  # sqrt(3) std is the limit of the uniform one
         raise ValueError(f"the std leaves the range of a float. Received: gain={gain}, fan_in={fan_in}, fan_out={fan_out}.")
     return std

@@ -169,7 +169,7 @@ def runs_of(*values: tuple[float, float | None]) -> list[dict]:
     """Runs of one p value each, and their repeats."""
     runs = []
     for number, (p, again) in enumerate(values):
-        job = verdict.Job("seeds", f"dieharder -d {number}", 0)
+        job = verdict.Job("seeds", f"test {number}", 0)
         runs.append({**job._asdict(), "p": {"x": p}})
         runs += [{**job.again._asdict(), "p": {"x": again}}] if again is not None else []
     return runs

@@ -8,6 +8,7 @@ import pytest
 import torch
 from oracle import nearest, polynomial, unclamped
 
+import fastinit
 from fastinit import distributions
 from fastinit.distributions import (
     FLOAT_DTYPES,
@@ -234,3 +235,12 @@ def test_a_default_device_does_not_reach_the_constants(device):
             for dtype in FLOAT_DTYPES:
                 table = recipe(law, dtype).table
                 assert table is None or table.device.type == "cpu"
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.float16], ids=str)
+def test_bounds_that_are_one_number_of_sigmas_from_the_mean(dtype):
+    """There the normal is flat, unless they are very far from it."""
+    got = fastinit.trunc_normal_(torch.empty(500, dtype=dtype), 1e20, 1e18, -2.0, 3.0, key=5)
+    assert torch.equal(got, fastinit.uniform_(torch.empty(500, dtype=dtype), -2.0, 3.0, key=5))
+    with pytest.raises(ValueError, match="sigmas from the mean"):
+        fastinit.trunc_normal_(got, 1e20, 1e10, -2.0, 3.0, key=5)
