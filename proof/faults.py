@@ -2,8 +2,8 @@
 
 Builds csrc with the flags of setup.py and clang's or gcc's sanitizers, runs proof/stress.cpp under AddressSanitizer with
 UndefinedBehaviorSanitizer and under ThreadSanitizer, then clang's libFuzzer over proof/fuzz_plan.cpp, from the inputs in
-proof/corpus, and without --quick the same target, blindly, on the twin of the CUDA library (tests/twin.py). Without clang the
-fuzzer's program is gcc's, which mutates the inputs blindly. Exit status 1 on any fault.
+proof/corpus if there are any, and without --quick the same target, blindly, on the twin of the CUDA library (tests/twin.py).
+Without clang the fuzzer's program is gcc's, which mutates the inputs blindly. Exit status 1 on any fault.
 """
 
 from __future__ import annotations
