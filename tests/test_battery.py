@@ -252,7 +252,7 @@ def test_wrong_options_are_refused(option, value, capsys):
 
 
 def test_raw_words_leave_by_standard_output():
-    command = [sys.executable, "-m", "proof.battery", "--raw", "consecutive"]
+    command = [sys.executable, "-W", "ignore::RuntimeWarning", "-m", "proof.battery", "--raw", "consecutive"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=ROOT) as process:
         words = np.frombuffer(process.stdout.read(40_000), "<u4")
         process.stdout.close()
