@@ -4,7 +4,7 @@ Under the null a p value is uniform, so extreme ones come up among thousands. A 
 count (two-sided below 1e-6 even after Bonferroni's correction for all p values), or if it is weak (two-sided below 1e-3) and
 weak again when it is repeated on a fresh part of the stream with four times the words: one p value in a million does so by
 chance. The p values of all first runs of our tests must be uniform as well (Kolmogorov-Smirnov, p of at least 1e-6).
-dieharder's are not, whatever the generator: those of its own AES lean to 1 as well (`dieharder -g 205`).
+dieharder's lean to 1, as a small sample of its own AES does (`dieharder -g 205`), and are not held to that: see docs/accuracy.md.
 """
 
 from __future__ import annotations
