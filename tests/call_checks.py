@@ -219,7 +219,9 @@ def next_draw(generator: torch.Generator) -> tuple[int, list[int]]:
 
 
 def is_named(message: str, values: list[Any]) -> bool:
-    return any(str(value) in message or repr(value) in message for value in values)
+    """Whether one of the values stands in the message, as it was given or as the double that an integer becomes."""
+    doubles = [float(value) for value in values if isinstance(value, int) and calls.is_finite(value)]
+    return any(str(value) in message or repr(value) in message for value in [*values, *doubles])
 
 
 def is_extreme(x: Any) -> bool:
