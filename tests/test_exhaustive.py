@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 import torch
 
+from fastinit import distributions
 from fastinit.accuracy import report, summary
 from fastinit.accuracy.laws import LAWS
-from fastinit.accuracy.sweep import BLOCK, BLOCKS, DIRECT, Sweep
+from fastinit.accuracy.sweep import ALL_SCALAR, BLOCK, BLOCKS, DIRECT, Sweep
 from fastinit.accuracy.tally import NARROW, Tally, narrowed
 from fastinit.backends import native
 from fastinit.commands import full
@@ -31,6 +32,15 @@ def test_a_part_of_the_words(name):
     assert found["words"] == done * BLOCK * 2
     assert sweep.faults + full.broken_promises(sweep, found) == []
     assert found["errors"]["mean"] <= 0.6
+
+
+def test_scalar_code_gets_every_word_in_each_loop():
+    def loop(name):
+        constants = distributions.recipe(LAWS[name].distribution, torch.float32)
+        return constants.kind, constants.flip != 0, constants.table is not None and len(constants.table)
+
+    loops = [loop(name) for name in ALL_SCALAR]
+    assert len(set(loops)) == len(loops) == len({loop(name) for name in LAWS}) == 5
 
 
 def exact_quantile(name, below):
