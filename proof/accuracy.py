@@ -64,7 +64,8 @@ def machine_text(found):
     about = found["machine"]
     versions = ", ".join(f"{LIBRARIES[name]} {peer['version']}" for name, peer in found["peers"].items())
     place = f"{about['cpu']}, {about['cores']} cores, {about['isa'].upper()}; Python {about['python']}"
-    return f"{versions}; {place}; {about['date']}{readme_tables.commit_text(about)}."
+    minutes = sum(law["seconds"] for law in found["laws"].values()) / 60
+    return f"{versions}; {place}; the walk took {minutes:.1f} minutes; {about['date']}{readme_tables.commit_text(about)}."
 
 
 def results(name):

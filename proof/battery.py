@@ -5,14 +5,12 @@
     python -m proof.battery --quick                       a slice of a few minutes
     python -m proof.battery --raw parameters | RNG_test stdin32      PractRand, or any program that reads raw words
 
-dieharder runs as it does in `dieharder -a`, a process a test, without `-Y 1`: to add samples until a p value is no longer
-weak leaves p values that are not uniform. Left out is Diehard's sums, which dieharder lists as "Do Not Use". What fails is
-said in `proof.verdict`; the exit status is then 1.
+How dieharder is run is said in `proof.dieharder`, and what fails in `proof.verdict`; the exit status is then 1.
 
 Reference:
     Knuth, The Art of Computer Programming 2, section 3.3. L'Ecuyer and Simard, "TestU01", ACM TOMS 33 (2007) 22.
-    Doty-Humphrey, PractRand. Brown, Eddelbuettel and Bauer, "Dieharder". Salmon et al., "Parallel random numbers: as easy
-    as 1, 2, 3", SC 2011, which put Philox through TestU01 for consecutive counters and keys; not for keys out of names.
+    Doty-Humphrey, PractRand. Salmon et al., "Parallel random numbers: as easy as 1, 2, 3", SC 2011, which put Philox through
+    TestU01 for consecutive counters and keys; not for keys out of names.
 """
 
 from __future__ import annotations
@@ -28,7 +26,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from datetime import datetime, timezone
 
 import numpy as np
@@ -37,7 +35,7 @@ from scipy import stats
 
 import fastinit
 from fastinit.commands.measure import commit, torch_threads
-from proof import streams
+from proof import dieharder, streams
 from proof.verdict import REPEATED, WEAK, Job, Run, job_of, judge, report, two_sided
 
 HERE = pathlib.Path(__file__).parent
@@ -45,21 +43,6 @@ RESULTS = HERE / "results" / "battery.json"
 OWN = ["bits", "lags", "weights", "serial", "birthdays", "duplicates"]
 OWN += ["collisions", "gaps", "maximum", "ranks", "complexity", "walk"]
 SPARE = 64  # words beyond a test's: it spreads discrete p values with them
-PIECE = 1 << 16  # words of a write: a count of what a program took is right to about one piece
-DIEHARDER = [
-    *(f"-d {number}" for number in (*range(7), *range(8, 14), 15, 16, 100, 101, 102)),
-    *(f"-d 200 -n {bits}" for bits in range(1, 13)),
-    *(f"-d {number} -n {n}" for number in (201, 202) for n in range(2, 6)),
-    *(f"-d 203 -n {lag}" for lag in range(8)),
-    *("-d 204", "-d 205", "-d 206", "-d 207", "-d 208", "-d 209"),
-    *("-d 7", "-d 17", *(f"-d 203 -n {lag}" for lag in range(8, 33))),
-]
-# What takes dieharder a quarter of a minute and more: the first stream's alone
-SLOW = {"-d 7", "-d 17", *(f"-d 200 -n {bits}" for bits in range(9, 13)), *(f"-d 203 -n {lag}" for lag in range(4, 33))}
-FAST = [options for options in DIEHARDER if options not in SLOW]
-# All but those that take many minutes, the more the longer the lag. Our own test of lags goes to 8,192.
-MOST = [options for options in DIEHARDER if options not in {f"-d 203 -n {lag}" for lag in range(27, 33)}]
-QUICK = ["-d 0", "-d 8", "-d 15", "-d 100"]
 
 
 def p_value(law: str, x: list[float]) -> float:
@@ -88,40 +71,11 @@ def compiled(folder: str | os.PathLike[str]) -> str:
     return program
 
 
-def fed(command: list[str], blocks: Iterable[np.ndarray]) -> tuple[str, int]:
-    """What a program prints that reads raw words until it has enough, and how many went into the pipe."""
-    words = 0
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
-        assert process.stdin and process.stdout
-        with contextlib.suppress(BrokenPipeError), process.stdin:
-            for piece in (block[i : i + PIECE] for block in blocks for i in range(0, len(block), PIECE)):
-                process.stdin.write(np.ascontiguousarray(piece, "<u4").data)
-                words += len(piece)
-        output = process.stdout.read().decode()
-    if process.returncode:
-        raise RuntimeError(f"{' '.join(command)} exited with {process.returncode}: {output}")
-    return output, words
-
-
 def own(program: str, test: str, words: int, blocks: streams.Blocks) -> dict[str, float]:
     """The p values of one of our tests on `words` words."""
-    output, _ = fed([program, test, str(words)], streams.words(blocks, words + SPARE))
+    output, _ = streams.fed([program, test, str(words)], streams.words(blocks, words + SPARE))
     lines = [line.split() for line in output.splitlines()]
     return {name: p_value(law, [float(number) for number in numbers]) for name, law, *numbers in lines}
-
-
-def dieharder(options: str, blocks: streams.Blocks) -> tuple[dict[str, float], str, int]:
-    """The p values of one of dieharder's tests; the option that repeats it with more; and the words that it took."""
-    fields = [word for field in ("test_name", "ntuple", "tsamples", "psamples", "pvalues") for word in ("-D", field)]
-    output, words = fed(["dieharder", *options.split(), "-g", "200", "-c", ",", *fields], blocks)
-    found: dict[str, float] = {}
-    for line in output.splitlines():
-        name, n, draws, samples, p = (cell.strip() for cell in line.split(","))
-        same = sum(other.startswith(f"{name}-{n}/") for other in found)
-        found[f"{name}-{n}/{same + 1}"] = float(p)
-    # The tests that have one p value of many draws (dab_*) give wrong ones, such as 1.0, where -p asks for several.
-    more = f"-p {REPEATED * int(samples)}" if int(samples) > 1 else f"-t {REPEATED * int(draws)}"
-    return found, more, words
 
 
 class Battery:
@@ -149,7 +103,8 @@ class Battery:
             found = own(self.program, job.test, job.words, blocks)
         else:
             more = self.done[job._replace(repeat=False)]["more"] if job.repeat else ""
-            found, run["more"], run["fed"] = dieharder(f"{job.test.removeprefix('dieharder ')} {more}", blocks)
+            options = f"{job.test.removeprefix('dieharder ')} {more}"
+            found, run["printed"], run["more"], run["fed"] = dieharder.run(options, blocks, REPEATED)
         run["seconds"] = round(time.perf_counter() - began, 1)
         run["p"] = {name: rounded(p) for name, p in found.items()}
         self.done[job] = run
@@ -199,11 +154,11 @@ def jobs(names: list[str], words: int, quick: bool) -> Iterator[Job]:
     if not shutil.which("dieharder"):
         print("dieharder is not installed: its tests are left out")
         return
-    plan = [(names, QUICK)] if quick else [(names[:1], MOST), (names[1:], FAST)]
+    plan = [(names, dieharder.QUICK)] if quick else [(names[:1], dieharder.MOST), (names[1:], dieharder.FAST)]
     yield from (Job(stream, f"dieharder {options}", 0) for some, tests in plan for stream in some for options in tests)
 
 
-TESTS = [*OWN, *(f"dieharder {options}" for options in DIEHARDER)]
+TESTS = [*OWN, *(f"dieharder {options}" for options in dieharder.TESTS)]
 SOURCES = {**streams.STREAMS, "control": streams.control}
 
 

@@ -19,7 +19,9 @@ from oracle import word32
 import fastinit
 
 pytest.importorskip("scipy")
-from proof import battery, streams, verdict
+from scipy.stats import kstest
+
+from proof import battery, dieharder, streams, verdict
 
 ROOT = pathlib.Path(__file__).parents[1]
 
@@ -198,7 +200,18 @@ def test_what_fails(p, again, failed, weak):
 
 @pytest.mark.parametrize("values", [np.linspace(0.4, 0.6, 100), np.linspace(0.01, 0.7, 200), np.full(30, 0.5)], ids=len)
 def test_p_values_that_are_not_uniform_fail(values):
-    assert len(verdict.judge(runs_of(*((float(p), None) for p in values))).failed) == 1
+    runs = runs_of(*((float(p), None) for p in values))
+    assert len(verdict.judge(runs).failed) == 1
+    found = verdict.judge({**run, "test": f"dieharder -d {number}"} for number, run in enumerate(runs))
+    assert len(found.failed) == 1 and list(found.uniform) == ["dieharder"]
+
+
+def test_of_a_run_of_dieharder_the_first_p_value_must_be_uniform():
+    """The others are of the same words."""
+    job = verdict.Job("seeds", "dieharder", 0)
+    runs = [{**job._replace(test=f"dieharder -n {i}")._asdict(), "p": {"x": i / 100, "y": 0.5}} for i in range(1, 100)]
+    found = verdict.judge(runs)
+    assert found.failed == [] and found.uniform["dieharder"][0] == 99
 
 
 def command(*options: str) -> int:
@@ -260,13 +273,62 @@ def test_raw_words_leave_by_standard_output():
     assert np.array_equal(words, first_words("consecutive")[:10_000])
 
 
-@pytest.mark.skipif(not shutil.which("dieharder"), reason="needs dieharder")
+# --- dieharder ----------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("n, reaches", [(1, (0.1, 0.3)), (2, (0.2, 0.4)), (7, (0.1, 0.25)), (100, (0.04, 0.06, 0.09, 0.13))])
+def test_the_distance_of_uniform_numbers_that_dieharder_takes(n, reaches):
+    samples = np.sort(np.random.default_rng(n).random((100_000, n)), axis=1)
+    distances = np.abs(samples - np.arange(1, n + 1) / (n + 1)).max(axis=1)
+    for reach in reaches:
+        share = dieharder.above(reach, n)
+        assert abs((distances > reach).mean() - share) < 5 * math.sqrt(share * (1 - share) / 100_000) < 0.01
+
+
+@pytest.mark.parametrize("distance", [0.2, 0.3, 0.5, 0.6])
+def test_the_distance_of_two_numbers_by_plane_geometry(distance):
+    """u_1 < u_2, each in its interval: two triangles less what both lack."""
+    (a, b), (c, d) = ((max(middle - distance, 0), min(middle + distance, 1)) for middle in (1 / 3, 2 / 3))
+    points = (np.arange(2000) + 0.5) / 2000
+    u = points[:, None]
+    inside = (u < points) & (a < u) & (u < b) & (c < points) & (points < d)
+    assert abs(1 - 2 * inside.mean() - dieharder.above(distance, 2)) < 2e-3
+
+
+def test_printed_p_values_are_mended():
+    assert dieharder.mended(0.25, 1) == 0.25, "a test of one p value has no last step"
+    printed = [1.0, 1 - 1e-8, 0.9, 0.5, 0.1, 1e-3, 1e-8]
+    for n in (100, 400, 1000, 4000):
+        found = [dieharder.mended(p, n) for p in printed]
+        assert found == sorted(found, reverse=True) and 0 <= found[-1] < 1e-8 and found[0] == 1.0
+        assert all(mended < p for mended, p in zip(found[1:], printed[1:], strict=True))
+        assert max(p - mended for mended, p in zip(found, printed, strict=True)) < 1 / math.sqrt(n)
+
+
+needs_dieharder = pytest.mark.skipif(not shutil.which("dieharder"), reason="needs dieharder")
+
+
+@needs_dieharder
+def test_dieharder_fails_its_own_generator_by_its_own_test():
+    """Which is why its p values are mended: should a version come whose are right, this says so."""
+
+    def printed(seed: int, *options: str) -> float:
+        command = ["dieharder", *options, "-g", "205", "-S", str(seed), "-c", ",", "-D", "pvalues"]
+        return float(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+
+    assert printed(1, "-d", "204", "-t", "100", "-p", "1000") < verdict.SURE
+    found = [printed(seed, "-d", "100", "-t", "10000", "-p", "100") for seed in range(1, 201)]
+    assert kstest([dieharder.mended(p, 100) for p in found], "uniform").pvalue > 1e-2
+
+
+@needs_dieharder
 def test_dieharder_reads_the_words():
-    found, more, words = battery.dieharder("-d 100 -p 20", streams.consecutive(0))
-    assert list(found) == ["sts_monobit-1/1"] and more == "-p 80" and abs(words - 2_000_000) <= 2 * battery.PIECE
-    assert verdict.two_sided(found["sts_monobit-1/1"]) > verdict.WEAK
-    found, _, _ = battery.dieharder("-d 100 -p 20", itertools.repeat(weyl(1 << 20) | np.uint32(1)))
-    assert found["sts_monobit-1/1"] < verdict.SURE
+    found = dieharder.run("-d 100 -p 20", streams.consecutive(0), 4)
+    assert list(found.p) == ["sts_monobit-1/1"] and found.more == "-p 80" and abs(found.words - 2_000_000) <= 2 * streams.PIECE
+    assert found.p["sts_monobit-1/1"] == dieharder.mended(found.printed["sts_monobit-1/1"], 20)
+    assert verdict.two_sided(found.p["sts_monobit-1/1"]) > verdict.WEAK
+    found = dieharder.run("-d 100 -p 20", itertools.repeat(weyl(1 << 20) | np.uint32(1)), 4)
+    assert found.p["sts_monobit-1/1"] < verdict.SURE
 
 
 def test_every_job_has_its_own_part():

@@ -31,8 +31,8 @@ def run(args: argparse.Namespace) -> int:
 
     laws, faults = {}, []
     for name in chosen(args.laws or []):
-        sweep = walked(name)
-        laws[name] = figures(sweep)
+        sweep, seconds = walked(name)
+        laws[name] = {"seconds": round(seconds, 1), **figures(sweep)}
         faults += [*sweep.faults, *broken_promises(sweep, laws[name])]
         if args.probabilities:
             write_probabilities(sweep, pathlib.Path(args.probabilities))
@@ -59,16 +59,17 @@ def chosen(parts: list[str]) -> list[str]:
     return found if parts else list(LAWS)
 
 
-def walked(name: str) -> Sweep:
+def walked(name: str) -> tuple[Sweep, float]:
+    """A law's walk, and its seconds."""
     from fastinit.accuracy.laws import LAWS
     from fastinit.accuracy.sweep import BLOCKS, Sweep
 
     sweep, began = Sweep(name, LAWS[name]), time.perf_counter()
     for _ in console.progress(sweep.run(), name, total=BLOCKS):
         pass
-    state = f"{len(sweep.faults)} faults" if sweep.faults else "ok"
-    print(f"{name}: every word in {', '.join(sweep.isas)}: {state} ({time.perf_counter() - began:.0f} s)", flush=True)
-    return sweep
+    state, seconds = f"{len(sweep.faults)} faults" if sweep.faults else "ok", time.perf_counter() - began
+    print(f"{name}: every word in {', '.join(sweep.isas)}: {state} ({seconds:.0f} s)", flush=True)
+    return sweep, seconds
 
 
 def figures(sweep: Sweep) -> dict[str, Any]:
