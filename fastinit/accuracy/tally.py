@@ -79,11 +79,10 @@ class Tally:
     def add_values(self, values: torch.Tensor, counts: torch.Tensor) -> None:
         bits = values.view(torch.int32)
         slots = (bits >> EDGE_BITS & SLOTS - 1).long()
-        centred = (values.double() - self.mean).numpy()
-        weights, powers = counts.double().numpy(), [centred]
-        while len(powers) < 4:
-            powers.append(powers[-1] * centred)
-        sums = [float(weights @ power) for power in powers]
+        centred, weighted, sums = values.double() - self.mean, counts.double(), []
+        while len(sums) < 4:  # by torch: NumPy's products wake threads that wait for more in a loop
+            weighted = weighted * centred
+            sums.append(float(weighted.sum()))
         least, greatest = (float(x) for x in values.aminmax())
         with self.lock:
             self.words += int(counts.sum())
