@@ -2,7 +2,7 @@
 
 A word and its neighbour w ^ 1 have one value, and a law that is symmetric gives a word and its complement opposite values. Both
 are asserted bit for bit, for every word and instruction set (in scalar code, where another law takes every word through the
-same loop, for the odd words and an eighth of the even ones); then the 2^30 odd positive words stand for four each.
+same loop, for the odd words and a 32nd of the even ones); then the 2^30 odd positive words stand for four each.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ BLOCK = CHUNK * CHUNKS
 BLOCKS = (1 << 30) // BLOCK
 DIRECT = 128 // CHUNKS  # blocks at either end that get the law's quantile itself: there polynomials would be poor
 NARROW_EVERY = 32  # blocks; one of them checks each narrow dtype
-SCALAR_EVEN_EVERY = 8  # blocks; one of them gives scalar code, twenty times as slow, the even words too
+SCALAR_EVEN_EVERY = 32  # blocks; one of them gives scalar code, twenty times as slow, the even words too
 ALL_SCALAR = (  # a law of each of the library's loops: its scalar code gets every word
     "uniform on +-1",
     "uniform from 0 to 1",
@@ -93,9 +93,9 @@ class Sweep:
     def check_narrow(self, number: int, dtype: torch.dtype, words: torch.Tensor, values: torch.Tensor) -> None:
         """The dtype's values are the float32 values clamped and rounded once."""
         constants, integer = self.narrow[dtype], torch.int8 if dtype.itemsize == 1 else torch.int16
+        expected = narrowed(values, constants).view(integer)
         for isa in self.isas:
-            found = self.transformed(constants, isa, words)
-            if not torch.equal(found.view(integer), narrowed(values, constants).view(integer)):
+            if not torch.equal(self.transformed(constants, isa, words).view(integer), expected):
                 self.fault(number, f"{isa}: {dtype} is not the rounded float32")
 
     def fault(self, number: int, text: str) -> None:

@@ -15,6 +15,7 @@ NARROW = (torch.bfloat16, torch.float16, torch.float8_e4m3fn, torch.float8_e5m2)
 EDGE_BITS = 11  # of a float32, dropped: 2^12 edges a binade, at which distributions are compared
 SLOTS = 1 << 32 - EDGE_BITS
 BINS = 128  # across the range, for the errors' picture
+EXPONENT = 0x7FF << 52  # of a float64's bits
 RANGE = 6.5  # sigmas; no 32-bit word gives more
 
 
@@ -24,6 +25,7 @@ class Tally:
     def __init__(self, law: Law) -> None:
         self.law, self.lock = law, threading.Lock()
         self.words, self.errors, self.worst = 0, 0.0, 0.0
+        self.least_exponent = int(torch.tensor(max(law.unit, 2.0**-126), dtype=torch.float64).view(torch.int64))
         self.least, self.greatest = math.inf, -math.inf
         x, w = law.nodes()
         self.mean = 0.0 if law.symmetric else float(w @ x)
@@ -44,7 +46,7 @@ class Tally:
         distinct, counts = counted(values)
         with self.lock:
             self.worst, self.errors = max(self.worst, float(worst)), self.errors + float(total)
-            self.add_to_bins(ulps, exact)
+            self.add_to_bins(ulps, worst, total, exact)
         self.add(distinct, counts)
 
     def ulps(self, values: torch.Tensor, exact: torch.Tensor) -> torch.Tensor:
@@ -52,21 +54,21 @@ class Tally:
         gap = (values.double() - exact).abs_()
         if self.law.period < math.inf:
             gap = torch.minimum(gap, (gap - self.law.period).abs_())
-        size = exact.abs().clamp_(min=max(self.law.unit, 2.0**-126))
-        unit = (size.view(torch.int64) & 0x7FF << 52).view(torch.float64)  # the power of 2 below
-        return gap.div_(unit).mul_(2.0**23)
+        exponents = (exact.view(torch.int64) & EXPONENT).clamp_(min=self.least_exponent)
+        per_gap = (exponents.neg_() + (2 * 1023 + 23 << 52)).view(torch.float64)  # 2^23 / the power of 2 below
+        return gap.mul_(per_gap)
 
-    def add_to_bins(self, ulps: torch.Tensor, exact: torch.Tensor) -> None:
+    def add_to_bins(self, ulps: torch.Tensor, worst: torch.Tensor, total: torch.Tensor, exact: torch.Tensor) -> None:
         """Errors by where the value lies. A block that lies in one bin, as most do, is added at once."""
         place = (torch.stack([exact[0], exact[-1]]) - self.low) * (BINS / (self.high - self.low))
         first, last = place.long().clamp(0, BINS - 1).tolist()
         if first == last or self.law.period < math.inf:
             pieces = torch.tensor([first])
-            sums, worst, count = ulps.sum()[None], ulps.max()[None], torch.tensor([float(len(ulps))], dtype=torch.float64)
+            sums, most, count = total[None], worst[None], torch.tensor([float(len(ulps))], dtype=torch.float64)
         else:
             pieces = ((exact - self.low) * (BINS / (self.high - self.low))).long().clamp_(0, BINS - 1)
-            sums, worst, count = ulps, ulps, torch.ones_like(ulps)
-        self.bins["worst"].scatter_reduce_(0, pieces, worst, "amax")
+            sums, most, count = ulps, ulps, torch.ones_like(ulps)
+        self.bins["worst"].scatter_reduce_(0, pieces, most, "amax")
         self.bins["sum"].index_add_(0, pieces, sums)
         self.bins["count"].index_add_(0, pieces, count)
 
@@ -79,10 +81,10 @@ class Tally:
     def add_values(self, values: torch.Tensor, counts: torch.Tensor) -> None:
         bits = values.view(torch.int32)
         slots = (bits >> EDGE_BITS & SLOTS - 1).long()
-        centred, weighted, sums = values.double() - self.mean, counts.double(), []
-        while len(sums) < 4:  # by torch: NumPy's products wake threads that wait for more in a loop
-            weighted = weighted * centred
-            sums.append(float(weighted.sum()))
+        centred, weighted = values.double() - self.mean, [counts.double()]
+        while len(weighted) < 5:  # by torch: NumPy's products of vectors wake threads that then wait in a loop
+            weighted.append(weighted[-1] * centred)
+        sums = [float(each.sum()) for each in weighted[1:]]
         least, greatest = (float(x) for x in values.aminmax())
         with self.lock:
             self.words += int(counts.sum())
