@@ -1,16 +1,17 @@
-"""Is the word stream, as weights use it, random? Our own tests and dieharder's on every stream of `proof.streams`.
+"""Is the word stream, as weights use it, random? Our own tests, dieharder's and TestU01's on the streams of `proof.streams`.
 
     python -m proof.battery                               the long run, of many hours: resumes where it stopped
     python -m proof.battery --minutes 60 --streams parameters,seeds
+    python -m proof.battery --tests bigcrush              TestU01's longest battery, which is not run else
     python -m proof.battery --quick                       a slice of a few minutes
     python -m proof.battery --raw parameters | RNG_test stdin32      PractRand, or any program that reads raw words
 
-How dieharder is run is said in `proof.dieharder`, and what fails in `proof.verdict`; the exit status is then 1.
+Where dieharder and TestU01 are not installed, their tests are left out. How they are run is said in `proof.dieharder` and
+`proof.testu01`, and what fails in `proof.verdict`; the exit status is then 1.
 
 Reference:
-    Knuth, The Art of Computer Programming 2, section 3.3. L'Ecuyer and Simard, "TestU01", ACM TOMS 33 (2007) 22.
-    Doty-Humphrey, PractRand. Salmon et al., "Parallel random numbers: as easy as 1, 2, 3", SC 2011, which put Philox through
-    TestU01 for consecutive counters and keys; not for keys out of names.
+    Knuth, The Art of Computer Programming 2, section 3.3. Doty-Humphrey, PractRand. Salmon et al., "Parallel random numbers:
+    as easy as 1, 2, 3", SC 2011, which put Philox through TestU01 for consecutive counters and keys; not for keys out of names.
 """
 
 from __future__ import annotations
@@ -22,7 +23,6 @@ import math
 import os
 import pathlib
 import shutil
-import subprocess
 import sys
 import tempfile
 import time
@@ -35,7 +35,7 @@ from scipy import stats
 
 import fastinit
 from fastinit.commands.measure import commit, torch_threads
-from proof import dieharder, streams
+from proof import dieharder, programs, streams, testu01
 from proof.verdict import REPEATED, WEAK, Job, Run, job_of, judge, report, two_sided
 
 HERE = pathlib.Path(__file__).parent
@@ -59,21 +59,9 @@ def p_value(law: str, x: list[float]) -> float:
     return 1 - up_to + (1 - spread) * (up_to - below)
 
 
-def compiled(folder: str | os.PathLike[str]) -> str:
-    """Compiles our tests into the folder; the program."""
-    compiler = os.environ.get("CXX") or shutil.which("c++") or shutil.which("g++")
-    if not compiler:
-        raise SystemExit("the battery's own tests need a C++ compiler: c++, g++ or $CXX.")
-    program = os.path.join(folder, "battery")
-    command = [*compiler.split(), "-std=c++17", "-O3", str(HERE / "battery.cpp"), "-o", program]
-    if subprocess.run([*command, "-march=native"], capture_output=True).returncode:  # its counts are integers on any processor
-        subprocess.run(command, check=True)
-    return program
-
-
 def own(program: str, test: str, words: int, blocks: streams.Blocks) -> dict[str, float]:
     """The p values of one of our tests on `words` words."""
-    output, _ = streams.fed([program, test, str(words)], streams.words(blocks, words + SPARE))
+    output, _ = programs.fed([program, test, str(words)], streams.words(blocks, words + SPARE))
     lines = [line.split() for line in output.splitlines()]
     return {name: p_value(law, [float(number) for number in numbers]) for name, law, *numbers in lines}
 
@@ -81,8 +69,8 @@ def own(program: str, test: str, words: int, blocks: streams.Blocks) -> dict[str
 class Battery:
     """Runs jobs and keeps what they found, in a file if one is given: what it holds is not run again."""
 
-    def __init__(self, program: str, path: pathlib.Path | None) -> None:
-        self.program, self.path = program, path
+    def __init__(self, program: str, crush: str | None, path: pathlib.Path | None) -> None:
+        self.program, self.crush, self.path = program, crush, path
         content = json.loads(path.read_text()) if path and path.exists() else {"sessions": [], "runs": []}
         self.sessions: list[Run] = content["sessions"]
         self.session = facts()
@@ -99,8 +87,11 @@ class Battery:
         part = part_of(job)
         blocks, began = SOURCES[job.stream](part), time.perf_counter()
         run: Run = {**job._asdict(), "part": part}
-        if job.test in OWN:
+        if job.ours:
             found = own(self.program, job.test, job.words, blocks)
+        elif job.by == "TestU01":
+            assert self.crush
+            found, run["fed"] = testu01.run(self.crush, job.test, blocks)
         else:
             more = self.done[job._replace(repeat=False)]["more"] if job.repeat else ""
             options = f"{job.test.removeprefix('dieharder ')} {more}"
@@ -125,7 +116,8 @@ class Battery:
 
 def part_of(job: Job) -> int:
     """No two runs see the same words: a stream that is made of another would repeat its p values."""
-    return TESTS.index(job.test) + len(TESTS) * (2 * list(SOURCES).index(job.stream) + job.repeat)
+    tests, first = (TESTS, 0) if job.test in TESTS else (testu01.TESTS, 2 * len(TESTS) * len(SOURCES))
+    return first + tests.index(job.test) + len(tests) * (2 * list(SOURCES).index(job.stream) + job.repeat)
 
 
 def rounded(p: float) -> float:
@@ -136,28 +128,26 @@ def rounded(p: float) -> float:
 
 def facts() -> Run:
     """What the words and the tests depend on."""
-    version = subprocess.run(["dieharder", "-h"], capture_output=True, text=True).stdout if shutil.which("dieharder") else ""
-    found = version.partition("dieharder version ")[2].split()
     return {
         "date": datetime.now(timezone.utc).strftime("%Y-%m-%d"),
         "commit": commit(),
         "fastinit": fastinit.__version__,
         "stream_version": fastinit.STREAM_VERSION,
         "torch": torch.__version__,
-        "dieharder": found[0] if found else None,
+        "dieharder": dieharder.version(),
     }
 
 
 def jobs(names: list[str], words: int, quick: bool) -> Iterator[Job]:
-    """Our tests on every stream; all of dieharder on the first, what is fast of it on the others."""
+    """Our tests and what is fast of the others' on every stream; all of theirs on the first."""
     yield from (Job(stream, test, words) for stream in names for test in OWN)
-    if not shutil.which("dieharder"):
-        print("dieharder is not installed: its tests are left out")
-        return
     plan = [(names, dieharder.QUICK)] if quick else [(names[:1], dieharder.MOST), (names[1:], dieharder.FAST)]
     yield from (Job(stream, f"dieharder {options}", 0) for some, tests in plan for stream in some for options in tests)
+    plan = [(names[:1], testu01.SMALL)] if quick else [(names, testu01.SMALL), (names[:1], testu01.CRUSH + testu01.BIG)]
+    yield from (Job(stream, test, 0) for some, tests in plan for stream in some for test in tests)
 
 
+KINDS = [*OWN, "dieharder", "smallcrush", "crush", "bigcrush"]
 TESTS = [*OWN, *(f"dieharder {options}" for options in dieharder.TESTS)]
 SOURCES = {**streams.STREAMS, "control": streams.control}
 
@@ -167,7 +157,7 @@ def arguments(argv: list[str] | None) -> argparse.Namespace:
         "python -m proof.battery", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--streams", default=",".join(streams.STREAMS), help=f"of {', '.join(SOURCES)}; all but control")
-    parser.add_argument("--tests", default=f"{','.join(OWN)},dieharder", help="of ours, or dieharder; all")
+    parser.add_argument("--tests", default=",".join(KINDS[:-1]), help="of ours, or of others': all but bigcrush")
     parser.add_argument("--words", type=number, help="of each of our tests: 2^28; with --quick 2^24")
     parser.add_argument("--minutes", type=float, default=math.inf, help="start no test later than that")
     parser.add_argument("--quick", action="store_true", help="a slice of a few minutes")
@@ -175,7 +165,7 @@ def arguments(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--raw", choices=SOURCES, metavar="STREAM", help="write its words to standard output, without end")
     args = parser.parse_args(argv)
     args.words = args.words or (1 << 24 if args.quick else 1 << 28)
-    for option, allowed in (("streams", [*SOURCES]), ("tests", [*OWN, "dieharder"])):
+    for option, allowed in (("streams", [*SOURCES]), ("tests", KINDS)):
         setattr(args, option, getattr(args, option).split(","))
         for name in getattr(args, option):
             if name not in allowed:
@@ -200,9 +190,15 @@ def main(argv: list[str] | None = None) -> int:
     if args.raw:
         write_raw(args.raw)
         return 0
-    wanted = [job for job in jobs(args.streams, args.words, args.quick) if job.test.split()[0] in args.tests]
+    wanted = [job for job in jobs(args.streams, args.words, args.quick) if job.kind in args.tests]
     with tempfile.TemporaryDirectory() as folder, torch_threads(1):
-        battery = Battery(compiled(folder), args.json or (None if args.quick else RESULTS))
+        crush = testu01.compiled(folder) if any(job.by == "TestU01" for job in wanted) else None
+        missing = {name for name, there in (("dieharder", shutil.which("dieharder")), ("TestU01", crush)) if not there}
+        for name in missing & {job.by for job in wanted}:
+            print(f"{name} is not installed: its tests are left out")
+        wanted = [job for job in wanted if job.by not in missing]
+        path = args.json or (None if args.quick else RESULTS)
+        battery = Battery(programs.compiled("battery", folder), crush, path)
         for job in wanted:
             while (due := battery.due(job)) and time.monotonic() - began < 60 * args.minutes:
                 battery.run(due)

@@ -19,12 +19,14 @@ References:
 
 from __future__ import annotations
 
+import shutil
+import subprocess
 from typing import NamedTuple
 
 import numpy as np
 from scipy import stats
 
-from proof import streams
+from proof import programs, streams
 
 TESTS = [
     *(f"-d {number}" for number in (*range(7), *range(8, 14), 15, 16, 100, 101, 102)),
@@ -69,6 +71,14 @@ def mended(p: float, n: int) -> float:
     return above(float(stats.kstwo.isf(p, n)), n) if n > 1 else p
 
 
+def version() -> str | None:
+    """Of the dieharder that is installed, if one is."""
+    if not shutil.which("dieharder"):
+        return None
+    text = subprocess.run(["dieharder", "-h"], capture_output=True, text=True).stdout
+    return text.partition("dieharder version ")[2].split()[0]
+
+
 class Run(NamedTuple):
     """What one test gave: p values by name, mended and as they were printed; the options for more; the words that it took."""
 
@@ -81,7 +91,7 @@ class Run(NamedTuple):
 def run(options: str, blocks: streams.Blocks, times: int) -> Run:
     """Runs a test; `more` will ask for so many times the words."""
     fields = [word for field in FIELDS for word in ("-D", field)]
-    output, words = streams.fed(["dieharder", *options.split(), "-g", "200", "-c", ",", *fields], blocks)
+    output, words = programs.fed(["dieharder", *options.split(), "-g", "200", "-c", ",", *fields], blocks)
     printed: dict[str, float] = {}
     for line in output.splitlines():
         name, ntuple, draws, samples, p = (cell.strip() for cell in line.split(","))

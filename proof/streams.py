@@ -6,9 +6,7 @@ so they are fresh material of the same kind. The words are the library's own, fi
 
 from __future__ import annotations
 
-import contextlib
 import itertools
-import subprocess
 from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
@@ -21,7 +19,6 @@ from fastinit.plan import Box, Plan
 
 CPU = torch.device("cpu")
 BLOCK = 1 << 22  # words of a fill: 16 MiB
-PIECE = 1 << 16  # words of a write: a count of what a program took is right to about one piece
 PIECES = (
     *(f"self_attn.{name}_proj.weight" for name in "qkvo"),
     *(f"mlp.{name}_proj.weight" for name in ("gate", "up", "down")),
@@ -179,18 +176,3 @@ def words(blocks: Blocks, count: int) -> Blocks:
         count -= len(block)
         if count <= 0:
             return
-
-
-def fed(command: list[str], blocks: Blocks) -> tuple[str, int]:
-    """What a program prints that reads raw words until it has enough, and how many went into the pipe."""
-    words = 0
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
-        assert process.stdin and process.stdout
-        with contextlib.suppress(BrokenPipeError), process.stdin:
-            for piece in (block[i : i + PIECE] for block in blocks for i in range(0, len(block), PIECE)):
-                process.stdin.write(np.ascontiguousarray(piece, "<u4").data)
-                words += len(piece)
-        output = process.stdout.read().decode()
-    if process.returncode:
-        raise RuntimeError(f"{' '.join(command)} exited with {process.returncode}: {output}")
-    return output, words

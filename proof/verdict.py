@@ -2,9 +2,9 @@
 
 Under the null a p value is uniform, so extreme ones come up among thousands. A test fails if its p value is extreme by any
 count (two-sided below 1e-6 even after Bonferroni's correction for all p values), or if it is weak (two-sided below 1e-3) and
-weak again when it is repeated on a fresh part of the stream with four times the words: one p value in a million does so by
-chance. The p values of all first runs must be uniform as well (Kolmogorov-Smirnov, p of at least 1e-6), those of our tests and
-those of dieharder's, as `proof.dieharder` mends them.
+weak again when it is repeated on a fresh part of the stream, with four times the words (TestU01's tests: as many): one p value
+in a million does so by chance. The p values of all first runs must be uniform as well (Kolmogorov-Smirnov, p of at least 1e-6),
+those of our tests and those of dieharder's, as `proof.dieharder` mends them; not TestU01's, many of which are of few counts.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from scipy import stats
 from fastinit.commands import console
 
 SURE, WEAK = 1e-6, 1e-3
+OURS = "our tests"
 REPEATED = 4  # times the words
 DEPENDENT = ("/worst", "/least")  # of counts that already gave a p value: no part of the test of uniformity
 Run = dict[str, Any]
@@ -24,13 +25,21 @@ Run = dict[str, Any]
 
 class Job(NamedTuple):
     stream: str
-    test: str  # one of ours, or "dieharder" and its options
-    words: int  # of our tests; dieharder takes what it needs
+    test: str  # one of ours; "dieharder" and its options; a battery of TestU01's and a number
+    words: int  # of our tests; the others take what they need
     repeat: bool = False
 
     @property
+    def kind(self) -> str:
+        return self.test.split()[0]
+
+    @property
+    def by(self) -> str:
+        return "dieharder" if self.kind == "dieharder" else "TestU01" if self.kind.endswith("crush") else OURS
+
+    @property
     def ours(self) -> bool:
-        return not self.test.startswith("dieharder")
+        return self.by == OURS
 
     @property
     def again(self) -> Job:
@@ -66,7 +75,7 @@ def judge(runs: Iterable[Run]) -> Verdict:
                 failed.append(text)
             elif two_sided(p) < WEAK:
                 weak.append(text)
-    uniform = {"our tests": uniformity(ours(first)), "dieharder": uniformity(dieharders(first))}
+    uniform = {OURS: uniformity(ours(first)), "dieharder": uniformity(dieharders(first))}
     uniform = {title: found for title, found in uniform.items() if found[0]}
     failed += [f"{title}: {n} p values are not uniform: p = {p:.2g}" for title, (n, p) in uniform.items() if p < SURE]
     return Verdict(failed, weak, uniform)
@@ -80,7 +89,7 @@ def ours(first: dict[Job, dict[str, float]]) -> list[float]:
 
 def dieharders(first: dict[Job, dict[str, float]]) -> list[float]:
     """The first p value of each of dieharder's tests: the others that one gives are of the same words."""
-    return [next(iter(values.values())) for job, values in first.items() if not job.ours and values]
+    return [next(iter(values.values())) for job, values in first.items() if job.by == "dieharder"]
 
 
 def uniformity(values: list[float]) -> tuple[int, float]:
@@ -92,13 +101,13 @@ def table(runs: list[Run], verdict: Verdict) -> tuple[str, list[str], list[list[
     """Title, columns and rows: a line a stream."""
     rows = []
     for stream in dict.fromkeys(run["stream"] for run in runs):
-        mine = [(job_of(run).ours, run) for run in runs if run["stream"] == stream and not run["repeat"]]
-        counts = [sum(len(run["p"]) for is_ours, run in mine if is_ours == ours) for ours in (True, False)]
+        mine = [(job_of(run).by, run) for run in runs if run["stream"] == stream and not run["repeat"]]
+        counts = [sum(len(run["p"]) for by, run in mine if by == maker) for maker in (OURS, "dieharder", "TestU01")]
         words = sum(run["fed"] if "fed" in run else run["words"] for _, run in mine)
         least = min(two_sided(p) for _, run in mine for p in run["p"].values())
         found = [sum(text.startswith(f"{stream}:") for text in texts) for texts in (verdict.weak, verdict.failed)]
         rows.append([stream, *map(str, counts), f"{words:.2g}", f"{least:.1e}", *map(str, found)])
-    columns = ["stream", "our p values", "dieharder's", "words", "most extreme", "weak", "failed"]
+    columns = ["stream", "our p values", "dieharder's", "TestU01's", "words", "most extreme", "weak", "failed"]
     return "Words as weights use them (p values; the most extreme one is two-sided)", columns, rows
 
 

@@ -21,7 +21,7 @@ import fastinit
 pytest.importorskip("scipy")
 from scipy.stats import kstest
 
-from proof import battery, dieharder, streams, verdict
+from proof import battery, dieharder, programs, streams, testu01, verdict
 
 ROOT = pathlib.Path(__file__).parents[1]
 
@@ -30,7 +30,7 @@ ROOT = pathlib.Path(__file__).parents[1]
 def program(tmp_path_factory):
     if not (shutil.which("c++") or shutil.which("g++")):
         pytest.skip("needs a C++ compiler")
-    return battery.compiled(tmp_path_factory.mktemp("battery"))
+    return programs.compiled("battery", tmp_path_factory.mktemp("battery"))
 
 
 def tried(program: str, test: str, words: np.ndarray) -> dict[str, float]:
@@ -219,7 +219,7 @@ def command(*options: str) -> int:
 
 
 def test_the_command_keeps_its_results_and_goes_on(program, tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr(battery, "compiled", lambda folder: program)
+    monkeypatch.setattr(programs, "compiled", lambda *source: program)
     file = tmp_path / "results.json"
     assert command("--streams", "consecutive", "--json", str(file)) == 0
     first = json.loads(file.read_text())
@@ -234,7 +234,7 @@ def test_the_command_keeps_its_results_and_goes_on(program, tmp_path, capsys, mo
 
 
 def test_the_command_fails_on_a_bad_stream(program, monkeypatch, capsys):
-    monkeypatch.setattr(battery, "compiled", lambda folder: program)
+    monkeypatch.setattr(programs, "compiled", lambda *source: program)
     monkeypatch.setitem(battery.SOURCES, "control", lambda part: itertools.repeat(one_key_twice(1 << 20)))
     assert battery.main(["--tests", "duplicates", "--words", "2^20", "--streams", "control", "--quick"]) == 1
     assert "FAILED: control: duplicates" in capsys.readouterr().out
@@ -248,7 +248,7 @@ def test_weak_tests_are_repeated_with_more_and_other_words(monkeypatch, tmp_path
         return {"x": 1e-4}
 
     monkeypatch.setattr(battery, "own", weak)
-    monkeypatch.setattr(battery, "compiled", lambda folder: "")
+    monkeypatch.setattr(programs, "compiled", lambda *source: "")
     file = tmp_path / "results.json"
     assert battery.main(["--tests", "gaps", "--words", "1000", "--streams", "consecutive", "--json", str(file)]) == 1
     (words, block), (more, other) = seen
@@ -324,11 +324,49 @@ def test_dieharder_fails_its_own_generator_by_its_own_test():
 @needs_dieharder
 def test_dieharder_reads_the_words():
     found = dieharder.run("-d 100 -p 20", streams.consecutive(0), 4)
-    assert list(found.p) == ["sts_monobit-1/1"] and found.more == "-p 80" and abs(found.words - 2_000_000) <= 2 * streams.PIECE
+    assert list(found.p) == ["sts_monobit-1/1"] and found.more == "-p 80" and abs(found.words - 2_000_000) <= 2 * programs.PIECE
     assert found.p["sts_monobit-1/1"] == dieharder.mended(found.printed["sts_monobit-1/1"], 20)
     assert verdict.two_sided(found.p["sts_monobit-1/1"]) > verdict.WEAK
     found = dieharder.run("-d 100 -p 20", itertools.repeat(weyl(1 << 20) | np.uint32(1)), 4)
     assert found.p["sts_monobit-1/1"] < verdict.SURE
+
+
+# --- TestU01 ------------------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def crush(tmp_path_factory):
+    found = testu01.compiled(tmp_path_factory.mktemp("testu01"))
+    return found or pytest.skip("needs TestU01 and a C++ compiler")
+
+
+def test_testu01_reads_the_words(crush):
+    found, words = testu01.run(crush, "smallcrush 2", streams.consecutive(0))
+    assert list(found) == ["Collision/0"] and words > 5_000_000
+    assert verdict.two_sided(found["Collision/0"]) > verdict.WEAK
+    found, _ = testu01.run(crush, "smallcrush 2", itertools.repeat(one_key_twice(1 << 20)))
+    assert verdict.two_sided(found["Collision/0"]) < verdict.SURE
+
+
+@pytest.mark.parametrize("arguments", [[], ["crush"], ["crush", "97"], ["crush", "-1"], ["crush", "1x"], ["rabbit", "1"]])
+def test_testu01s_program_refuses(crush, arguments):
+    found = subprocess.run([crush, *arguments], stdin=subprocess.DEVNULL, capture_output=True, text=True)
+    assert found.returncode == 2 and "usage" in found.stderr
+
+
+def test_words_that_end_are_not_tested(crush):
+    with pytest.raises(RuntimeError, match="exited with 3"):
+        testu01.run(crush, "smallcrush 2", iter([first_words("consecutive")]))
+
+
+def test_without_testu01_and_dieharder_our_own_tests_are_left(program, monkeypatch, capsys):
+    monkeypatch.setattr(programs, "compiled", lambda *source: program)
+    monkeypatch.setattr(testu01, "compiled", lambda folder: None)
+    monkeypatch.setattr(shutil, "which", lambda name: None)
+    options = ["--tests", "gaps,dieharder,smallcrush,crush", "--words", "2^18", "--streams", "consecutive", "--quick"]
+    assert battery.main(options) == 0
+    out = capsys.readouterr().out
+    assert "TestU01 is not installed" in out and "dieharder is not installed" in out and "unfinished" not in out
 
 
 def test_every_job_has_its_own_part():
@@ -336,7 +374,7 @@ def test_every_job_has_its_own_part():
     parts = [
         battery.part_of(verdict.Job(stream, test, 0, repeat))
         for stream in battery.SOURCES
-        for test in battery.TESTS
+        for test in [*battery.TESTS, *testu01.TESTS]
         for repeat in (False, True)
     ]
     assert len(set(parts)) == len(parts)

@@ -36,6 +36,8 @@ BAD_ARGUMENTS = [
     ("variance_scaling_", (), {"fan_in": 0}, ValueError, "fan_in=0"),
     ("variance_scaling_", (), {"fan_in": "5"}, TypeError, "'5'"),
     ("variance_scaling_", (), {"batch_dims": 1}, ValueError, "batch_dims=1"),
+    ("variance_scaling_", (), {"fan_in": 5, "fan_out": 5, "batch_dims": -1}, ValueError, "batch_dims=-1"),
+    ("variance_scaling_", (), {"fan_in": 10**400}, ValueError, "fan_in=1000"),
     ("glorot_uniform_", (-1.0,), {}, ValueError, "-1.0"),
     ("glorot_uniform_", (), {"batch_dims": -1}, ValueError, "batch_dims=-1"),
     ("glorot_normal_", ("big",), {}, TypeError, "big"),
@@ -159,6 +161,37 @@ def test_dirac_groups(groups, error):
 def test_constants_beyond_a_narrow_dtype():
     assert "448" in refused(ValueError, torch.zeros(3).to(torch.float8_e4m3fn), "constant_", 1000.0)
     assert fastinit.constant_(torch.zeros(2), inf).isinf().all()
+    for value in (inf, -inf):
+        assert str(value) in refused(ValueError, torch.zeros(3).to(torch.float8_e4m3fn), "constant_", value)
+        assert fastinit.constant_(torch.zeros(2).to(torch.float8_e5m2), value).float().tolist() == [value] * 2
+
+
+@pytest.mark.parametrize("name", EVERY)
+@pytest.mark.parametrize("layout", [torch.strided, torch.jagged])
+def test_nested_tensors(name, layout):
+    tensor = torch.nested.nested_tensor([torch.full((2, 3), 7.0), torch.full((4, 3), 7.0)], layout=layout)
+    state = torch.get_rng_state()
+    with pytest.raises((TypeError, ValueError), match="nested"):
+        getattr(fastinit, name)(tensor, *EVERY[name])
+    assert bool((tensor.values() == 7).all()) and torch.equal(torch.get_rng_state(), state)
+
+
+@pytest.mark.parametrize("name", EVERY)
+def test_inference_tensors_are_filled_in_inference_mode_and_outside(name):
+    """They keep no version for autograd to miss."""
+    plain = getattr(fastinit, name)(weight(name), *EVERY[name], key=5)
+    with torch.inference_mode():
+        inside, outside = weight(name), weight(name)
+        getattr(fastinit, name)(inside, *EVERY[name], key=5)
+    getattr(fastinit, name)(outside, *EVERY[name], key=5)
+    assert inside.is_inference() and torch.equal(inside, plain) and torch.equal(outside, plain)
+
+
+@pytest.mark.parametrize("std", [1e-300, 1.0])
+def test_bounds_that_are_one_number_of_sigmas_from_the_mean(std):
+    """Flat over the interval where float64 can say so, refused where it cannot; neither is a division by zero."""
+    message = refused(ValueError, torch.full((9,), 7.0), "trunc_normal_", 1e20, std, -2.0, 2.0)
+    assert "1e+20" in message
 
 
 def test_schemes_check_their_rules():

@@ -261,5 +261,8 @@ def test_fill_box_checks_the_box():
         with pytest.raises(ValueError, match="box"):
             ops.fill_box_(out, LAWS["normal"], key=1, box=box)
     assert bool((out == 0).all())
+    last = Box(2**63 - 6, 1, 6, 6)  # ends with element 2^63 - 1
+    ops.fill_box_(out, LAWS["normal"], key=KEY, box=last)
+    assert torch.equal(out, filled(reference, LAWS["normal"], torch.float32, 6, last))
     ops.fill_box_(out, LAWS["normal"], key=KEY, box=Box(7, 2, 3, 10))
     assert torch.equal(out[3:], filled(reference, LAWS["normal"], torch.float32, 20)[17:])
