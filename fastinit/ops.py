@@ -243,10 +243,10 @@ def check_tensor(tensor: torch.Tensor, allowed: tuple[torch.dtype, ...] = FLOAT_
     if tensor.dtype not in allowed:
         names = ", ".join(str(dtype) for dtype in allowed)
         raise TypeError(f"cannot fill a {tensor.dtype} tensor. Allowed: {names}. Initialise in one of these, then convert.")
-    if tensor.layout is not torch.strided:
-        raise ValueError(f"cannot fill a tensor of layout {tensor.layout}: only torch.strided. Call to_dense() first.")
     if tensor.is_nested:
         raise ValueError("cannot fill a nested tensor, whose parts have no common shape. Fill the parts that unbind() gives.")
+    if tensor.layout is not torch.strided:
+        raise ValueError(f"cannot fill a tensor of layout {tensor.layout}: only torch.strided. Call to_dense() first.")
     if not tensor.is_contiguous() and overlaps(tensor):
         raise ValueError(
             f"elements of the tensor share memory (shape {tuple(tensor.shape)}, strides {tensor.stride()}), as after expand(). "

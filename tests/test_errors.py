@@ -168,12 +168,16 @@ def test_constants_beyond_a_narrow_dtype():
 
 @pytest.mark.parametrize("name", EVERY)
 @pytest.mark.parametrize("layout", [torch.strided, torch.jagged])
+@pytest.mark.filterwarnings("ignore:The PyTorch API of nested tensors")
 def test_nested_tensors(name, layout):
     tensor = torch.nested.nested_tensor([torch.full((2, 3), 7.0), torch.full((4, 3), 7.0)], layout=layout)
     state = torch.get_rng_state()
     with pytest.raises((TypeError, ValueError), match="nested"):
         getattr(fastinit, name)(tensor, *EVERY[name])
     assert bool((tensor.values() == 7).all()) and torch.equal(torch.get_rng_state(), state)
+    for part in tensor.unbind():  # as the message says
+        fastinit.ones_(part)
+    assert bool((tensor.values() == 1).all())
 
 
 @pytest.mark.parametrize("name", EVERY)
