@@ -8,7 +8,7 @@ Most tests of dieharder end with a Kolmogorov-Smirnov test of a hundred or a tho
 exceeds it (`kstest` in libdieharder/kstest.c works out `d`, then compares `d1`). So its p values lean to 1 whatever the
 generator: 29% of them are above 0.8. dieharder shows that itself, with its own AES and its test of that test:
 
-    dieharder -d 204 -t 100 -p 1000 -g 205        rgb_kstest_test ... FAILED
+    dieharder -d 204 -t 100 -p 10000 -g 205        rgb_kstest_test ... FAILED
 
 What it prints is therefore taken back to the distance, of which `above` has the exact distribution.
 
