@@ -15,16 +15,22 @@ HERE = pathlib.Path(__file__).parent
 PIECE = 1 << 16  # words of a write: a count of what a program took is right to about one piece
 
 
+class NotCompiled(Exception):
+    """What the compiler said."""
+
+
 def compiled(name: str, folder: str | os.PathLike[str], *options: str) -> str:
-    """Compiles a source of this folder for this processor; the program. Raises CalledProcessError where it cannot be."""
+    """Compiles a source of this folder for this processor; the program. Raises NotCompiled where it cannot be."""
     compiler = os.environ.get("CXX") or shutil.which("c++") or shutil.which("g++")
     if not compiler:
         raise SystemExit("the battery's own tests need a C++ compiler: c++, g++ or $CXX.")
     program = os.path.join(folder, name)
     command = [*compiler.split(), "-std=c++17", "-O3", str(HERE / f"{name}.cpp"), "-o", program, *options]
-    if subprocess.run([*command, "-march=native"], capture_output=True).returncode:  # counts are integers on any processor
-        subprocess.run(command, check=True, capture_output=True)
-    return program
+    for flags in (["-march=native"], []):  # counts are integers on any processor
+        done = subprocess.run([*command, *flags], capture_output=True, text=True)
+        if not done.returncode:
+            return program
+    raise NotCompiled(done.stderr)
 
 
 def fed(command: list[str], blocks: Iterable[np.ndarray]) -> tuple[str, int]:

@@ -10,7 +10,6 @@ Reference:
 from __future__ import annotations
 
 import os
-import subprocess
 
 from proof import programs, streams
 
@@ -25,7 +24,7 @@ def compiled(folder: str | os.PathLike[str]) -> str | None:
     """The program that runs its tests, or nothing where TestU01 is not installed."""
     try:
         return programs.compiled("testu01", folder, *LIBRARIES)
-    except subprocess.CalledProcessError:
+    except programs.NotCompiled:
         return None
 
 

@@ -359,6 +359,11 @@ def test_words_that_end_are_not_tested(crush):
         testu01.run(crush, "smallcrush 2", iter([first_words("consecutive")]))
 
 
+def test_what_cannot_be_compiled_says_why(tmp_path):
+    with pytest.raises(programs.NotCompiled, match="no-such-option"):
+        programs.compiled("battery", tmp_path, "--no-such-option")
+
+
 def test_without_testu01_and_dieharder_our_own_tests_are_left(program, monkeypatch, capsys):
     monkeypatch.setattr(programs, "compiled", lambda *source: program)
     monkeypatch.setattr(testu01, "compiled", lambda folder: None)
