@@ -5,6 +5,7 @@ import operator
 import sys
 from collections.abc import Sequence
 
+LARGEST = sys.float_info.max  # torch.compile of torch 2.7 cannot read it
 
 def fans(shape: Sequence[int], batch_dims: int = 0) -> tuple[int, int]:
     """Compute the fans of a weight in torch's layout, [out, in, *kernel].
@@ -77,7 +78,7 @@ def _check_override(name: str, value: float | None) -> None:
             f"{name} must be a positive number or None. Received: {name}={value!r} ({type(value).__name__}). "
             "Pass the number of units, e.g. weight.shape[1]."
         )
-    if not 0 < value <= sys.float_info.max:
+    if not 0 < value <= LARGEST:
         raise ValueError(
             f"{name} must be a positive, finite number or None. Received: {name}={value}. "
             "Pass the number of units, or leave it out to take it from the shape."

@@ -14,6 +14,7 @@ from fastinit.ops import PLAIN, check_tensor, fill_
 TRUNCATED_STD = 0.87962566103423978
 _MODES = ("fan_in", "fan_out", "fan_avg")
 _DISTRIBUTIONS = ("truncated_normal", "normal", "untruncated_normal", "uniform")
+_SMALLEST = sys.float_info.min  # torch.compile of torch 2.7 cannot read it
 
 
 def variance_scaling_(
@@ -254,7 +255,7 @@ def lecun_normal_(
 def _square(gain: float) -> float:
     """The scale of a gain."""
     square = positive("gain", gain) * gain
-    if not sys.float_info.min <= square < math.inf:
+    if not _SMALLEST <= square < math.inf:
         raise ValueError(f"gain ** 2 leaves the range of a float. Received: gain={gain}.")
     return square
 
