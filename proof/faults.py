@@ -2,13 +2,17 @@
 
 Builds csrc with the flags of setup.py and clang's or gcc's sanitizers, runs proof/stress.cpp under AddressSanitizer with
 UndefinedBehaviorSanitizer and under ThreadSanitizer, then clang's libFuzzer over proof/fuzz_plan.cpp, from the inputs in
-proof/corpus if there are any, and without --quick the same target, blindly, on the twin of the CUDA library (tests/twin.py).
-Without clang the fuzzer's program is gcc's, which mutates the inputs blindly. Exit status 1 on any fault.
+proof/corpus.txt, and without --quick the same target, blindly, on the twin of the CUDA library (tests/twin.py). Without clang
+the fuzzer's program is gcc's, which mutates the inputs blindly. Exit status 1 on any fault.
+
+proof/corpus.txt has the fewest inputs that reach every branch that was ever reached, a line each, in base 64; --keep makes it
+anew of itself and what was found.
 """
 
 from __future__ import annotations
 
 import argparse
+import base64
 import datetime
 import json
 import os
@@ -29,7 +33,7 @@ from unittest import mock
 import setuptools
 
 ROOT = pathlib.Path(__file__).parents[1]
-CORPUS = ROOT / "proof" / "corpus"
+CORPUS = ROOT / "proof" / "corpus.txt"
 ADDRESS = ("-fsanitize=address,undefined,float-cast-overflow", "-fno-sanitize-recover=all")
 THREAD = ("-fsanitize=thread",)
 COVERAGE = ("-fprofile-instr-generate", "-fcoverage-mapping")
@@ -136,34 +140,47 @@ def stress(program: pathlib.Path, *arguments: str) -> Report:
 # --- the fuzzer ---------------------------------------------------------------------------------------------------------------
 
 
-def seeds() -> list[pathlib.Path]:
-    return sorted(CORPUS.iterdir()) if CORPUS.is_dir() else []
+def seeds(folder: pathlib.Path) -> list[pathlib.Path]:
+    """The inputs of proof/corpus.txt as files in a new folder."""
+    folder.mkdir(parents=True)
+    paths = []
+    for number, line in enumerate(CORPUS.read_text().split()):
+        paths.append(folder / f"{number:04}")
+        paths[-1].write_bytes(base64.b64decode(line))
+    return paths
 
 
-def fuzz(program: pathlib.Path, corpus: pathlib.Path, minutes: float, jobs: int) -> Report:
-    """libFuzzer in `jobs` processes on one corpus, for `minutes` of processor time together."""
-    corpus.mkdir(parents=True, exist_ok=True)
+def keep(program: pathlib.Path, folders: Iterable[pathlib.Path], kept: pathlib.Path) -> None:
+    """Writes proof/corpus.txt: the fewest inputs of the folders that reach all branches which those reach together."""
+    kept.mkdir()
+    run(program, "-merge=1", "-use_counters=0", f"-max_len={LONGEST}", "-rss_limit_mb=4096", kept, *folders)
+    inputs = sorted((path.read_bytes() for path in kept.iterdir()), key=lambda content: (len(content), content))
+    CORPUS.write_text("".join(f"{base64.b64encode(content).decode()}\n" for content in inputs))
+
+
+def fuzz(program: pathlib.Path, folders: list[pathlib.Path], minutes: float, jobs: int) -> Report:
+    """libFuzzer in `jobs` processes on one corpus, the first of the folders, for `minutes` of processor time together."""
     seconds = max(1, round(60 * minutes / jobs))
     artifacts = f"-artifact_prefix={tempfile.gettempdir()}/fastinit-"  # a fault's input stays there
     limits = [f"-max_len={LONGEST}", "-len_control=0", "-timeout=60", "-rss_limit_mb=4096", artifacts]
-    folders, timed = [corpus, *([CORPUS] if seeds() else [])], (f"-max_total_time={seconds}", "-print_final_stats=1")
+    timed = (f"-max_total_time={seconds}", "-print_final_stats=1")
     with ThreadPoolExecutor(jobs) as pool:
         said = list(pool.map(lambda job: run(program, *folders, *limits, *timed, f"-seed={job + 1}"), range(jobs)))
     executions = sum(int(re.findall(r"number_of_executed_units: (\d+)", text)[0]) for text in said)
     merged = run(program, *folders, *limits, "-runs=0")
     edges, features = map(int, re.findall(r"cov: (\d+) ft: (\d+)", merged)[-1])
-    inputs = len(list(corpus.iterdir()))
+    inputs = len(list(folders[0].iterdir()))
     return {"minutes": minutes, "executions": executions, "edges": edges, "features": features, "corpus": inputs}
 
 
-def fuzz_blindly(program: pathlib.Path, minutes: float) -> Report:
-    """The same target without coverage's guidance: the seeds, and inputs of a fixed seed."""
-    said = run(program, str(round(BLIND * minutes)), "1", *seeds())
+def fuzz_blindly(program: pathlib.Path, inputs: list[pathlib.Path], minutes: float) -> Report:
+    """The same target without coverage's guidance: these inputs, and others of a fixed seed."""
+    said = run(program, str(round(BLIND * minutes)), "1", *inputs)
     return {"minutes": minutes, "executions": int(re.findall(r"(\d+) inputs:", said)[-1])}  # behind what a sanitizer says
 
 
-def line_coverage(tool: Compiler, corpus: pathlib.Path, folder: pathlib.Path, pool: ThreadPoolExecutor) -> Report:
-    """Lines of csrc that the corpus runs, as llvm-cov counts them; nothing where it is not installed."""
+def line_coverage(tool: Compiler, folders: list[pathlib.Path], folder: pathlib.Path, pool: ThreadPoolExecutor) -> Report:
+    """Lines of csrc that the folders' inputs run, as llvm-cov counts them; nothing where it is not installed."""
     suffix = "".join(re.findall(r"-\d+$", tool.path))
     merge, show = (shutil.which(f"{name}{suffix}") or shutil.which(name) for name in ("llvm-profdata", "llvm-cov"))
     if not (merge and show):
@@ -171,8 +188,8 @@ def line_coverage(tool: Compiler, corpus: pathlib.Path, folder: pathlib.Path, po
     build = Build(tool, COVERAGE, folder)
     objects = build.library(pool)
     program, raw = build.fuzzer(objects, guided=False), folder / "run.profraw"
-    inputs = [*(path.name for path in corpus.iterdir()), *map(str, seeds())]
-    run(program, "0", "0", *inputs, cwd=corpus, env={**os.environ, "LLVM_PROFILE_FILE": str(raw)})
+    inputs = [*(path.name for path in folders[0].iterdir()), *(path for each in folders[1:] for path in each.iterdir())]
+    run(program, "0", "0", *inputs, cwd=folders[0], env={**os.environ, "LLVM_PROFILE_FILE": str(raw)})
     run(merge, "merge", raw, "-o", raw.with_suffix(".profdata"))
     told = run(show, "export", "-summary-only", f"-instr-profile={raw.with_suffix('.profdata')}", program)
     files = {pathlib.Path(entry["filename"]): entry["summary"]["lines"] for entry in json.loads(told)["data"][0]["files"]}
@@ -188,6 +205,7 @@ def main() -> int:
     parser.add_argument("--minutes", type=float, help="of processor time to fuzz for (30)")
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="processes at once (all processors)")
     parser.add_argument("--corpus", type=pathlib.Path, help="a folder in which the fuzzer keeps its inputs")
+    parser.add_argument("--keep", action="store_true", help="make proof/corpus.txt anew (clang)")
     parser.add_argument("--json", type=pathlib.Path, help="write the report to this file")
     arguments = parser.parse_args()
     tool = compiler()
@@ -205,6 +223,9 @@ def examine(tool: Compiler, arguments: argparse.Namespace, folder: pathlib.Path,
     report: Report = {**place(tool), "faults": []}
     minutes = arguments.minutes or (arguments.jobs if arguments.quick else 30)
     corpus = (arguments.corpus or folder / "corpus").absolute()
+    corpus.mkdir(parents=True, exist_ok=True)
+    known = seeds(folder / "seeds")
+    folders = [corpus, folder / "seeds"]
     coverage = ("-fsanitize=fuzzer-no-link",) if tool.is_clang else ()
     builds = {"address": Build(tool, ADDRESS + coverage, folder / "address"), "thread": Build(tool, THREAD, folder / "thread")}
     objects = {}
@@ -214,14 +235,16 @@ def examine(tool: Compiler, arguments: argparse.Namespace, folder: pathlib.Path,
         step(report, f"stress, {name}", partial(stress, program, *(["quick"] if arguments.quick else [])))
     target = builds["address"].fuzzer(objects["address"], guided=tool.is_clang)
     if tool.is_clang:
-        step(report, "fuzz", lambda: fuzz(target, corpus, minutes, arguments.jobs))
-        step(report, "lines", lambda: line_coverage(tool, corpus, folder / "lines", pool))
+        step(report, "fuzz", lambda: fuzz(target, folders, minutes, arguments.jobs))
+        step(report, "lines", lambda: line_coverage(tool, folders, folder / "lines", pool))
+        if arguments.keep:
+            keep(target, folders, folder / "kept")
     else:
         print("no clang with libFuzzer here: the inputs are mutated blindly")
-        step(report, "fuzz", lambda: fuzz_blindly(target, minutes))
+        step(report, "fuzz", lambda: fuzz_blindly(target, known, minutes))
     if not arguments.quick:
         twin = Build(tool, ADDRESS, folder / "twin").twin(objects["address"])
-        step(report, "fuzz, CUDA's twin", partial(fuzz_blindly, twin, minutes))
+        step(report, "fuzz, CUDA's twin", partial(fuzz_blindly, twin, known, minutes))
     print(f"{len(report['faults'])} faults")
     return report
 

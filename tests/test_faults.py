@@ -35,7 +35,7 @@ def fuzz(objects, folder, changed=()) -> str:
     """What the fuzz target says, linked with the library's objects or those that replace them."""
     made = [objects["address", FUZZ], *(changed or (objects["address", source] for source in LIBRARY))]
     program = faults.Build(GCC, faults.ADDRESS, folder).link(made, "fuzz_plan")
-    return faults.run(program, str(INPUTS), "1", *faults.seeds(), timeout=100)
+    return faults.run(program, str(INPUTS), "1", *faults.seeds(folder / "seeds"), timeout=100)
 
 
 def stress(objects, folder, name, check, changed=()) -> faults.Report:
@@ -47,6 +47,11 @@ def test_hostile_plans(objects, tmp_path):
     said = fuzz(objects, tmp_path)
     filled, mapped, refused = (int(re.findall(rf"(\d+) {word}", said)[0]) for word in ("filled", "mapped", "refused"))
     assert min(filled, mapped, refused) > INPUTS / 20, said
+
+
+def test_the_kept_inputs_are_small_and_differ(tmp_path):
+    inputs = [path.read_bytes() for path in faults.seeds(tmp_path / "seeds")]
+    assert len(set(inputs)) == len(inputs) > 100 and max(map(len, inputs)) <= faults.LONGEST
 
 
 @pytest.mark.parametrize("check", ["lengths", "boxes", "layouts", "words"])
