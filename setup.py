@@ -27,7 +27,7 @@ CUDA = os.environ.get("FASTINIT_CUDA")
 FLAGS = ["-std=c++17", "-O3", "-g0", "-fvisibility=hidden", "-ffp-contract=off", "-fno-strict-aliasing", "-Wno-psabi"]
 # One file per instruction set, with its own flags: flags on a whole target leak into code that runs everywhere.
 X86 = {
-    "csrc/cpu_scalar.cpp": ["-fno-plt"],  # fmaf is a call, eight of them a value: past the jump table in three fifths of the time
+    "csrc/cpu_scalar.cpp": ["-fno-plt"],  # fmaf is a call, six to nine a value: past the jump table in three fifths of the time
     "csrc/cpu_avx2.cpp": ["-mavx2", "-mfma"],
     # gcc 12 takes its own headers' undefined vectors for uninitialised ones
     "csrc/cpu_avx512.cpp": [f"-m{name}" for name in ("avx512f", "avx512bw", "avx512dq", "avx512vl", "fma")]
