@@ -26,8 +26,8 @@ FASTINIT_INLINE double fused(double a, double b, double c) { return __fma_rn(a, 
 FASTINIT_INLINE float truncated(float a) { return truncf(a); }
 FASTINIT_INLINE double truncated(double a) { return trunc(a); }
 #else
-/* A call where the compiler may not assume the instruction. The same by a double, with the call for ties and small sums alone, was
- * tried: its four conversions take 1.1 times as long. */
+/* A call where the compiler may not assume the instruction. The same by a double, with the call for ties and small sums alone,
+ * was tried: its four conversions take 1.1 times as long. */
 FASTINIT_INLINE float fused(float a, float b, float c) { return __builtin_fmaf(a, b, c); }
 FASTINIT_INLINE double fused(double a, double b, double c) { return __builtin_fma(a, b, c); }
 /* Not trunc, a call where SSE4.1 is not assumed. What is not below the limit has no fraction, and not always an integer. */
