@@ -45,6 +45,8 @@ UNIFORM, SYMMETRIC, TWO_SIDED, FMOD, WORDS = range(5)  # as enum fastinit_kind i
 FLOAT_DTYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64, torch.float8_e4m3fn, torch.float8_e5m2)
 SMALLEST = {torch.float32: 2.0**-64, torch.float64: 2.0**-896}  # widths whose 2^(1 - bits) multiples keep all their bits
 SMALLEST_FMOD_CUT = 2.0**-10  # sigmas; below it the float32 grid of z is too coarse for the law of the remainder
+# Sigmas from its mean up to where a normal has one density, to 2^-26, between bounds that are the same float64 number of sigmas.
+FLAT = 2.0**13
 
 
 class Distribution(NamedTuple):
@@ -122,10 +124,6 @@ def finite(name: str, value: float) -> float:
     if math.isinf(value):
         raise ValueError(f"{name} must be finite. Received: {value}.")
     return value
-
-
-# Sigmas from its mean up to where a normal has one density, to 2^-26, between bounds that are the same float64 number of sigmas.
-FLAT = 2.0**13
 
 
 def positive(name: str, value: float) -> float:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 LARGEST = sys.float_info.max  # torch.compile of torch 2.7 cannot read it
 
+
 def fans(shape: Sequence[int], batch_dims: int = 0) -> tuple[int, int]:
     """Compute the fans of a weight in torch's layout, [out, in, *kernel].
 

@@ -2,7 +2,7 @@
 
     python -m proof.battery                               the long run, of many hours: resumes where it stopped
     python -m proof.battery --minutes 60 --streams parameters,seeds
-    python -m proof.battery --tests bigcrush              TestU01's longest battery, which is not run else
+    python -m proof.battery --tests bigcrush              TestU01's longest battery, which is not run otherwise
     python -m proof.battery --quick                       a slice of a few minutes
     python -m proof.battery --raw parameters | RNG_test stdin32      PractRand, or any program that reads raw words
 
@@ -22,7 +22,6 @@ import json
 import math
 import os
 import pathlib
-import shutil
 import sys
 import tempfile
 import time
@@ -144,9 +143,11 @@ def jobs(names: list[str], words: int, quick: bool) -> Iterator[Job]:
     yield from (Job(stream, test, words) for stream in names for test in OWN)
     plan = [(names, dieharder.QUICK)] if quick else [(names[:1], dieharder.MOST), (names[1:], dieharder.FAST)]
     yield from (Job(stream, f"dieharder {options}", 0) for some, tests in plan for stream in some for options in tests)
-    crushed = [name for name in names if name in CRUSHED] or names[:1]
-    plan = [(names, testu01.SMALL), (crushed, testu01.CRUSH), (names[:1], testu01.BIG)]
-    plan = [(names[:1], testu01.SMALL)] if quick else plan
+    if quick:
+        plan = [(names[:1], testu01.SMALL)]
+    else:
+        crushed = [name for name in names if name in CRUSHED] or names[:1]
+        plan = [(names, testu01.SMALL), (crushed, testu01.CRUSH), (names[:1], testu01.BIG)]
     yield from (Job(stream, test, 0) for some, tests in plan for stream in some for test in tests)
 
 
@@ -196,7 +197,7 @@ def main(argv: list[str] | None = None) -> int:
     wanted = [job for job in jobs(args.streams, args.words, args.quick) if job.kind in args.tests]
     with tempfile.TemporaryDirectory() as folder, torch_threads(1):
         crush = testu01.compiled(folder) if any(job.by == "TestU01" for job in wanted) else None
-        missing = {name for name, there in (("dieharder", shutil.which("dieharder")), ("TestU01", crush)) if not there}
+        missing = {name for name, there in (("dieharder", dieharder.version()), ("TestU01", crush)) if not there}
         for name in missing & {job.by for job in wanted}:
             print(f"{name} is not installed: its tests are left out")
         wanted = [job for job in wanted if job.by not in missing]

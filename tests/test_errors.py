@@ -192,8 +192,8 @@ def test_inference_tensors_are_filled_in_inference_mode_and_outside(name):
 
 
 @pytest.mark.parametrize("std", [1e-300, 1.0])
-def test_bounds_that_are_one_number_of_sigmas_from_the_mean(std):
-    """Flat over the interval where float64 can say so, refused where it cannot; neither is a division by zero."""
+def test_bounds_that_no_number_of_sigmas_tells_apart(std):
+    """Too far from the mean for a flat law; refused before anything is drawn."""
     message = refused(ValueError, torch.full((9,), 7.0), "trunc_normal_", 1e20, std, -2.0, 2.0)
     assert "1e+20" in message
 
