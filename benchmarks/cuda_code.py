@@ -14,7 +14,7 @@ import re
 from typing import NamedTuple
 
 from benchmarks import sass
-from fastinit.backends import native
+from fastinit._backends import cuda
 
 KERNELS = ("fill_one", "fill_list", "fill_elements", "map_words")
 TILED = KERNELS[:2]  # those whose loop makes 16 elements a turn (4 of 8-byte dtypes)
@@ -53,7 +53,7 @@ class Kernel(NamedTuple):
 
 
 def library() -> pathlib.Path:
-    path = native.cuda_library_path()
+    path = cuda.library_path()
     assert path.is_file(), f"{path} does not exist: install with nvcc at hand (FASTINIT_CUDA=1 demands it)"
     return path
 

@@ -30,12 +30,14 @@ from torch import Tensor, nn
 
 import fastinit
 from benchmarks import gpu_bits
-from fastinit.backends import module, native
-from fastinit.commands import check, gpt2
-from fastinit.commands.measure import machine, percentiles
-from fastinit.commands.peers import STD, WORKS, Work, torch_truncated_
-from fastinit.distributions import recipe, truncated_normal
-from fastinit.plan import Plan, whole
+from fastinit._backends import cpu, cuda
+from fastinit._backends.choose import module
+from fastinit._commands import check, gpt2
+from fastinit._commands.measure import machine, percentiles
+from fastinit._commands.peers import STD, WORKS, Work, torch_truncated_
+from fastinit._core.laws import truncated_normal
+from fastinit._core.plan import Plan, whole
+from fastinit._core.recipes import recipe
 
 ROOT = pathlib.Path(__file__).parents[1]
 RESULTS = ROOT / "benchmarks" / "results"
@@ -136,13 +138,13 @@ def build(device: torch.device) -> str:
     if pathlib.Path(fastinit.__file__).parents[1] != ROOT:
         return f"installed at {pathlib.Path(fastinit.__file__).parent}"
     sources = max(path.stat().st_mtime for path in (ROOT / "csrc").iterdir())
-    if all(path.is_file() and path.stat().st_mtime > sources for path in (native.library_path(), native.cuda_library_path())):
+    if all(path.is_file() and path.stat().st_mtime > sources for path in (cpu.library_path(), cuda.library_path())):
         return "in the source tree, up to date"
     architecture = "".join(map(str, torch.cuda.get_device_capability(device)))
     environment = {**os.environ, "FASTINIT_CUDA_ARCHS": architecture}
     command, began = [sys.executable, "setup.py", "build_ext", "--inplace"], time.monotonic()
     done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
-    if done.returncode or not native.cuda_library_path().is_file():
+    if done.returncode or not cuda.library_path().is_file():
         return f"in the source tree, without CUDA's library: {(done.stdout + done.stderr)[-1500:]}"
     return f"in the source tree, for sm_{architecture}, in {time.monotonic() - began:.0f} s"
 
@@ -279,7 +281,7 @@ def models(backends: list[str], device: torch.device, pace: Pace) -> list[dict[s
 
 
 def fill_all(name: str, plans: list[Plan], number: int) -> None:
-    module(name).fill(plans)
+    module(name, "cuda").fill(plans)
 
 
 def torch_loop(tensors: list[Tensor], number: int) -> None:

@@ -21,19 +21,19 @@ from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
 from benchmarks import sass
-from fastinit import distributions
-from fastinit.backends import triton as backend
-from fastinit.distributions import Recipe, recipe
+from fastinit._backends import triton as backend
+from fastinit._core import laws
+from fastinit._core.recipes import Recipe, recipe
 
 NVIDIA = {80: "sm_80", 90: "sm_90", 100: "sm_100"}
 AMD = "gfx942"
 LAWS = {
-    "uniform": distributions.uniform(-1.0, 1.0),
-    "uniform from 0": distributions.uniform(0.0, 1.0),
-    "truncated normal at 2 sigmas": distributions.truncated_normal(0.0, 1.0, -2.0, 2.0),
-    "normal": distributions.normal(0.0, 1.0),
-    "half-normal": distributions.truncated_normal(0.0, 1.0, 0.0, float("inf")),
-    "fmod": distributions.fmod_normal(0.0, 1.0, -1.0, 1.0),
+    "uniform": laws.uniform(-1.0, 1.0),
+    "uniform from 0": laws.uniform(0.0, 1.0),
+    "truncated normal at 2 sigmas": laws.truncated_normal(0.0, 1.0, -2.0, 2.0),
+    "normal": laws.normal(0.0, 1.0),
+    "half-normal": laws.truncated_normal(0.0, 1.0, 0.0, float("inf")),
+    "fmod": laws.fmod_normal(0.0, 1.0, -1.0, 1.0),
 }
 DTYPES = (torch.float32, torch.bfloat16, torch.float16, torch.float8_e4m3fn, torch.float64)
 AMD_LAWS = ("truncated normal at 2 sigmas", "half-normal")  # shuffles, and loads

@@ -10,8 +10,8 @@ import time
 
 import pytest
 
-from fastinit.commands.measure import SETTLE, Contender, affordable, paired, repeats, timed
-from fastinit.commands.peers import DTYPES, WORKS, matrix, other_peers, torch_peer
+from fastinit._commands.measure import SETTLE, Contender, affordable, paired, repeats, timed
+from fastinit._commands.peers import DTYPES, WORKS, matrix, other_peers, torch_peer
 
 QUICK = os.environ.get("FASTINIT_BENCH_QUICK", "") not in ("", "0")
 SIZES = (1 << 10, 1 << 18) if QUICK else (1 << 10, 1 << 20, 1 << 26)

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 import fastinit
-from fastinit.commands import gpt2
+from fastinit._commands import gpt2
 
 QUICK = os.environ.get("FASTINIT_BENCH_QUICK", "") not in ("", "0")
 SIZES = {"layers": 2, "width": 128, "vocabulary": 5000} if QUICK else {}

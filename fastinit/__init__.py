@@ -1,18 +1,17 @@
 """fastinit: PyTorch weight initializers that are exact, fast, and the same bits everywhere.
 
 Every initializer writes its tensor in place and returns it; the values are a pure function of (key, index in the whole
-tensor, distribution, dtype). `fastinit.keras_like` gives a whole model Keras's defaults: ``model.apply(keras_like)``;
+tensor, law, dtype). `fastinit.keras_like` gives a whole model Keras's defaults: ``model.apply(keras_like)``;
 `fastinit.initialize_` fills a model of any size, on any devices, in one call.
 """
 
-from fastinit.accelerate import accelerate
-from fastinit.backends import backend, backends
-from fastinit.distributions import STREAM_VERSION
-from fastinit.init import constant_, normal_, ones_, trunc_normal_, truncated_normal_, uniform_, zeros_
-from fastinit.keys import key
-from fastinit.model.initialize import initialize_
-from fastinit.ops import bits_, warm_up
-from fastinit.scaling import (
+from fastinit import laws, shard
+from fastinit._accelerate import accelerate
+from fastinit._backends.choose import backend, backends
+from fastinit._core.keys import key
+from fastinit._core.recipes import STREAM_VERSION
+from fastinit._fill import warm_up
+from fastinit._initializers.keras_names import (
     glorot_normal_,
     glorot_uniform_,
     he_normal_,
@@ -21,10 +20,12 @@ from fastinit.scaling import (
     lecun_uniform_,
     variance_scaling_,
 )
-from fastinit.schemes.ready import gpt2_like, keras_like, torch_like, truncated_like
-from fastinit.schemes.scheme import Scheme
-from fastinit.structured import dirac_, eye_, orthogonal_, sparse_
-from fastinit.xavier import kaiming_normal_, kaiming_uniform_, xavier_normal_, xavier_uniform_
+from fastinit._initializers.plain import bits_, constant_, normal_, ones_, trunc_normal_, truncated_normal_, uniform_, zeros_
+from fastinit._initializers.structured import dirac_, eye_, orthogonal_, sparse_
+from fastinit._initializers.torch_names import kaiming_normal_, kaiming_uniform_, xavier_normal_, xavier_uniform_
+from fastinit._model.initialize import initialize_
+from fastinit._schemes.ready import gpt2_like, keras_like, torch_like, truncated_like
+from fastinit._schemes.scheme import Scheme
 
 __version__ = "0.1.0"
 
@@ -49,11 +50,13 @@ __all__ = [
     "kaiming_uniform_",
     "keras_like",
     "key",
+    "laws",
     "lecun_normal_",
     "lecun_uniform_",
     "normal_",
     "ones_",
     "orthogonal_",
+    "shard",
     "sparse_",
     "torch_like",
     "trunc_normal_",

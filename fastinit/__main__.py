@@ -2,7 +2,7 @@
 
 import sys
 
-from fastinit.cli import main
+from fastinit._cli import main
 
 if __name__ == "__main__":
     sys.exit(main())

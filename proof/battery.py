@@ -33,7 +33,7 @@ import torch
 from scipy import stats
 
 import fastinit
-from fastinit.commands.measure import commit, torch_threads
+from fastinit._commands.measure import commit, torch_threads
 from proof import dieharder, programs, streams, testu01
 from proof.verdict import REPEATED, WEAK, Job, Run, job_of, judge, report, two_sided
 

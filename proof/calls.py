@@ -20,12 +20,12 @@ from datetime import datetime, timezone
 import torch
 
 import fastinit
-from fastinit.commands import console
-from fastinit.commands.measure import commit, torch_threads
+from fastinit._commands import console
+from fastinit._commands.measure import commit, torch_threads
 
 ROOT = pathlib.Path(__file__).parents[1]
 sys.path.append(str(ROOT / "tests"))
-from call_checks import SPECS, explore  # noqa: E402
+from helpers.call_checks import SPECS, explore  # noqa: E402
 
 BATCH = 300  # calls of a function before the next one's turn
 

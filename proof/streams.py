@@ -13,9 +13,9 @@ import numpy as np
 import torch
 
 import fastinit
-from fastinit.backends import choose
-from fastinit.distributions import words_recipe
-from fastinit.plan import Box, Plan
+from fastinit._backends.choose import choose
+from fastinit._core.plan import Box, Plan
+from fastinit._core.recipes import words_recipe
 
 CPU = torch.device("cpu")
 BLOCK = 1 << 22  # words of a fill: 16 MiB

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 from scipy import stats
 
-from fastinit.commands import console
+from fastinit._commands import console
 
 SURE, WEAK = 1e-6, 1e-3
 OURS = "our tests"

@@ -12,14 +12,14 @@ import pytest
 import torch
 from torch import nn
 
-from fastinit.backends import ORDER, backends, module
+from fastinit._backends.choose import ORDER, backends, module
 
 if not torch.cuda.is_available():  # Triton's kernels run on CPU tensors then, interpreted; set before their module is imported
     os.environ.setdefault("TRITON_INTERPRET", "1")
 
 sys.path.append(str(pathlib.Path(__file__).parents[1]))  # benchmarks; at the end, lest the source tree hide the installed package
 
-ACCELERATE = importlib.import_module("fastinit.accelerate")  # the package's attribute of this name is the class
+ACCELERATE = importlib.import_module("fastinit._accelerate")  # the package's attribute of this name is the class
 REQUIRED = [name for name in os.environ.get("FASTINIT_TEST_BACKENDS", "").split(",") if name]
 
 

@@ -5,12 +5,12 @@ import warnings
 
 import pytest
 import torch
-from serving import CALLS, CAPTURED, MODULE, WHOLE, expected, own, parameter
+from helpers.serving import CALLS, CAPTURED, MODULE, WHOLE, expected, own, parameter
 from torch import nn
 from torch._subclasses import FakeTensorMode
 
 import fastinit
-from fastinit.accelerate import accelerate
+from fastinit._accelerate import accelerate
 
 pytestmark = pytest.mark.usefixtures("nothing_of_accelerate_stays")
 

@@ -6,9 +6,9 @@ import types
 
 import pytest
 import torch
-from serving import expected, parameter
+from helpers.serving import expected, parameter
 
-from fastinit.accelerate import accelerate
+from fastinit._accelerate import accelerate
 
 pytestmark = pytest.mark.usefixtures("nothing_of_accelerate_stays")
 

@@ -6,11 +6,11 @@ import threading
 
 import pytest
 import torch
-from serving import CALLS, CAPTURED, MODULE, WHOLE, call, expected, own, parameter
+from helpers.serving import CALLS, CAPTURED, MODULE, WHOLE, call, expected, own, parameter
 from torch import nn
 
 import fastinit
-from fastinit.accelerate import accelerate
+from fastinit._accelerate import accelerate
 
 pytestmark = pytest.mark.usefixtures("nothing_of_accelerate_stays")
 

@@ -5,7 +5,7 @@ import pathlib
 import subprocess
 import sys
 
-from fastinit.accuracy.laws import LAWS
+from proof.accuracy.laws import LAWS
 
 ROOT = pathlib.Path(__file__).parents[1]
 RESULTS = json.loads((ROOT / "proof" / "results" / "accuracy.json").read_text())

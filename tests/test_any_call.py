@@ -6,10 +6,10 @@ Longer, with other seeds: `python -m proof.calls`.
 import hashlib
 import types
 
-import calls
 import pytest
 import torch
-from call_checks import SPECS, explore
+from helpers import calls
+from helpers.call_checks import SPECS, explore
 from hypothesis import given, settings
 from hypothesis import strategies as st
 

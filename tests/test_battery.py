@@ -13,8 +13,8 @@ import sys
 
 import numpy as np
 import pytest
-from bad_generators import BAD, SLICE, one_key_twice, sfc, weyl
-from oracle import word32
+from helpers.bad_generators import BAD, SLICE, one_key_twice, sfc, weyl
+from helpers.oracle import word32
 
 import fastinit
 

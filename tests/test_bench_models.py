@@ -8,10 +8,10 @@ import torch
 from torch import nn
 
 import fastinit
-from fastinit import cli
-from fastinit.commands import console, footprint, models, zoo
-from fastinit.commands.footprint import CONTENDERS, Job
-from fastinit.commands.zoo import MODELS, Fill
+from fastinit import _cli
+from fastinit._commands import console, footprint, models, zoo
+from fastinit._commands.footprint import CONTENDERS, Job
+from fastinit._commands.zoo import MODELS, Fill
 
 MB = 1_000_000
 PLAIN = "torch-gpt2"  # of torch's own modules: needs no library
@@ -30,7 +30,7 @@ def without(monkeypatch, *missing):
 
 
 def parsed(*arguments):
-    return cli.parser().parse_args(["bench", *arguments])
+    return _cli.parser().parse_args(["bench", *arguments])
 
 
 def test_models_is_a_flag_or_a_list():
@@ -56,14 +56,14 @@ def test_all_models_that_need_a_library_are_measured_unless_some_are_named():
     ],
 )
 def test_wrong_arguments_are_named(capsys, arguments, texts):
-    assert cli.main(["bench", *arguments]) == 2
+    assert _cli.main(["bench", *arguments]) == 2
     message = capsys.readouterr().err
     assert all(text in message for text in texts)
 
 
 def test_without_both_libraries_nothing_is_measured(monkeypatch, capsys):
     without(monkeypatch, "transformers", "timm")
-    assert cli.main(["bench", "--models"]) == 2
+    assert _cli.main(["bench", "--models"]) == 2
     message = capsys.readouterr().err
     assert "transformers, timm not installed" in message and "pip install 'fastinit-torch[bench]'" in message
 
@@ -87,13 +87,13 @@ def test_a_library_that_cannot_be_imported_says_why(monkeypatch, tmp_path, capsy
     assert reason.startswith(start)
     monkeypatch.setattr(models, "reason_against", lambda package: reason)
     monkeypatch.setattr(console, "installed", lambda name: True)
-    assert cli.main(["bench", "--models"]) == 2
+    assert _cli.main(["bench", "--models"]) == 2
     assert "operator torchvision::nms does not exist" in capsys.readouterr().err
 
 
 def test_rich_is_asked_of_the_same_extra(monkeypatch, capsys):
     without(monkeypatch, "rich")
-    assert cli.main(["bench", "--models", PLAIN]) == 2
+    assert _cli.main(["bench", "--models", PLAIN]) == 2
     assert "rich not installed" in (message := capsys.readouterr().err) and "fastinit-torch[bench]" in message
 
 
@@ -169,7 +169,7 @@ def test_a_process_of_its_own_measures():
 @pytest.mark.parametrize("name", EVERY)
 def test_bench_reports_a_model(tmp_path, capsys, name):
     file = tmp_path / "results.json"
-    assert cli.main(["bench", "--models", name, "--quick", "--devices", "cpu", "--json", str(file)]) == 0
+    assert _cli.main(["bench", "--models", name, "--quick", "--devices", "cpu", "--json", str(file)]) == 0
     printed = capsys.readouterr().out
     assert name in printed and "failed" not in printed and "skipped" not in printed
     report = json.loads(file.read_text())
@@ -191,7 +191,7 @@ def test_a_contender_that_fails_is_reported_beside_the_others(monkeypatch, capsy
 
     monkeypatch.setitem(CONTENDERS, "accelerate", refuse)
     file = tmp_path / "results.json"
-    assert cli.main(["bench", "--models", PLAIN, "--quick", "--devices", "cpu", "--json", str(file)]) == 0
+    assert _cli.main(["bench", "--models", PLAIN, "--quick", "--devices", "cpu", "--json", str(file)]) == 0
     contenders = json.loads(file.read_text())["models"][0]["contenders"]
     assert contenders["accelerate"]["error"] == "ValueError: no rule for this" and contenders["initialize_"]["seconds"]
     assert f"failed: {PLAIN}: ValueError: no rule for this" in capsys.readouterr().out

@@ -10,10 +10,10 @@ import pytest
 import torch
 
 import fastinit
-from fastinit import cli
-from fastinit.backends import module, reference
-from fastinit.commands import bench, check, console, gpt2, samples
-from fastinit.scaling import TRUNCATED_STD
+from fastinit import _cli
+from fastinit._backends import cpu, cuda, reference
+from fastinit._commands import bench, check, console, gpt2, samples
+from fastinit._initializers.scaling import TRUNCATED_STD
 
 
 @pytest.fixture
@@ -22,7 +22,7 @@ def small_check(monkeypatch):
     monkeypatch.setattr(check, "SWEPT", 1 << 12)
     monkeypatch.setattr(check, "THREADED", 1 << 13)
     laws = ("uniform on [-0.1, 0.1]", "truncated normal at 2 sigmas", "fmod normal at 2 sigmas")
-    monkeypatch.setattr(samples, "LAWS", {name: samples.LAWS[name] for name in laws})
+    monkeypatch.setattr(samples, "SAMPLES", {name: samples.SAMPLES[name] for name in laws})
     places = ("1027 elements, not aligned", "from element 2^34 - 7, where the counter carries", "transposed", "rows with gaps")
     monkeypatch.setattr(samples, "LAYOUTS", {name: samples.LAYOUTS[name] for name in places})
 
@@ -32,9 +32,9 @@ def beside(monkeypatch, small_check):
     """Makes `check` compare the reference with a backend of the given functions."""
 
     def install(fill=reference.fill, transform=reference.transform):
-        broken = check.Variant("broken", fill, transform)
-        variants = [check.Variant("reference", reference.fill, reference.transform), broken]
-        monkeypatch.setattr(check, "find_variants", lambda: (variants, {}))
+        broken = check.Filler("broken", fill, transform)
+        fillers = [check.Filler("reference", reference.fill, reference.transform), broken]
+        monkeypatch.setattr(check, "find_fillers", lambda: (fillers, {}))
 
     return install
 
@@ -44,12 +44,12 @@ def without(monkeypatch, *missing):
 
 
 def test_info_says_what_serves(capsys):
-    assert cli.main(["info"]) == 0
+    assert _cli.main(["info"]) == 0
     printed = capsys.readouterr().out
     assert fastinit.__version__ in printed and torch.__version__ in printed
     for name, reason in fastinit.backends().items():
         assert name in printed and (reason or "") in printed
-    library = module("native").cuda_library_or_reason()
+    library = cuda.library_or_reason()
     assert ("nvcc" in printed) if isinstance(library, str) else ("libfastinit_cuda.so" in printed)
 
 
@@ -69,12 +69,12 @@ def test_info_names_a_forced_backend_that_cannot_serve():
 
 
 def test_check_finds_no_fault(small_check, capsys):
-    assert cli.main(["check"]) == 0
+    assert _cli.main(["check"]) == 0
     assert "no faults" in capsys.readouterr().out
 
 
 def fails_with(capsys, *texts):
-    assert cli.main(["check"]) == 1
+    assert _cli.main(["check"]) == 1
     lines = [line for line in capsys.readouterr().out.splitlines() if "FAULT " in line]
     assert any(all(text in line for text in texts) for line in lines), lines
 
@@ -118,7 +118,7 @@ def test_check_catches_wrong_values_without_an_oracle(monkeypatch, small_check, 
     def transform(recipe, words):
         return change(reference.transform(recipe, words).double()).to(recipe.dtype)
 
-    monkeypatch.setattr(check, "find_variants", lambda: ([check.Variant("broken", reference.fill, transform)], {}))
+    monkeypatch.setattr(check, "find_fillers", lambda: ([check.Filler("broken", reference.fill, transform)], {}))
     fails_with(capsys, "broken", "uniform on [-0.1, 0.1]", "float32", fault)
 
 
@@ -129,7 +129,7 @@ def test_check_catches_a_bound_that_is_not_reached(monkeypatch, small_check, cap
         bounds = {"low": recipe.low * (1 - 2**-23), "high": recipe.high * (1 - 2**-23)}
         return reference.transform(dataclasses.replace(recipe, **bounds), words)
 
-    monkeypatch.setattr(check, "find_variants", lambda: ([check.Variant("broken", reference.fill, transform)], {}))
+    monkeypatch.setattr(check, "find_fillers", lambda: ([check.Filler("broken", reference.fill, transform)], {}))
     fails_with(capsys, "broken", "uniform on [-0.1, 0.1]", "a greater one lies within")
 
 
@@ -160,15 +160,14 @@ def test_check_reports_a_backend_that_raises(beside, capsys):
 def test_check_covers_every_usable_backend(monkeypatch, small_check, capsys):
     if fastinit.backends()["native"] is not None:
         pytest.skip("the native backend cannot be used here")
-    native = module("native")
-    original = native.fill
+    original = cpu.fill
 
     def fill(plans):
         original(plans)
-        if native.isa() == "scalar" and plans[0].recipe.dtype is torch.float64:
+        if cpu.isa() == "scalar" and plans[0].recipe.dtype is torch.float64:
             plans[0].out.view(torch.int64)[..., -1] ^= 1
 
-    monkeypatch.setattr(native, "fill", fill)
+    monkeypatch.setattr(cpu, "fill", fill)
     fails_with(capsys, "native (scalar)", "float64")
 
 
@@ -178,7 +177,7 @@ def test_check_covers_every_usable_backend(monkeypatch, small_check, capsys):
 )
 def test_missing_extra(monkeypatch, capsys, command, missing, named, extra):
     without(monkeypatch, missing)
-    assert cli.main([command]) == 2
+    assert _cli.main([command]) == 2
     message = capsys.readouterr().err
     assert named in message and f"pip install 'fastinit-torch[{extra}]'" in message and command in message
 
@@ -193,7 +192,7 @@ def test_tables_and_progress_without_rich(monkeypatch, capsys):
 def test_bench_measures_and_writes_json(tmp_path, capsys):
     file = tmp_path / "results.json"
     options = ["--quick", "--functions", "truncated_normal,he_uniform", "--dtypes", "float32,float8_e4m3fn", "--sizes", "60,2^12"]
-    assert cli.main(["bench", *options, "--json", str(file)]) == 0
+    assert _cli.main(["bench", *options, "--json", str(file)]) == 0
     assert "truncated_normal" in capsys.readouterr().out
     report = json.loads(file.read_text())
     assert {"cpu", "cores", "threads", "isa", "torch", "date", "commit", "fastinit"} <= set(report["machine"])
@@ -212,7 +211,7 @@ def test_bench_measures_and_writes_json(tmp_path, capsys):
 
 
 def test_bench_measures_one_thread_and_every_instruction_set():
-    args = cli.parser().parse_args(["bench", "--functions", "truncated_normal", "--dtypes", "float32", "--sizes", "64,2^26"])
+    args = _cli.parser().parse_args(["bench", "--functions", "truncated_normal", "--dtypes", "float32", "--sizes", "64,2^26"])
     rows = bench.rows(args, bench.FULL)
     assert rows[:2] == [bench.Row("truncated_normal", "float32", 64), bench.Row("truncated_normal", "float32", 2**26)]
     assert rows[2] == bench.Row("truncated_normal", "float32", 2**26, threads=1)
@@ -222,7 +221,7 @@ def test_bench_measures_one_thread_and_every_instruction_set():
 
 @pytest.mark.parametrize("option", ["functions", "dtypes"])
 def test_bench_names_what_is_allowed(capsys, option):
-    assert cli.main(["bench", f"--{option}", "float33"]) == 2
+    assert _cli.main(["bench", f"--{option}", "float33"]) == 2
     message = capsys.readouterr().err
     assert "'float33'" in message and ("bfloat16" in message or "glorot_uniform" in message)
 
@@ -230,20 +229,20 @@ def test_bench_names_what_is_allowed(capsys, option):
 @pytest.mark.parametrize("text", ["2^x", "0", ""])
 def test_bench_refuses_bad_sizes(text, capsys):
     with pytest.raises(SystemExit) as stopped:
-        cli.main(["bench", "--sizes", text])
+        _cli.main(["bench", "--sizes", text])
     assert stopped.value.code == 2 and repr(text) in capsys.readouterr().err
 
 
 def test_demo_runs_and_draws(tmp_path, capsys):
     file = tmp_path / "figure.png"
-    assert cli.main(["demo", "--quick", "--output", str(file)]) == 0
+    assert _cli.main(["demo", "--quick", "--output", str(file)]) == 0
     printed = capsys.readouterr().out
     assert "h.*.attn.in_proj" in printed and "keras_like" in printed and str(file) in printed.replace("\n", "")
     assert file.read_bytes()[:8] == b"\x89PNG\r\n\x1a\n" and file.stat().st_size > 20_000
 
 
 def test_demo_names_a_missing_folder(tmp_path, capsys):
-    assert cli.main(["demo", "--output", str(tmp_path / "none" / "figure.png")]) == 2
+    assert _cli.main(["demo", "--output", str(tmp_path / "none" / "figure.png")]) == 2
     assert "none" in capsys.readouterr().err
 
 

@@ -10,13 +10,13 @@ import itertools
 import json
 import math
 
-import golden
 import pytest
 import torch
-import twin
-from hostile import REFUSED, raw
-from laws import KEY, LAWS
-from places import (
+from emulation import twin
+from helpers import golden
+from helpers.hostile import REFUSED, raw
+from helpers.laws import KEY, LAWS
+from helpers.places import (
     BLOCKED,
     UNBLOCKED,
     VIEWS,
@@ -29,16 +29,17 @@ from places import (
 )
 
 import fastinit
-from fastinit import distributions
-from fastinit.backends import abi, native
-from fastinit.distributions import FLOAT_DTYPES, recipe
-from fastinit.plan import Box, Plan, whole
+from fastinit._backends import abi, cuda
+from fastinit._core import laws
+from fastinit._core.check import FLOAT_DTYPES
+from fastinit._core.plan import Box, Plan, whole
+from fastinit._core.recipes import recipe
 
-ON_GPU = torch.cuda.is_available() and native.unavailable(torch.device("cuda", 0)) is None
+ON_GPU = torch.cuda.is_available() and cuda.unavailable(torch.device("cuda", 0)) is None
 DEVICE = torch.device("cuda", 0) if ON_GPU else torch.device("cpu")
-BACKEND = native if ON_GPU else twin
+BACKEND = cuda if ON_GPU else twin
 pytestmark = pytest.mark.skipif(not ON_GPU and not twin.compiler(), reason="the twin needs a C++ compiler")
-needs_gpu = pytest.mark.skipif(not ON_GPU, reason=f"needs a GPU and the library: {native.unavailable(torch.device('cuda', 0))}")
+needs_gpu = pytest.mark.skipif(not ON_GPU, reason=f"needs a GPU and the library: {cuda.unavailable(torch.device('cuda', 0))}")
 needs_twin = pytest.mark.skipif(ON_GPU or not twin.compiler(), reason="asks the twin what only it can tell")
 ELEMENTS = {torch.float64: 1024}  # in a tile; 4096 of others
 
@@ -180,12 +181,12 @@ def test_one_launch_a_dtype():
 @needs_twin
 def test_whole_models_are_one_launch():
     """GPT-2's 148 tensors in two laws, and ResNet-50's 54 in a law for each fan-in; as many more take one more launch."""
-    gpt2 = [distributions.normal(0.0, 0.02), distributions.normal(0.0, 0.02 / math.sqrt(24))]
+    gpt2 = [laws.normal(0.0, 0.02), laws.normal(0.0, 0.02 / math.sqrt(24))]
     fans = [64, 147, 256, 512, 576, 1024, 1152, 2048, 2304, 4608]
-    resnet = [distributions.truncated_normal(0, (2 / fan) ** 0.5, *(s * 2 * (2 / fan) ** 0.5 for s in (-1, 1))) for fan in fans]
-    for laws, tensors in ((gpt2, 148), (resnet, 54)):
-        values = [recipe(law, torch.bfloat16) for law in laws]
-        plans = [Plan(blank(48, torch.bfloat16), values[i % len(laws)], i, Box(0, 1, 48, 48)) for i in range(tensors)]
+    resnet = [laws.truncated_normal(0, (2 / fan) ** 0.5, *(s * 2 * (2 / fan) ** 0.5 for s in (-1, 1))) for fan in fans]
+    for drawn, tensors in ((gpt2, 148), (resnet, 54)):
+        values = [recipe(law, torch.bfloat16) for law in drawn]
+        plans = [Plan(blank(48, torch.bfloat16), values[i % len(drawn)], i, Box(0, 1, 48, 48)) for i in range(tensors)]
         assert launches(*plans) == 1
         assert launches(*plans, *plans, *plans) in (2, 3)
 
@@ -193,9 +194,9 @@ def test_whole_models_are_one_launch():
 @needs_twin
 def test_laws_that_exceed_a_launch_take_more():
     """24 normals of 1,872 bytes beside 160 of a row: 16 fit."""
-    values = [recipe(distributions.normal(0.0, 0.1 + i), torch.float32) for i in range(24)]
+    values = [recipe(laws.normal(0.0, 0.1 + i), torch.float32) for i in range(24)]
     assert launches(*[Plan(blank(33, torch.float32), v, i, Box(0, 1, 33, 33)) for i, v in enumerate(values)]) == 2
-    wide = [recipe(distributions.normal(0.0, 0.1 + i), torch.float64) for i in range(3)]
+    wide = [recipe(laws.normal(0.0, 0.1 + i), torch.float64) for i in range(3)]
     assert launches(*[Plan(blank(33, torch.float64), v, i, Box(0, 1, 33, 33)) for i, v in enumerate(wide)]) == 3
 
 
@@ -280,7 +281,7 @@ def test_public_functions_and_devices():
     assert torch.equal(got.cpu(), fastinit.glorot_uniform_(torch.empty(30, 17), key=3))
     for index in range(torch.cuda.device_count()):
         out = torch.zeros(5000, device=f"cuda:{index}")
-        check(native, Plan(out, recipe(LAWS["2 sigmas"], torch.float32), KEY, whole(out)))
+        check(cuda, Plan(out, recipe(LAWS["2 sigmas"], torch.float32), KEY, whole(out)))
         assert torch.cuda.current_device() == 0
 
 
@@ -289,8 +290,8 @@ def test_streams_and_graphs():
     """Also with a law that was never used before the capture."""
     out = blank(10_000, torch.float32)
     plan = Plan(out, recipe(LAWS["2 sigmas"], torch.float32), KEY, whole(out))
-    fresh = plan._replace(recipe=recipe(distributions.normal(0.0, 3.25), torch.float32))
-    check_streams_and_graphs(native, plan, fresh)
+    fresh = plan._replace(recipe=recipe(laws.normal(0.0, 3.25), torch.float32))
+    check_streams_and_graphs(cuda, plan, fresh)
 
 
 @needs_gpu

@@ -13,14 +13,14 @@ import sys
 
 import pytest
 import torch
-from hostile import raw
+from helpers.hostile import raw
 
 from benchmarks import cuda_code, sass
-from fastinit.backends import abi, native
+from fastinit._backends import abi, cpu, cuda
 
 ROOT = pathlib.Path(__file__).parents[1]
 HEADER = (ROOT / "csrc" / "fastinit.h").read_text()
-LIBRARY = native.cuda_library_or_reason()
+LIBRARY = cuda.library_or_reason()
 REQUIRED = os.environ.get("FASTINIT_CUDA") == "1"
 needs_library = pytest.mark.skipif(isinstance(LIBRARY, str) and not REQUIRED, reason=str(LIBRARY))
 needs_sass = pytest.mark.skipif(sass.tool() is None, reason="needs cuobjdump, which Triton brings")
@@ -52,7 +52,7 @@ def test_exactly_the_header_s_functions_are_exported():
     """Above all none of the CUDA runtime inside, which would meet torch's."""
     if not shutil.which("nm"):
         pytest.skip("needs nm")
-    told = subprocess.run(["nm", "-D", "--defined-only", native.cuda_library_path()], capture_output=True, text=True, check=True)
+    told = subprocess.run(["nm", "-D", "--defined-only", cuda.library_path()], capture_output=True, text=True, check=True)
     assert {line.split()[-1].split("@")[0] for line in told.stdout.splitlines()} == set(abi.CUDA)
 
 
@@ -65,12 +65,12 @@ def test_without_a_driver_it_loads_and_says_so():
         assert status > 1000 and re.search("driver|device", LIBRARY.fastinit_message(status).decode())
     assert LIBRARY.fastinit_cuda_fill(bytes(raw(kind=9)), 1, 0, None) == 2, "a bad plan is refused before a device is asked for"
     assert bool((plan.kept[0] == 0).all())
-    assert native.unavailable(torch.device("cuda")) == "there is no cuda device here"
+    assert cuda.unavailable(torch.device("cuda")) == "there is no cuda device here"
 
 
 def test_a_missing_library_names_its_compiler(tmp_path):
     assert "nvcc" in abi.load(tmp_path / "absent.so", abi.CUDA) and "C++" in abi.load(tmp_path / "absent.so", abi.CPU)
-    reason = abi.load(native.library_path(), abi.CUDA) if native.library_path().is_file() else "fastinit_cuda_check"
+    reason = abi.load(cpu.library_path(), abi.CUDA) if cpu.library_path().is_file() else "fastinit_cuda_check"
     assert "fastinit_cuda_check" in reason
 
 

@@ -6,25 +6,15 @@ from fractions import Fraction
 
 import pytest
 import torch
-from oracle import nearest, polynomial, unclamped
+from helpers.oracle import nearest, polynomial, unclamped
 
 import fastinit
-from fastinit import distributions
-from fastinit.distributions import (
-    FLOAT_DTYPES,
-    FMOD,
-    SYMMETRIC,
-    TWO_SIDED,
-    UNIFORM,
-    fmod_normal,
-    in_sigmas,
-    normal,
-    recipe,
-    truncated_normal,
-    uniform,
-)
-from fastinit.normal import cut_normal
-from fastinit.rounding import rounded
+from fastinit._core import laws, recipes
+from fastinit._core.check import FLOAT_DTYPES
+from fastinit._core.laws import fmod_normal, normal, truncated_normal, uniform
+from fastinit._core.normal import cut_normal
+from fastinit._core.recipes import FMOD, SYMMETRIC, TWO_SIDED, UNIFORM, in_sigmas, recipe
+from fastinit._core.rounding import rounded
 
 INF, NAN = math.inf, math.nan
 
@@ -132,8 +122,8 @@ def test_bounds_are_reached_where_the_outermost_word_rounds_to_them(mean, std, l
 def test_value_at_end_is_what_a_backend_computes(name, half):
     law = truncated_normal(0.0, 1.0, -2.0, 2.0) if name == "symmetric" else truncated_normal(0.3, 0.7, 0.1, 2.9)
     constants = recipe(law, torch.float32)
-    cell, r = distributions.cell_of_end(constants, half)
-    found = distributions.value_at_end(constants, constants.table[half, :, cell].tolist(), r)
+    cell, r = recipes.cell_of_end(constants, half)
+    found = recipes.value_at_end(constants, constants.table[half, :, cell].tolist(), r)
     s = 2**31 - 1 if half == 1 or name == "symmetric" else 1 - 2**31
     assert Fraction(found) == unclamped(constants, s, 32)
     table = constants.table.clone()
@@ -185,7 +175,7 @@ def test_tiny_stds_keep_what_float32_can_hold(std):
             assert abs(found - exact) <= 4 * 2.0**-24 * abs(exact) + 3 * 2.0**-149, (law, t)
 
 
-def quantile_of(law: distributions.Distribution, t: float) -> float:
+def quantile_of(law: laws.Law, t: float) -> float:
     """In units of std, of the laws of the test above."""
     if law.name == "uniform":
         return t if law.parameters[0] else (1 + t) / 2

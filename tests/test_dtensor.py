@@ -6,23 +6,24 @@ import math
 import pytest
 import torch
 import torch.distributed as dist
+from helpers.laws import KEY
+from helpers.meshes import DTYPES, cases, rank_of, split_by_torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from laws import KEY
-from meshes import DTYPES, cases, rank_of, split_by_torch
 from torch import nn
 from torch.distributed.device_mesh import DeviceMesh
 from torch.distributed.tensor import DTensor, Replicate, Shard
 from torch.testing._internal.distributed.fake_pg import FakeStore
 
 import fastinit
+from fastinit._core.shard import fill_rows_
 
 FILLS = {
     "uniform": lambda t: fastinit.uniform_(t, 1.0, 3.0, key=KEY),
     "truncated": lambda t: fastinit.truncated_normal_(t, 0.1, 0.2, key=KEY),
     "he": lambda t: fastinit.he_normal_(t, key=KEY, fan_in=7),
     "zeros": fastinit.zeros_,
-    "rows": lambda t: fastinit.shard.fill_rows_(t, range(1, 3), 5.0),
+    "rows": lambda t: fill_rows_(t, range(1, 3), 5.0),
 }
 
 

@@ -11,11 +11,11 @@ import subprocess
 
 import pytest
 import torch
-from laws import KEY, LAWS, filled, same_bits
+from helpers.laws import KEY, LAWS, filled, same_bits
 
-from fastinit import distributions
-from fastinit.backends import abi, reference
-from fastinit.plan import Box, Plan, whole
+from fastinit._backends import abi, reference
+from fastinit._core import check, recipes
+from fastinit._core.plan import Box, Plan, whole
 
 ROOT = pathlib.Path(__file__).parents[1]
 simde = pytest.importorskip("simde_py")
@@ -37,12 +37,12 @@ def library(request, tmp_path_factory):
 
 def emulated_fill(library, law, dtype, count, box, first=0):
     out = torch.full((count,), -1.0).to(dtype)
-    raw, _ = abi.raw_plan(Plan(out, distributions.recipe(law, dtype), KEY, box))
+    raw, _ = abi.raw_plan(Plan(out, recipes.recipe(law, dtype), KEY, box))
     library.emulated_fill(raw, ctypes.c_int64(first), ctypes.c_int64(count), ctypes.c_void_p(out.data_ptr()))
     return out
 
 
-@pytest.mark.parametrize("dtype", distributions.FLOAT_DTYPES, ids=str)
+@pytest.mark.parametrize("dtype", check.FLOAT_DTYPES, ids=str)
 @pytest.mark.parametrize("law", LAWS.values(), ids=LAWS)
 def test_every_kind_and_dtype(library, law, dtype):
     for box in (Box(0, 1, 1021, 1021), Box(2**33 + 3, 1, 1021, 1021), Box(2**62 + 1, 1021, 1, 5)):
@@ -63,7 +63,7 @@ def test_lengths_and_starts_around_a_group(library):
 def test_given_words(library, law):
     words = torch.arange(-(2**31), 2**31, 41_943_037, dtype=torch.int64)
     words = torch.cat([words, torch.tensor([0, -1, 1, -2, 2**31 - 1, -(2**31)])]).to(torch.int32)
-    recipe, out = distributions.recipe(law, torch.float32), torch.empty(len(words))
+    recipe, out = recipes.recipe(law, torch.float32), torch.empty(len(words))
     raw, _ = abi.raw_plan(Plan(out, recipe, 0, whole(out)))
     at = [ctypes.c_void_p(words.data_ptr()), ctypes.c_int64(len(words)), ctypes.c_void_p(out.data_ptr())]
     library.emulated_transform(raw, *at)

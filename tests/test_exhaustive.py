@@ -7,15 +7,14 @@ import numpy as np
 import pytest
 import torch
 
-from fastinit import distributions
-from fastinit.accuracy import report, summary
-from fastinit.accuracy.laws import LAWS
-from fastinit.accuracy.sweep import ALL_SCALAR, BLOCK, BLOCKS, DIRECT, Sweep
-from fastinit.accuracy.tally import NARROW, Tally, narrowed
-from fastinit.backends import native
-from fastinit.commands import full
+from fastinit._backends import cpu
+from fastinit._core import recipes
+from proof.accuracy import report, summary, walk
+from proof.accuracy.laws import LAWS
+from proof.accuracy.sweep import ALL_SCALAR, BLOCK, BLOCKS, DIRECT, Sweep
+from proof.accuracy.tally import NARROW, Tally, narrowed
 
-REASON = native.unavailable(torch.device("cpu"))
+REASON = cpu.unavailable(torch.device("cpu"))
 needs_native = pytest.mark.skipif(REASON is not None, reason=f"native: {REASON}")
 STEP = 64
 TWO = "truncated normal at 2 sigmas"
@@ -28,15 +27,15 @@ def test_a_part_of_the_words(name):
     sweep = Sweep(name, LAWS[name])
     done = sum(1 for _ in sweep.run(STEP))
     assert done == BLOCKS // STEP + 2 * DIRECT - 1  # block 0 is both
-    found = full.figures(sweep)
+    found = walk.figures(sweep)
     assert found["words"] == done * BLOCK * 2
-    assert sweep.faults + full.broken_promises(sweep, found) == []
+    assert sweep.faults + walk.broken_promises(sweep, found) == []
     assert found["errors"]["mean"] <= 0.6
 
 
 def test_scalar_code_gets_every_word_in_each_loop():
     def loop(name):
-        constants = distributions.recipe(LAWS[name].distribution, torch.float32)
+        constants = recipes.recipe(LAWS[name].law, torch.float32)
         return constants.kind, constants.flip != 0, constants.table is not None and len(constants.table)
 
     loops = [loop(name) for name in ALL_SCALAR]
@@ -145,9 +144,9 @@ def test_an_error_is_seen():
 
     assert sabotage(lambda values, words: values).faults == []
     stretched = sabotage(lambda values, words: values * (1 + 2**-20))
-    assert full.broken_promises(stretched, full.figures(stretched))
+    assert walk.broken_promises(stretched, walk.figures(stretched))
     beyond = sabotage(lambda values, words: values + 2)
-    assert any("leave" in fault for fault in full.broken_promises(beyond, full.figures(beyond)))
+    assert any("leave" in fault for fault in walk.broken_promises(beyond, walk.figures(beyond)))
     lopsided = sabotage(lambda values, words: torch.where(values > 0, values, values.nextafter(torch.tensor(-3.0))))
     assert any("opposite" in fault for fault in lopsided.faults)
     even = sabotage(lambda values, words: torch.where(words & 1 == 0, -values, values))
@@ -167,8 +166,8 @@ def test_tables_show_every_law_and_dtype():
 
 
 def test_laws_are_chosen_by_their_names():
-    assert full.chosen([]) == list(LAWS)
-    assert full.chosen(["normal"]) == ["normal"]
-    assert full.chosen(["fmod", TWO]) == [TWO, *[name for name in LAWS if name.startswith("fmod")]]
+    assert walk.chosen([]) == list(LAWS)
+    assert walk.chosen(["normal"]) == ["normal"]
+    assert walk.chosen(["fmod", TWO]) == [TWO, *[name for name in LAWS if name.startswith("fmod")]]
     with pytest.raises(SystemExit, match="no law is called 'cauchy'"):
-        full.chosen(["cauchy"])
+        walk.chosen(["cauchy"])

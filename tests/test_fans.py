@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from fastinit import fans
+from fastinit._core import fans
 
 
 @pytest.mark.parametrize("shape", [(3, 5), (4, 2, 7), (6, 3, 5, 2), (2, 3, 4, 5, 6), (0, 5), (5, 0, 3)])

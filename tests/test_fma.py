@@ -6,10 +6,10 @@ from fractions import Fraction
 
 import pytest
 import torch
-from oracle import fma, nearest
+from helpers.oracle import fma, nearest
 
-from fastinit import rounding
-from fastinit.backends import reference
+from fastinit._backends import reference
+from fastinit._core import rounding
 
 
 def adversarial(rng: random.Random, bits: int) -> tuple[float, float, float]:

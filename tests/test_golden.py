@@ -11,17 +11,17 @@ import subprocess
 import sys
 from types import SimpleNamespace
 
-import golden
 import numpy as np
-import oracle
 import pytest
 import torch
-from laws import LAWS
+from helpers import golden, oracle
+from helpers.laws import LAWS
 
 import fastinit
-from fastinit import STREAM_VERSION, distributions
-from fastinit.backends import backends as all_backends
-from fastinit.backends import module
+from fastinit import STREAM_VERSION
+from fastinit._backends.choose import backends as all_backends
+from fastinit._backends.choose import module
+from fastinit._core import check, recipes
 
 INTEGER_FIELDS, REAL_FIELDS = ("kind", "flip", "top_bits"), ("slope", "anchor", "std", "cut", "inverse_cut", "low", "high")
 
@@ -40,8 +40,8 @@ def todays_recipes() -> dict[str, dict]:
     """Of every law in every dtype. Narrow dtypes name the float32 table, unless theirs differs."""
     content: dict[str, dict] = {"recipes": {}, "tables": {}}
     for law, distribution in LAWS.items():
-        for dtype in (torch.float32, torch.float64, *distributions.FLOAT_DTYPES):
-            recipe, name = distributions.recipe(distribution, dtype), f"{law} | {str(dtype).removeprefix('torch.')}"
+        for dtype in (torch.float32, torch.float64, *check.FLOAT_DTYPES):
+            recipe, name = recipes.recipe(distribution, dtype), f"{law} | {str(dtype).removeprefix('torch.')}"
             fields = {field: getattr(recipe, field) for field in INTEGER_FIELDS}
             fields |= {field: exact(getattr(recipe, field)) for field in REAL_FIELDS}
             fields |= {field: [exact(x) for x in getattr(recipe, field)] for field in ("offset", "scale")}
@@ -49,7 +49,7 @@ def todays_recipes() -> dict[str, dict]:
     return content
 
 
-def name_of_table(recipe: distributions.Recipe, law: str, name: str, tables: dict[str, dict]) -> str | None:
+def name_of_table(recipe: recipes.Recipe, law: str, name: str, tables: dict[str, dict]) -> str | None:
     if recipe.table is None:
         return None
     table, shared = written(recipe.table), f"{law} | {str(recipe.real).removeprefix('torch.')}"
@@ -92,7 +92,7 @@ MAKER = """
 import json, sys
 sys.modules.update(torch=None, fastinit=None)  # importing either fails
 sys.path.insert(0, sys.argv[1])
-import golden
+from helpers import golden
 json.dump({"hashes": golden.hashes(golden.cases()), "keys": golden.keys()}, sys.stdout)
 """
 

@@ -4,7 +4,7 @@ from functools import partial
 
 import numpy as np
 import torch
-from guide import QUIET, aligned, array, assert_same, filled, layers, normal
+from helpers.guide import QUIET, aligned, array, assert_same, filled, layers, normal
 from torch import nn
 from torch.nn import functional as F
 

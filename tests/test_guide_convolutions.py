@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from guide import QUIET, ROWS, aligned, array, assert_same, codes, filled, first, keras, layers, normal
+from helpers.guide import QUIET, ROWS, aligned, array, assert_same, codes, filled, first, keras, layers, normal
 from torch import nn
 from torch.nn import functional as F
 

@@ -7,7 +7,7 @@ from functools import partial
 import numpy as np
 import pytest
 import torch
-from guide import QUIET, ROWS, TEXT, aligned, array, assert_same, codes, keras, layers
+from helpers.guide import QUIET, ROWS, TEXT, aligned, array, assert_same, codes, keras, layers
 from scipy import integrate, stats
 from torch import nn
 

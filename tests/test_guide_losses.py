@@ -6,7 +6,7 @@ from functools import partial
 import numpy as np
 import pytest
 import torch
-from guide import QUIET, ROWS, aligned, array, assert_same, keras, losses, normal
+from helpers.guide import QUIET, ROWS, aligned, array, assert_same, keras, losses, normal
 from torch import nn
 
 pytestmark = QUIET

@@ -6,7 +6,7 @@ import re
 import numpy as np
 import pytest
 import torch
-from guide import QUIET, ROWS, TEXT, KerasBatchNorm1d, aligned, array, assert_same, filled, first, layers, normal
+from helpers.guide import QUIET, ROWS, TEXT, KerasBatchNorm1d, aligned, array, assert_same, filled, first, layers, normal
 from torch import nn
 from torch.nn import functional as F
 

@@ -8,7 +8,20 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from guide import QUIET, ROWS, TEXT, KerasAdam, KerasRMSprop, aligned, array, assert_same, filled, keras, normal, optimizers
+from helpers.guide import (
+    QUIET,
+    ROWS,
+    TEXT,
+    KerasAdam,
+    KerasRMSprop,
+    aligned,
+    array,
+    assert_same,
+    filled,
+    keras,
+    normal,
+    optimizers,
+)
 from torch import nn
 
 pytestmark = QUIET

@@ -6,7 +6,7 @@ import re
 
 import pytest
 import torch
-from guide import BLOCKS, ROWS, codes, keras, layers, losses, optimizers
+from helpers.guide import BLOCKS, ROWS, codes, keras, layers, losses, optimizers
 from torch import nn
 from torch.nn import functional as F
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from guide import QUIET, ROWS, aligned, array, assert_same, codes, filled, keras, layers, load_recurrent, normal
+from helpers.guide import QUIET, ROWS, aligned, array, assert_same, codes, filled, keras, layers, load_recurrent, normal
 from torch import nn
 
 import fastinit

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from guide import QUIET, aligned, array, keras, layers, losses, normal, optimizers
+from helpers.guide import QUIET, aligned, array, keras, layers, losses, normal, optimizers
 from torch import nn
 
 pytestmark = QUIET

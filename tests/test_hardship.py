@@ -13,15 +13,15 @@ import time
 
 import pytest
 import torch
-from laws import KEY, LAWS, filled, same_bits
+from helpers.laws import KEY, LAWS, filled, same_bits
 
 import fastinit
-from fastinit import distributions, keys, normal, quantile
-from fastinit.backends import abi, native, reference
+from fastinit._backends import abi, cpu, cuda, reference
+from fastinit._core import keys, normal, recipes, tables
 
 PACKAGE = pathlib.Path(fastinit.__file__).parent
 needs_native = pytest.mark.skipif(
-    native.unavailable(torch.device("cpu")) is not None, reason=f"native: {native.unavailable(torch.device('cpu'))}"
+    cpu.unavailable(torch.device("cpu")) is not None, reason=f"native: {cpu.unavailable(torch.device('cpu'))}"
 )
 needs_linux = pytest.mark.skipif(sys.platform != "linux", reason="needs Linux")
 START = """
@@ -86,10 +86,10 @@ def test_more_threads_than_there_can_be(threads):
     words = torch.arange(0, count, 65_537)
     try:
         torch.set_num_threads(threads)
-        got = filled(native, LAWS["uniform"], torch.float8_e5m2, count)
+        got = filled(cpu, LAWS["uniform"], torch.float8_e5m2, count)
     finally:
         torch.set_num_threads(before)
-    recipe = distributions.recipe(LAWS["uniform"], torch.float8_e5m2)
+    recipe = recipes.recipe(LAWS["uniform"], torch.float8_e5m2)
     for index in (*words.tolist(), count - 1):
         block = reference.philox(torch.tensor([index >> 2]), KEY, 0)[:, index & 3]
         assert same_bits(got[index : index + 1], reference.values(recipe, block)), index
@@ -215,8 +215,9 @@ good &= all(right(tensor, key, "normal_", (float(key), 0.5)) for key, tensor in 
 print("right" if good else "wrong")
 """
 DRAWS = """
+from fastinit._core import keys
 cpu, drawn, signals = torch.device("cpu"), [], 0
-def draw(): drawn.append(fastinit.keys.resolve(None, None, cpu))
+def draw(): drawn.append(keys.resolve(None, None, cpu))
 def handler(number, frame):
     global signals
     signals += 1
@@ -294,8 +295,8 @@ def test_a_termination_is_heard(handler, status):
 
 # --- no memory ----------------------------------------------------------------------------------------------------------------
 
-TABLES = [distributions.recipe, distributions.symmetric_table, quantile.chebyshev, normal.columns]  # what is kept of a build
-BUILDERS = {module.__file__ for module in (distributions, quantile, normal)}
+TABLES = [recipes.recipe, recipes.symmetric_table, tables.chebyshev, normal.columns]  # what is kept of a build
+BUILDERS = {module.__file__ for module in (recipes, tables, normal)}
 
 
 def fails_at(step: int, error: type[BaseException], call) -> bool:
@@ -428,14 +429,14 @@ if os.geteuid() == 0:
 """
 FOLDERS = ("HOME", "TMPDIR", "XDG_CACHE_HOME", "XDG_CONFIG_HOME", "XDG_DATA_HOME", "TRITON_HOME", "TRITON_CACHE_DIR")
 EVERY_BACKEND = """
-from fastinit import cli
+from fastinit import _cli
 def fill_all():
     for name, reason in fastinit.backends().items():
         if reason: continue
         with fastinit.backend(name), fastinit.accelerate(seed=7):
             layer = torch.nn.Linear(300, 40)
             yield right(fill(3000)) and right(layer.weight.detach(), fastinit.key(7, 0), "kaiming_uniform_", (5**0.5,))
-print("right" if not cli.main(["info"]) and all(list(fill_all())) else "wrong")
+print("right" if not _cli.main(["info"]) and all(list(fill_all())) else "wrong")
 """
 
 
@@ -482,8 +483,8 @@ def facts(folder):
     with warnings.catch_warnings(record=True) as warned:
         warnings.simplefilter("always")
         import fastinit
-        from fastinit import cli
-        from fastinit.commands import check
+        from fastinit import _cli
+        from fastinit._commands import check
         values = fastinit.truncated_normal_(torch.empty(100), key=1).view(torch.int32).tolist()
         fastinit.uniform_(torch.empty(9))
     try:
@@ -492,7 +493,7 @@ def facts(folder):
     check.SWEPT = check.THREADED = 1 << 10
     printed = {}
     for command in ("info", "check") if folder.name == "text" else ("info",):
-        with contextlib.redirect_stdout(io.StringIO()) as text: status = cli.main([command])
+        with contextlib.redirect_stdout(io.StringIO()) as text: status = _cli.main([command])
         printed[command] = [status, text.getvalue()]
     return {"package": fastinit.__file__, "native": fastinit.backends()["native"], "values": values, "forced": forced,
             "warned": [str(warning.message) for warning in warned], "printed": printed}
@@ -529,7 +530,7 @@ CHANGED = {"other processor": {18: 8}, "other class": {4: 1}, "half": {}, "unrea
 
 def put(kind: str, path: pathlib.Path) -> None:
     """A bad library in the place of a good one; nothing, where this machine cannot make it."""
-    good = native.library_path().read_bytes() if native.library_path().is_file() else b""
+    good = cpu.library_path().read_bytes() if cpu.library_path().is_file() else b""
     program, compiler = shutil.which("true"), shutil.which("cc") or shutil.which("gcc")
     if kind == "empty":
         path.touch()
@@ -568,7 +569,7 @@ def tried(tmp_path_factory) -> pathlib.Path:
     top = tmp_path_factory.mktemp("bad libraries")
     for kind in BAD:
         shutil.copytree(PACKAGE, top / kind / "fastinit", ignore=shutil.ignore_patterns("*.so"))
-        for path in (native.library_path(), native.cuda_library_path()):
+        for path in (cpu.library_path(), cuda.library_path()):
             put(kind, top / kind / "fastinit" / path.name)
     (top / "text" / "csrc").mkdir()  # as in the source tree
     environment = {name: value for name, value in os.environ.items() if not name.startswith("FASTINIT_")}
@@ -579,7 +580,7 @@ def tried(tmp_path_factory) -> pathlib.Path:
 
 @pytest.mark.parametrize("kind", BAD)
 def test_a_bad_library_is_named_and_the_bits_are_the_same(tried, kind):
-    library = tried / kind / "fastinit" / native.library_path().name
+    library = tried / kind / "fastinit" / cpu.library_path().name
     if kind not in ("missing", "lost link") and not library.exists():
         pytest.skip("this machine cannot make such a library")
     assert (tried / kind / "facts.json").is_file(), "the process was ended"
@@ -593,7 +594,7 @@ def test_a_bad_library_is_named_and_the_bits_are_the_same(tried, kind):
     assert str(library) in reason and told in reason
     assert reason in found["forced"] and "'native'" in found["forced"]
     assert status == 0 and reason in info and "backend   reference" in info
-    assert str(library.with_name(native.cuda_library_path().name)) in info
+    assert str(library.with_name(cuda.library_path().name)) in info
     warned = [text for text in found["warned"] if "fastinit" in text]
     assert len(warned) == (kind == "text") and all(reason in text for text in warned), "a source tree warns, once"
     if kind == "text":

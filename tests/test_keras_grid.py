@@ -18,7 +18,7 @@ keras = pytest.importorskip("keras")
 from keras.src.initializers.random_initializers import compute_fans  # noqa: E402
 
 import fastinit  # noqa: E402
-from fastinit import fans  # noqa: E402
+from fastinit._core import fans  # noqa: E402
 
 # A law within chance: p of a two-sample KS test at fixed seeds, and standard deviations of a mean or a deviation.
 LEAST_P, SIGMAS = 1e-6, 6

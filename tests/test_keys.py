@@ -7,7 +7,7 @@ import pytest
 import torch
 
 import fastinit
-from fastinit import keys
+from fastinit._core import keys
 
 CPU = torch.device("cpu")
 # Made by the three lines of `independent` below; a change of any of them breaks every user's weights.

@@ -6,7 +6,7 @@ import sys
 import pytest
 import torch
 
-from fastinit.backends import backends as all_backends
+from fastinit._backends.choose import backends as all_backends
 
 CODE = """
 import resource, sys, torch, fastinit

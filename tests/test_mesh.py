@@ -9,7 +9,7 @@ import sys
 import pytest
 
 TESTS = pathlib.Path(__file__).parent
-WORKFLOWS = TESTS / "workflows"
+WORKFLOWS = TESTS.parent / "examples"
 
 
 def run(*command):
@@ -27,7 +27,7 @@ def torchrun(ranks, script):
 
 @pytest.mark.parametrize("ranks", [2, 4])
 def test_shards_on_every_rank_are_those_of_the_whole(ranks):
-    assert f"battery passed on {ranks} ranks" in torchrun(ranks, TESTS / "rank_battery.py")
+    assert f"battery passed on {ranks} ranks" in torchrun(ranks, TESTS / "helpers" / "rank_battery.py")
 
 
 def test_workflow_plain():

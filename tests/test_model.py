@@ -6,19 +6,17 @@ from functools import partial
 
 import pytest
 import torch
+from helpers.laws import same_bits
+from helpers.models import Network, bits, on_meta, poisoned
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from laws import same_bits
-from models import Network, bits, on_meta, poisoned
 from torch import nn
 from torch.distributed.algorithms._checkpoint.checkpoint_wrapper import checkpoint_wrapper
 from torch.nn.utils import parametrizations
 
 import fastinit
-from fastinit.backends import module as backend_module
-from fastinit.distributions import FLOAT_DTYPES
-
-native = backend_module("native")
+from fastinit._backends import cpu
+from fastinit._core.check import FLOAT_DTYPES
 
 
 def equal(first, second):
@@ -135,8 +133,8 @@ def test_one_call_of_the_backend_fills_all_laws_and_constants(monkeypatch):
     model = nn.Sequential(nn.Linear(9, 9), nn.BatchNorm1d(9), nn.Conv1d(3, 3, 3), nn.LayerNorm(9)).bfloat16()
     model.append(nn.Linear(4, 4))
     calls = []
-    fill = native.fill
-    monkeypatch.setattr(native, "fill", lambda plans: (calls.append(len(plans)), fill(plans)))
+    fill = cpu.fill
+    monkeypatch.setattr(cpu, "fill", lambda plans: (calls.append(len(plans)), fill(plans)))
     fastinit.initialize_(poisoned(model), seed=0)
     assert calls == [12]
     assert not any((tensor == 7).any() for tensor in model.state_dict().values())
@@ -506,7 +504,7 @@ def test_a_batch_that_a_backend_refuses_is_reported(monkeypatch):
     def refuses(plans):
         raise RuntimeError("the native library refused a plan")
 
-    monkeypatch.setattr(native, "fill", refuses)
+    monkeypatch.setattr(cpu, "fill", refuses)
     model = poisoned(nn.Sequential(nn.Linear(3, 3)))
     with pytest.raises(RuntimeError, match=r"refused a plan.*in part: 0\.weight, 0\.bias\.$"):
         fastinit.initialize_(model, seed=0)

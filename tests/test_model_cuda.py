@@ -4,14 +4,14 @@ import itertools
 
 import pytest
 import torch
-from laws import same_bits
-from meshes import rank_of, split_by_torch
-from models import Network, bits, on_meta
+from helpers.laws import same_bits
+from helpers.meshes import rank_of, split_by_torch
+from helpers.models import Network, bits, on_meta
 from torch import nn
 from torch.distributed.tensor import DTensor, Shard
 
 import fastinit
-from fastinit.backends import choose
+from fastinit._backends.choose import choose
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 DEVICE = torch.device("cuda", 0)

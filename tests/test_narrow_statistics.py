@@ -6,20 +6,20 @@ import numpy
 import pytest
 import scipy.stats
 import torch
-from laws import INTEGERS, filled
+from helpers.laws import INTEGERS, filled
 
-from fastinit import distributions
-from fastinit.backends import choose
-from fastinit.rounding import representable
+from fastinit._backends.choose import choose
+from fastinit._core import laws
+from fastinit._core.rounding import representable
 
 BACKEND = choose(torch.device("cpu"))  # all give the same bits
 N = 1 << 24 if BACKEND.NAME != "reference" else 1 << 21
 Z, P = 5.0, 1e-6
 LAWS = {
-    "glorot": (distributions.uniform(-0.0765, 0.0765), scipy.stats.uniform(-0.0765, 0.153)),
-    "uniform(0.1, 0.3)": (distributions.uniform(0.1, 0.3), scipy.stats.uniform(0.1, 0.2)),
-    "2 sigmas": (distributions.truncated_normal(0.0, 0.02, -0.04, 0.04), scipy.stats.truncnorm(-2, 2, 0, 0.02)),
-    "asymmetric": (distributions.truncated_normal(0.0, 1.0, -1.5, 2.5), scipy.stats.truncnorm(-1.5, 2.5)),
+    "glorot": (laws.uniform(-0.0765, 0.0765), scipy.stats.uniform(-0.0765, 0.153)),
+    "uniform(0.1, 0.3)": (laws.uniform(0.1, 0.3), scipy.stats.uniform(0.1, 0.2)),
+    "2 sigmas": (laws.truncated_normal(0.0, 0.02, -0.04, 0.04), scipy.stats.truncnorm(-2, 2, 0, 0.02)),
+    "asymmetric": (laws.truncated_normal(0.0, 1.0, -1.5, 2.5), scipy.stats.truncnorm(-1.5, 2.5)),
 }
 
 

@@ -8,40 +8,40 @@ import sys
 
 import pytest
 import torch
-from hostile import REFUSED, raw
+from helpers.hostile import REFUSED, raw
+from helpers.laws import KEY, LAWS, filled, same_bits
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
-from laws import KEY, LAWS, filled, same_bits
 
 import fastinit
-from fastinit import distributions, ops
-from fastinit.backends import abi, native, reference
-from fastinit.plan import Box, Plan, whole
+from fastinit._backends import abi, cpu, reference
+from fastinit._core import check, laws, recipes
+from fastinit._core.plan import Box, Plan, whole
 
 pytestmark = pytest.mark.skipif(
-    native.unavailable(torch.device("cpu")) is not None, reason=f"native: {native.unavailable(torch.device('cpu'))}"
+    cpu.unavailable(torch.device("cpu")) is not None, reason=f"native: {cpu.unavailable(torch.device('cpu'))}"
 )
-HERE = [name for name, reason in native.isas().items() if reason is None]
+HERE = [name for name, reason in cpu.isas().items() if reason is None]
 
 
 @pytest.mark.parametrize("isa", HERE)
-@pytest.mark.parametrize("dtype", distributions.FLOAT_DTYPES, ids=str)
+@pytest.mark.parametrize("dtype", check.FLOAT_DTYPES, ids=str)
 @pytest.mark.parametrize("law", LAWS.values(), ids=LAWS)
 def test_every_kind_and_dtype_on_every_isa(isa, dtype, law):
     boxes = [None, Box(2**33 + 3, 1, 1021, 1021), Box(2**62 + 1, 1, 1021, 1021), Box(2**34 + 5, 1021, 1, 77)]
-    with native.forced_isa(isa):
+    with cpu.forced_isa(isa):
         for box in boxes:
-            assert same_bits(filled(native, law, dtype, 1021, box), filled(reference, law, dtype, 1021, box))
+            assert same_bits(filled(cpu, law, dtype, 1021, box), filled(reference, law, dtype, 1021, box))
 
 
 @pytest.mark.parametrize("isa", HERE)
 def test_every_length_and_start_around_a_group(isa):
     law, dtype = LAWS["2 sigmas"], torch.float32
     expected = filled(reference, law, dtype, 400)
-    with native.forced_isa(isa):
+    with cpu.forced_isa(isa):
         for start in range(0, 9):
             for count in [*range(1, 80), 127, 128, 129, 255, 256, 257, 300]:
-                got = filled(native, law, dtype, count, Box(start, 1, count, count))
+                got = filled(cpu, law, dtype, count, Box(start, 1, count, count))
                 assert torch.equal(got, expected[start : start + count]), (start, count)
 
 
@@ -50,8 +50,8 @@ def test_every_length_and_start_around_a_group(isa):
 def test_boxes_are_cut_from_the_whole(isa, rows, cols, pitch):
     whole_tensor = filled(reference, LAWS["normal"], torch.bfloat16, 5000)
     index = 11 + torch.arange(rows)[:, None] * pitch + torch.arange(cols)
-    with native.forced_isa(isa):
-        got = filled(native, LAWS["normal"], torch.bfloat16, rows * cols, Box(11, rows, cols, pitch))
+    with cpu.forced_isa(isa):
+        got = filled(cpu, LAWS["normal"], torch.bfloat16, rows * cols, Box(11, rows, cols, pitch))
     assert same_bits(got, whole_tensor[index].flatten())
 
 
@@ -61,7 +61,7 @@ def test_any_number_of_threads(threads):
     expected = filled(reference, LAWS["2 sigmas"], torch.float32, count)
     try:
         torch.set_num_threads(threads)
-        assert torch.equal(filled(native, LAWS["2 sigmas"], torch.float32, count), expected)
+        assert torch.equal(filled(cpu, LAWS["2 sigmas"], torch.float32, count), expected)
     finally:
         torch.set_num_threads(before)
 
@@ -83,7 +83,7 @@ def test_strides_keep_the_logical_order_and_the_gaps(dtype, view):
     out, law = view(base), LAWS["fmod"]
     untouched = torch.ones_like(base, dtype=torch.bool)
     view(untouched).fill_(False)
-    native.fill([Plan(out, distributions.recipe(law, dtype), KEY, whole(out))])
+    cpu.fill([Plan(out, recipes.recipe(law, dtype), KEY, whole(out))])
     assert same_bits(out, filled(reference, law, dtype, out.numel()).view(out.shape))
     assert bool((base.double()[untouched] == 0.5).all())
 
@@ -91,10 +91,10 @@ def test_strides_keep_the_logical_order_and_the_gaps(dtype, view):
 def test_a_list_of_plans_is_one_call_with_the_same_values():
     sizes = [1, 70_000, 3, 0, 200_001, 17]
     plans = [
-        Plan(torch.empty(n, dtype=dtype), distributions.recipe(law, dtype), KEY + i, Box(i, 1, n, n))
-        for i, (n, law, dtype) in enumerate(zip(sizes, LAWS.values(), distributions.FLOAT_DTYPES, strict=False))
+        Plan(torch.empty(n, dtype=dtype), recipes.recipe(law, dtype), KEY + i, Box(i, 1, n, n))
+        for i, (n, law, dtype) in enumerate(zip(sizes, LAWS.values(), check.FLOAT_DTYPES, strict=False))
     ]
-    native.fill(plans)
+    cpu.fill(plans)
     for plan in plans:
         alone = torch.empty_like(plan.out)
         reference.fill([plan._replace(out=alone)])
@@ -105,9 +105,9 @@ def test_a_list_of_plans_is_one_call_with_the_same_values():
 @pytest.mark.parametrize("dtype", [torch.int32, torch.uint32, torch.int64, torch.uint64], ids=str)
 def test_words(isa, dtype):
     a, b = torch.empty(1003, dtype=dtype), torch.empty(1003, dtype=dtype)
-    recipe, box = distributions.words_recipe(dtype), Box(2**40 + 1, 1, 1003, 1003)
-    with native.forced_isa(isa):
-        native.fill([Plan(a, recipe, KEY, box)])
+    recipe, box = recipes.words_recipe(dtype), Box(2**40 + 1, 1, 1003, 1003)
+    with cpu.forced_isa(isa):
+        cpu.fill([Plan(a, recipe, KEY, box)])
     reference.fill([Plan(b, recipe, KEY, box)])
     assert same_bits(a, b)
 
@@ -117,7 +117,7 @@ def test_words(isa, dtype):
 @example(name="truncated_normal", dtype=torch.float16, mean=-(2.0**-81), log_std=-49.86, bounds=(0.0, 33.0))
 @given(
     name=st.sampled_from(["uniform", "normal", "truncated_normal", "fmod_normal"]),
-    dtype=st.sampled_from(distributions.FLOAT_DTYPES),
+    dtype=st.sampled_from(check.FLOAT_DTYPES),
     mean=st.one_of(st.just(0.0), st.floats(-1e6, 1e6)),
     log_std=st.floats(-60, 20),
     bounds=st.tuples(st.floats(-40, 40), st.floats(2.0**-9, 40)),
@@ -133,13 +133,13 @@ def test_any_law_on_every_isa(name, dtype, mean, log_std, bounds):
         "fmod_normal": (mean, std, mean - (high - mean), high),
     }[name]
     try:
-        law = getattr(distributions, name)(*arguments)
+        law = getattr(laws, name)(*arguments)
         expected = filled(reference, law, dtype, 300)
     except ValueError:
         return
     for isa in HERE:
-        with native.forced_isa(isa):
-            assert same_bits(filled(native, law, dtype, 300), expected), isa
+        with cpu.forced_isa(isa):
+            assert same_bits(filled(cpu, law, dtype, 300), expected), isa
 
 
 @pytest.mark.parametrize("isa", HERE)
@@ -147,14 +147,14 @@ def test_any_law_on_every_isa(name, dtype, mean, log_std, bounds):
 def test_given_words(isa, law):
     words = torch.arange(-(2**31), 2**31, 4_194_301, dtype=torch.int64)
     words = torch.cat([words, torch.tensor([0, -1, 1, -2, 2**31 - 1, -(2**31)])])
-    recipe = distributions.recipe(law, torch.float32)
-    with native.forced_isa(isa):
-        assert torch.equal(native.transform(recipe, words.to(torch.int32)), reference.transform(recipe, words))
+    recipe = recipes.recipe(law, torch.float32)
+    with cpu.forced_isa(isa):
+        assert torch.equal(cpu.transform(recipe, words.to(torch.int32)), reference.transform(recipe, words))
 
 
 @pytest.mark.parametrize("fields, status", REFUSED, ids=str)
 def test_refusals_are_codes_and_write_nothing(fields, status):
-    library, good, bad = native.usable(native.library_or_reason()), raw(), raw(**fields)
+    library, good, bad = cpu.library(), raw(), raw(**fields)
     both = (abi.Raw * 2)(good, bad)
     assert library.fastinit_fill(ctypes.byref(both), 2, 1, 0) == status
     assert bool((good.kept[0] == 0).all()) == (status != 0), "plans are all checked before any is filled"
@@ -163,7 +163,7 @@ def test_refusals_are_codes_and_write_nothing(fields, status):
 
 
 def test_refused_calls():
-    library, plan = native.usable(native.library_or_reason()), raw()
+    library, plan = cpu.library(), raw()
     assert library.fastinit_fill(None, 1, 1, 0) == 1
     assert library.fastinit_fill(ctypes.byref(plan), -1, 1, 0) == 8
     assert library.fastinit_fill(ctypes.byref(plan), 1, 0, 0) == 8
@@ -184,7 +184,7 @@ FILL = "import torch, fastinit; fastinit.uniform_(torch.empty(8), key=1)"
 
 def test_isa_and_backend_forced_by_the_environment():
     assert python(FILL, FASTINIT_CPU_ISA="scalar", FASTINIT_BACKEND="native").returncode == 0
-    missing = next(name for name in native.ISAS if name not in HERE)
+    missing = next(name for name in cpu.ISAS if name not in HERE)
     refused = python(FILL, FASTINIT_CPU_ISA=missing, FASTINIT_BACKEND="native")
     assert refused.returncode == 1 and missing in refused.stderr and "RuntimeError" in refused.stderr
     unknown = python(FILL, FASTINIT_CPU_ISA="sse2")
@@ -193,10 +193,10 @@ def test_isa_and_backend_forced_by_the_environment():
 
 @pytest.mark.parametrize("share", [0.0, 0.0001, 0.3, 0.9, 0.999])
 def test_a_truncated_library_is_ignored_with_its_reason(tmp_path, share):
-    content = native.library_path().read_bytes()
+    content = cpu.library_path().read_bytes()
     broken = tmp_path / "libfastinit.so"
     broken.write_bytes(content[: int(share * len(content))])
-    code = f"import pathlib; from fastinit.backends import abi; print(abi.load(pathlib.Path({str(broken)!r}), abi.CPU))"
+    code = f"import pathlib; from fastinit._backends import abi; print(abi.load(pathlib.Path({str(broken)!r}), abi.CPU))"
     result = python(code)
     assert result.returncode == 0 and "truncated" in result.stdout, (result.returncode, result.stdout, result.stderr)
 
@@ -232,7 +232,7 @@ def test_fills_from_many_threads_at_once():
 
     expected = filled(reference, LAWS["2 sigmas"], torch.float32, 20_000)
     with ThreadPoolExecutor(16) as pool:
-        results = list(pool.map(lambda _: filled(native, LAWS["2 sigmas"], torch.float32, 20_000), range(64)))
+        results = list(pool.map(lambda _: filled(cpu, LAWS["2 sigmas"], torch.float32, 20_000), range(64)))
     assert all(torch.equal(result, expected) for result in results)
 
 
@@ -253,16 +253,3 @@ def test_the_gil_is_released():
         time.sleep(0)
     thread.join()
     assert ticks > 10, "Python stood still during the fill"
-
-
-def test_fill_box_checks_the_box():
-    out = torch.zeros(6)
-    for box in (Box(0, 2, 2, 2), Box(-1, 1, 6, 6), Box(2**63 - 3, 1, 6, 6)):
-        with pytest.raises(ValueError, match="box"):
-            ops.fill_box_(out, LAWS["normal"], key=1, box=box)
-    assert bool((out == 0).all())
-    last = Box(2**63 - 6, 1, 6, 6)  # ends with element 2^63 - 1
-    ops.fill_box_(out, LAWS["normal"], key=KEY, box=last)
-    assert torch.equal(out, filled(reference, LAWS["normal"], torch.float32, 6, last))
-    ops.fill_box_(out, LAWS["normal"], key=KEY, box=Box(7, 2, 3, 10))
-    assert torch.equal(out[3:], filled(reference, LAWS["normal"], torch.float32, 20)[17:])

@@ -2,11 +2,11 @@
 
 import pytest
 import torch
-from oracle import DATA, MASK64, philox4x32, word32, word64
+from helpers.oracle import DATA, MASK64, philox4x32, word32, word64
 
 import fastinit
-from fastinit.distributions import words_recipe
-from fastinit.plan import Box, Plan, whole
+from fastinit._core.plan import Box, Plan, whole
+from fastinit._core.recipes import words_recipe
 
 KEYS = [0, 1, 0xFFFFFFFF, 1 << 32, 0x299F31D0_A4093822, 1 << 63, MASK64]
 # Where the group of 4, the low counter word (block 2^32, element 2^34) and 64 bits turn over.

@@ -7,10 +7,9 @@ import subprocess
 import sys
 
 import numpy as np
-import ptx
 import pytest
 import torch
-import twin
+from emulation import ptx, twin
 
 TESTS = pathlib.Path(__file__).parent
 THREADS = 64

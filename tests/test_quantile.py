@@ -13,8 +13,8 @@ import torch
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from fastinit import normal, quantile
-from fastinit.quantile import BIAS, DOUBLE, F64, LARGE, MANTISSA, SMALL, WORD_BITS, cell_number, cut_normal, mapping
+from fastinit._core import normal, tables
+from fastinit._core.tables import BIAS, DOUBLE, F64, LARGE, MANTISSA, SMALL, WORD_BITS, cell_number, cut_normal, mapping
 
 INF = math.inf
 SHAPES = {"float32": [SMALL, LARGE], "float64": [DOUBLE]}
@@ -159,7 +159,7 @@ def test_mirrored_cuts_are_mirror_images():
         assert torch.equal(cut.upper_half(d), -mirror.lower_half(d)) and torch.equal(cut.lower_half(d), -mirror.upper_half(d))
 
 
-def lookup(table: quantile.Table, half: int, d: float) -> float:
+def lookup(table: tables.Table, half: int, d: float) -> float:
     """The table's polynomial at y = offset + scale * d, in float64."""
     y = table.offset[half] + table.scale[half] * d
     cell = cell_number(y, table.top_bits, table.shape.real) % table.shape.cells
@@ -174,7 +174,7 @@ def lookup(table: quantile.Table, half: int, d: float) -> float:
 @pytest.mark.parametrize("name", SYMMETRIC)
 def test_symmetric_tables(name, real):
     high, limit = SYMMETRIC[name]
-    table = quantile.symmetric_table(cut_normal(-high, high), SHAPES[real])
+    table = tables.symmetric_table(cut_normal(-high, high), SHAPES[real])
     worst = 0.0
     for d in distances(WORD_BITS[table.shape.real])[::2]:
         x = lookup(table, 0, d) * (1 - mpmath.mpf(d))
@@ -187,7 +187,7 @@ def test_symmetric_tables(name, real):
 @pytest.mark.parametrize("name", TWO_SIDED)
 def test_two_sided_tables(name, real):
     low, high, limit = TWO_SIDED[name]
-    table = quantile.two_sided_table(cut_normal(low, high), 0.0, 1.0, SHAPES[real])
+    table = tables.two_sided_table(cut_normal(low, high), 0.0, 1.0, SHAPES[real])
     least = max(abs(x) for x in (low, high) if math.isfinite(x)) if low * high < 0 else 0.0
     worst = 0.0
     for d in distances(WORD_BITS[table.shape.real])[::3]:
@@ -199,14 +199,14 @@ def test_two_sided_tables(name, real):
 
 
 def test_mean_and_std_move_two_sided_tables():
-    table = quantile.two_sided_table(cut_normal(-1.0, 2.0), 3.0, 0.5, [SMALL, LARGE])
+    table = tables.two_sided_table(cut_normal(-1.0, 2.0), 3.0, 0.5, [SMALL, LARGE])
     for d in (2.0**-31, 0.01, 0.5, 0.999):
         x = (lookup(table, 1, d) - 3.0) / 0.5
         assert abs(quantile_error(x, -1.0, 2.0, mpmath.mpf(d) / 2)) < 2.0**-25
 
 
 def test_the_smaller_shape_serves_where_it_is_accurate():
-    shapes = {high: quantile.symmetric_table(cut_normal(-high, high), [SMALL, LARGE]).shape for high in (0.1, 1.0, 2.0, 4.0, INF)}
+    shapes = {high: tables.symmetric_table(cut_normal(-high, high), [SMALL, LARGE]).shape for high in (0.1, 1.0, 2.0, 4.0, INF)}
     assert shapes == {0.1: SMALL, 1.0: SMALL, 2.0: SMALL, 4.0: LARGE, INF: LARGE}
 
 
@@ -214,7 +214,7 @@ def test_tables_are_built_in_5_ms(one_thread):
     """The limit that users notice is 5 ms; the assertion is loose because machines are shared. Printed is what was taken."""
     for name, (low, high, _) in {**TWO_SIDED, "2 sigmas": (-2.0, 2.0, 0), "uncut": (-INF, INF, 0)}.items():
         for real, shapes in SHAPES.items():
-            build = quantile.symmetric_table if low == -high else lambda cut, s: quantile.two_sided_table(cut, 0.0, 1.0, s)
+            build = tables.symmetric_table if low == -high else lambda cut, s: tables.two_sided_table(cut, 0.0, 1.0, s)
             times = []
             for _ in range(7):
                 start = time.perf_counter()
@@ -238,12 +238,12 @@ def test_tables_use_no_library_whose_last_bits_differ_between_machines(monkeypat
             monkeypatch.setattr(torch.Tensor, method, refuse)
     for function in ("erfcx", "ndtri", "log_ndtr", "erfinv", "erf"):
         monkeypatch.setattr(torch.special, function, refuse)
-    quantile.chebyshev.cache_clear()
-    quantile.symmetric_table(cut_normal(-3.3, 3.3), [SMALL, LARGE])
-    quantile.two_sided_table(cut_normal(28.0, 30.0), 0.1, 2.0, [DOUBLE])
+    tables.chebyshev.cache_clear()
+    tables.symmetric_table(cut_normal(-3.3, 3.3), [SMALL, LARGE])
+    tables.two_sided_table(cut_normal(28.0, 30.0), 0.1, 2.0, [DOUBLE])
 
 
-def visited(shape: quantile.Shape, k: int, offset: float, scale: float) -> int:
+def visited(shape: tables.Shape, k: int, offset: float, scale: float) -> int:
     step = 2.0 ** (1 - WORD_BITS[shape.real])
     return cell_number(offset + scale, k, shape.real) - cell_number(offset + scale * step, k, shape.real) + 1
 
@@ -276,6 +276,6 @@ def test_cells_are_exponents_and_top_bits(y, k, real):
     integer = torch.int32 if real is torch.float32 else torch.int64
     assert cell_number(y.item(), k, real) == y.view(integer).item() >> MANTISSA[real] - k
     number = torch.tensor([cell_number(y.item(), k, real)])
-    start = quantile.float_of(number, k, real).item()
-    assert start <= y.item() < quantile.float_of(number + 1, k, real).item()
+    start = tables.float_of(number, k, real).item()
+    assert start <= y.item() < tables.float_of(number + 1, k, real).item()
     assert BIAS[real] << k <= number.item() or start < 1

@@ -7,10 +7,10 @@ from fractions import Fraction
 
 import pytest
 import torch
-from laws import INTEGERS
-from oracle import nearest
+from helpers.laws import INTEGERS
+from helpers.oracle import nearest
 
-from fastinit.rounding import first, representable, rounded, step
+from fastinit._core.rounding import first, representable, rounded, step
 
 INF = math.inf
 SMALL_DTYPES = [torch.float16, torch.bfloat16, torch.float8_e4m3fn, torch.float8_e5m2]

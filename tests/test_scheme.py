@@ -7,7 +7,7 @@ from functools import partial
 
 import pytest
 import torch
-from models import poisoned
+from helpers.models import poisoned
 from torch import nn
 from torch.nn.utils import parametrizations
 

@@ -7,8 +7,8 @@ from functools import partial
 
 import pytest
 import torch
-from laws import same_bits
-from models import poisoned
+from helpers.laws import same_bits
+from helpers.models import poisoned
 from scipy.stats import ks_2samp
 from torch import nn
 

@@ -8,16 +8,15 @@ from collections import Counter
 
 import pytest
 import torch
+from helpers.laws import LAWS, fill_part_, same_bits
+from helpers.meshes import DTYPES, cases, split_by_torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from laws import KEY, LAWS, same_bits
-from meshes import DTYPES, cases, split_by_torch
 from torch import nn
 from torch.distributed.tensor import Partial, Replicate, Shard
 from torch.distributed.tensor.placement_types import _StridedShard
 
-from fastinit import shard
-from fastinit.ops import fill_box_
+from fastinit._core import shard
 
 
 @settings(max_examples=300, deadline=None)
@@ -44,13 +43,13 @@ def test_every_rank_holds_what_torch_gives_it(case):
 @given(cases(), st.sampled_from(sorted(LAWS)), st.sampled_from(DTYPES))
 def test_shards_of_any_mesh_put_together_are_the_whole(case, law, dtype):
     shape, mesh_shape, placements = case
-    whole = fill_box_(torch.zeros(shape, dtype=dtype), LAWS[law], key=KEY, box=shard.row_of(math.prod(shape)))
+    whole = fill_part_(torch.zeros(shape, dtype=dtype), LAWS[law], shard.row_of(math.prod(shape)))
     for coordinate in itertools.product(*map(range, mesh_shape)):
         expected = split_by_torch(whole.view(torch.uint8).view(*shape, -1), mesh_shape, placements, coordinate)
         local = torch.zeros(expected.shape[:-1], dtype=dtype)
         for block in shard.blocks(shard.indices(shape, mesh_shape, placements, coordinate)):
             for part, box in shard.boxes(shape, block):
-                fill_box_(part.of_local(local), LAWS[law], key=KEY, box=box)
+                fill_part_(part.of_local(local), LAWS[law], box)
         assert torch.equal(local.view(torch.uint8).view(expected.shape), expected)
 
 
@@ -177,9 +176,9 @@ def test_a_shard_of_a_405b_matrix_holds_the_words_of_its_place(coordinate):
     [(_, box)] = shard.boxes(shape, block)
     assert box.cols == len(block.whole[0]) * 16384
     some = box._replace(cols=4096)
-    row = fill_box_(torch.empty(4096), LAWS["normal"], key=KEY, box=some)
+    row = fill_part_(torch.empty(4096), LAWS["normal"], some)
     for i in range(9):
-        one = fill_box_(torch.empty(1), LAWS["normal"], key=KEY, box=some._replace(start=box.start + i, cols=1))
+        one = fill_part_(torch.empty(1), LAWS["normal"], some._replace(start=box.start + i, cols=1))
         assert same_bits(row[i : i + 1], one)
 
 

@@ -11,11 +11,13 @@ import pytest
 import scipy.integrate
 import scipy.stats
 import torch
-from laws import filled
+from helpers.laws import filled
 
-from fastinit import distributions, key
-from fastinit.backends import choose, native
-from fastinit.plan import Plan, whole
+from fastinit import key
+from fastinit._backends import cpu
+from fastinit._backends.choose import choose
+from fastinit._core import laws, recipes
+from fastinit._core.plan import Plan, whole
 
 N = 1 << 20
 INF = math.inf
@@ -46,21 +48,21 @@ class FoldedNormal:
 
 
 CASES = {
-    "uniform": (distributions.uniform(-0.05, 0.05), scipy.stats.uniform(-0.05, 0.1)),
-    "uniform from 0": (distributions.uniform(0.0, 1.0), scipy.stats.uniform()),
-    "normal": (distributions.normal(0.3, 0.02), scipy.stats.norm(0.3, 0.02)),
-    "2 sigmas": (distributions.truncated_normal(0.0, 1.0, -2.0, 2.0), truncated(0, 1, -2, 2)),
-    "narrow": (distributions.truncated_normal(1.0, 5.0, 0.9, 1.1), truncated(1, 5, 0.9, 1.1)),
-    "3 sigmas": (distributions.truncated_normal(0.0, 0.7, -2.1, 2.1), truncated(0, 0.7, -2.1, 2.1)),
-    "100 sigmas": (distributions.truncated_normal(0.0, 1.0, -100.0, 100.0), scipy.stats.norm()),
-    "half-normal": (distributions.truncated_normal(0.0, 1.0, 0.0, INF), truncated(0, 1, 0, INF)),
-    "one-sided": (distributions.truncated_normal(0.0, 1.0, -INF, 1.0), truncated(0, 1, -INF, 1)),
-    "asymmetric": (distributions.truncated_normal(0.5, 2.0, -1.0, 6.0), truncated(0.5, 2, -1, 6)),
-    "far tail": (distributions.truncated_normal(0.0, 1.0, 8.0, 9.0), truncated(0, 1, 8, 9)),
-    "farther tail": (distributions.truncated_normal(0.0, 1.0, 30.0, 31.0), truncated(0, 1, 30, 31)),
-    "fmod 1": (distributions.fmod_normal(0.0, 1.0, -1.0, 1.0), FoldedNormal(0.0, 1.0, 1.0)),
+    "uniform": (laws.uniform(-0.05, 0.05), scipy.stats.uniform(-0.05, 0.1)),
+    "uniform from 0": (laws.uniform(0.0, 1.0), scipy.stats.uniform()),
+    "normal": (laws.normal(0.3, 0.02), scipy.stats.norm(0.3, 0.02)),
+    "2 sigmas": (laws.truncated_normal(0.0, 1.0, -2.0, 2.0), truncated(0, 1, -2, 2)),
+    "narrow": (laws.truncated_normal(1.0, 5.0, 0.9, 1.1), truncated(1, 5, 0.9, 1.1)),
+    "3 sigmas": (laws.truncated_normal(0.0, 0.7, -2.1, 2.1), truncated(0, 0.7, -2.1, 2.1)),
+    "100 sigmas": (laws.truncated_normal(0.0, 1.0, -100.0, 100.0), scipy.stats.norm()),
+    "half-normal": (laws.truncated_normal(0.0, 1.0, 0.0, INF), truncated(0, 1, 0, INF)),
+    "one-sided": (laws.truncated_normal(0.0, 1.0, -INF, 1.0), truncated(0, 1, -INF, 1)),
+    "asymmetric": (laws.truncated_normal(0.5, 2.0, -1.0, 6.0), truncated(0.5, 2, -1, 6)),
+    "far tail": (laws.truncated_normal(0.0, 1.0, 8.0, 9.0), truncated(0, 1, 8, 9)),
+    "farther tail": (laws.truncated_normal(0.0, 1.0, 30.0, 31.0), truncated(0, 1, 30, 31)),
+    "fmod 1": (laws.fmod_normal(0.0, 1.0, -1.0, 1.0), FoldedNormal(0.0, 1.0, 1.0)),
     "fmod root 2": (
-        distributions.fmod_normal(0.1, 0.05, 0.1 - 0.05 * 2**0.5, 0.1 + 0.05 * 2**0.5),
+        laws.fmod_normal(0.1, 0.05, 0.1 - 0.05 * 2**0.5, 0.1 + 0.05 * 2**0.5),
         FoldedNormal(0.1, 0.05, 2**0.5),
     ),
 }
@@ -106,8 +108,8 @@ def test_no_bias_in_narrow_dtypes(dtype):
 
     A limit that the dtype does not hold: what rounds beyond it must not move to the other end.
     """
-    n = 1 << (24 if native.unavailable(torch.device("cpu")) is None else 20)
-    for i, law in enumerate((distributions.uniform(-0.0171, 0.0171), distributions.truncated_normal(0.0, 0.02, -0.04, 0.04))):
+    n = 1 << (24 if cpu.unavailable(torch.device("cpu")) is None else 20)
+    for i, law in enumerate((laws.uniform(-0.0171, 0.0171), laws.truncated_normal(0.0, 0.02, -0.04, 0.04))):
         values = filled(backend_module(), law, dtype, n, key=77 + i).float()
         assert abs(values.double().mean()) < Z * values.std() / math.sqrt(n)
         assert float(values.abs().max()) <= law.parameters[-1] and values.max() == -values.min()
@@ -120,7 +122,7 @@ def correlation(x, y):
 
 
 def test_independence_along_one_key():
-    values = filled(backend_module(), distributions.normal(0.0, 1.0), torch.float64, N, key=5)
+    values = filled(backend_module(), laws.normal(0.0, 1.0), torch.float64, N, key=5)
     for lag in (1, 2, 3, 4, 5, 7, 8, 16, 32, 64, 768, 1024, 4096):
         assert abs(correlation(values[lag:], values[:-lag])) < Z, lag
         assert abs(correlation(values[lag:] ** 2, values[:-lag] ** 2)) < Z, lag
@@ -129,7 +131,7 @@ def test_independence_along_one_key():
 def test_independence_across_keys():
     """Consecutive keys, keys of one bit's difference, and keys of consecutive names."""
     keys = [0, 1, 2, 3, 1 << 32, 1 << 63, key(0, "layer", 0), key(0, "layer", 1), key(1, "layer", 0)]
-    fills = [filled(backend_module(), distributions.normal(0.0, 1.0), torch.float64, 1 << 17, key=k) for k in keys]
+    fills = [filled(backend_module(), laws.normal(0.0, 1.0), torch.float64, 1 << 17, key=k) for k in keys]
     for i in range(len(fills)):
         for j in range(i):
             assert abs(correlation(fills[i], fills[j])) < Z, (keys[i], keys[j])
@@ -139,7 +141,7 @@ def test_independence_across_keys():
 def test_the_mean_of_many_keys():
     """Sums over one tensor per key: a bias common to keys, or dependence inside a key, would show in their spread."""
     n, keys = 4096, 1000
-    law, backend = distributions.truncated_normal(0.0, 1.0, -2.0, 2.0), backend_module()
+    law, backend = laws.truncated_normal(0.0, 1.0, -2.0, 2.0), backend_module()
     sums = torch.stack([filled(backend, law, torch.float32, n, key=k).double().sum() for k in range(keys)])
     z = sums / math.sqrt(n * scipy.stats.truncnorm(-2, 2).var())
     assert abs(float(z.mean())) < Z / math.sqrt(keys) and abs(float(z.var()) - 1) < Z * math.sqrt(2 / keys)
@@ -147,8 +149,8 @@ def test_the_mean_of_many_keys():
 
 def test_tails():
     """Counts beyond 3, 4 and 5 sigmas on either side: Poisson."""
-    n = 1 << (24 if native.unavailable(torch.device("cpu")) is None else 21)
-    z = filled(backend_module(), distributions.normal(0.0, 1.0), torch.float32, n, key=8)
+    n = 1 << (24 if cpu.unavailable(torch.device("cpu")) is None else 21)
+    z = filled(backend_module(), laws.normal(0.0, 1.0), torch.float32, n, key=8)
     for sigmas in (3.0, 4.0, 5.0):
         low, high = scipy.stats.poisson.ppf([P, 1 - P], scipy.stats.norm.sf(sigmas) * n)
         assert low <= int((z > sigmas).sum()) <= high and low <= int((z < -sigmas).sum()) <= high
@@ -156,10 +158,10 @@ def test_tails():
 
 def test_pairs_fill_the_square():
     """Chi-square on 64 x 64 cells: values of one block, one place under consecutive keys, float64's two streams."""
-    n, law = 1 << 21, distributions.uniform(0.0, 1.0)
+    n, law = 1 << 21, laws.uniform(0.0, 1.0)
     u, other = (filled(backend_module(), law, torch.float32, n, key=k).double().numpy() for k in (10, 11))
     wide = torch.empty(n, dtype=torch.int64)
-    backend_module().fill([Plan(wide, distributions.words_recipe(torch.int64), 10, whole(wide))])
+    backend_module().fill([Plan(wide, recipes.words_recipe(torch.int64), 10, whole(wide))])
     high, low = (wide >> 32).numpy() / 2**32 + 0.5, (wide & 0xFFFFFFFF).numpy() / 2**32
     for x, y in ((u[0::2], u[1::2]), (u[0::4], u[3::4]), (u[1::4], u[2::4]), (u, other), (high, low)):
         counts = numpy.histogram2d(x, y, 64, ((0, 1), (0, 1)))[0].ravel()
@@ -169,7 +171,7 @@ def test_pairs_fill_the_square():
 def test_low_bits_are_random_too():
     """Each of the 32 bits is set half of the time and follows neither its neighbour nor the bit before it in the sequence."""
     words = torch.empty(N, dtype=torch.int32)
-    backend_module().fill([Plan(words, distributions.words_recipe(torch.int32), 12, whole(words))])
+    backend_module().fill([Plan(words, recipes.words_recipe(torch.int32), 12, whole(words))])
     for bit in range(32):
         own, neighbour = words >> bit & 1, words >> (bit + 1) % 32 & 1
         for flips in (own, own ^ neighbour, own[1:] ^ own[:-1]):

@@ -16,10 +16,10 @@ from scipy.stats import norm, truncnorm
 from sklearn.datasets import load_digits
 from torch import nn
 
-from fastinit import cli
-from fastinit.study import data, figures, optimizers, pool, results, runs, starts, summary, training
-from fastinit.study.ensemble import Ensemble
-from fastinit.study.network import KERAS, TORCH, Network
+from benchmarks.convergence import data, figures, optimizers, pool, results, runs, starts, summary, training
+from benchmarks.convergence.ensemble import Ensemble
+from benchmarks.convergence.network import KERAS, TORCH, Network
+from fastinit import _cli
 
 
 def networks(count, channels=8, classes=10):
@@ -67,7 +67,7 @@ def keras():
 
 @pytest.mark.parametrize(("name", "ours"), runs.TWINS.items())
 def test_the_port_to_the_letter_trains_as_keras(keras, name, ours):
-    from fastinit.study import keras_twin
+    from benchmarks.convergence import keras_twin
 
     sequences, targets = batch_of(1)
     model = keras_twin.build(data.Sequences(10, (sequences[0], None), None), "MAE", name)
@@ -243,7 +243,7 @@ def test_results_of_other_versions_are_not_mixed(tmp_path, monkeypatch, name):
 def test_a_file_that_is_no_results_file_is_left_alone(tmp_path, capsys, text):
     path = tmp_path / "notes.txt"
     path.write_text(text)
-    assert cli.main(["study", "--output", str(path)]) == 2
+    assert _cli.main(["study", "--output", str(path)]) == 2
     assert "no results file" in capsys.readouterr().err and path.read_text() == text
 
 
@@ -291,7 +291,7 @@ def test_interrupted_it_keeps_what_is_done(tmp_path):
 
 INTERRUPTED = """
 import pathlib, signal, sys, time
-from fastinit.study import pool, results, runs
+from benchmarks.convergence import pool, results, runs
 
 if __name__ == "__main__":
     signal.signal(signal.SIGINT, signal.default_int_handler)  # a background job may have been told to ignore it

@@ -11,13 +11,13 @@ from fractions import Fraction
 import mpmath
 import pytest
 import torch
-from laws import INTEGERS, LAWS
-from oracle import value
+from helpers.laws import INTEGERS, LAWS
+from helpers.oracle import value
 
-from fastinit import distributions
-from fastinit.backends import choose
-from fastinit.distributions import SYMMETRIC, recipe
-from fastinit.rounding import representable
+from fastinit._backends.choose import choose
+from fastinit._core import check, laws, recipes
+from fastinit._core.recipes import SYMMETRIC, recipe
+from fastinit._core.rounding import representable
 
 INF = math.inf
 ROOT2 = math.sqrt(2)
@@ -25,16 +25,16 @@ NARROW = [torch.float16, torch.bfloat16, torch.float8_e4m3fn, torch.float8_e5m2]
 SWEEP = 1 << 22
 MORE_LAWS = {
     **LAWS,
-    "tiny uniform": distributions.uniform(-1e-25, 3e-25),
-    "wide uniform": distributions.uniform(-3e38, 3e38),
-    "tiny truncated": distributions.truncated_normal(0.0, 1e-15, -1e-30, 1e-30),
-    "6.3 sigmas": distributions.truncated_normal(0.0, 1.0, -6.3, 6.3),
-    "100 sigmas": distributions.truncated_normal(0.0, 1.0, -100.0, 100.0),
-    "narrow": distributions.truncated_normal(0.0, 1.0, -1e-3, 1e-3),
-    "below": distributions.truncated_normal(0.3, 0.7, -INF, 0.1),
-    "beyond 30": distributions.truncated_normal(0.0, 2.0, 60.0, 62.0),
-    "fmod with std a power of 2": distributions.fmod_normal(0.0, 0.25, -0.5, 0.5),
-    "fmod of a small std": distributions.fmod_normal(3e-22, 1e-21, -7e-22, 1.3e-21),
+    "tiny uniform": laws.uniform(-1e-25, 3e-25),
+    "wide uniform": laws.uniform(-3e38, 3e38),
+    "tiny truncated": laws.truncated_normal(0.0, 1e-15, -1e-30, 1e-30),
+    "6.3 sigmas": laws.truncated_normal(0.0, 1.0, -6.3, 6.3),
+    "100 sigmas": laws.truncated_normal(0.0, 1.0, -100.0, 100.0),
+    "narrow": laws.truncated_normal(0.0, 1.0, -1e-3, 1e-3),
+    "below": laws.truncated_normal(0.3, 0.7, -INF, 0.1),
+    "beyond 30": laws.truncated_normal(0.0, 2.0, 60.0, 62.0),
+    "fmod with std a power of 2": laws.fmod_normal(0.0, 0.25, -0.5, 0.5),
+    "fmod of a small std": laws.fmod_normal(3e-22, 1e-21, -7e-22, 1.3e-21),
 }
 
 
@@ -72,7 +72,7 @@ def variate(words: torch.Tensor) -> torch.Tensor:
 
 
 @pytest.mark.parametrize("name", MORE_LAWS)
-@pytest.mark.parametrize("dtype", distributions.FLOAT_DTYPES, ids=str)
+@pytest.mark.parametrize("dtype", check.FLOAT_DTYPES, ids=str)
 def test_values_are_those_of_the_contract(backend, name, dtype):
     try:
         constants = recipe(MORE_LAWS[name], dtype)
@@ -111,24 +111,24 @@ def uniform_on(a: float, b: float):
 
 
 ACCURACY = {  # law, its quantile at t, worst ulps
-    "uniform(-1, 1)": (distributions.uniform(-1.0, 1.0), lambda t: t, 0.5),
-    "uniform(0, 1)": (distributions.uniform(0.0, 1.0), uniform_on(0.0, 1.0), 1.5),
-    "uniform(-2, -1)": (distributions.uniform(-2.0, -1.0), uniform_on(-2.0, -1.0), 1.5),
+    "uniform(-1, 1)": (laws.uniform(-1.0, 1.0), lambda t: t, 0.5),
+    "uniform(0, 1)": (laws.uniform(0.0, 1.0), uniform_on(0.0, 1.0), 1.5),
+    "uniform(-2, -1)": (laws.uniform(-2.0, -1.0), uniform_on(-2.0, -1.0), 1.5),
     "2 sigmas": (
-        distributions.truncated_normal(0.0, 1.0, -2.0, 2.0),
+        laws.truncated_normal(0.0, 1.0, -2.0, 2.0),
         lambda t: ROOT2 * torch.special.erfinv(t * math.erf(ROOT2)),
         3.0,
     ),
     "2 sigmas of 0.05": (
-        distributions.truncated_normal(0.0, 0.05, -0.1, 0.1),
+        laws.truncated_normal(0.0, 0.05, -0.1, 0.1),
         lambda t: 0.05 * ROOT2 * torch.special.erfinv(t * math.erf(ROOT2)),
         3.0,
     ),
-    "normal": (distributions.normal(0.0, 1.0), lambda t: ROOT2 * torch.special.erfinv(t), 3.0),
-    "half-normal": (distributions.truncated_normal(0.0, 1.0, 0.0, INF), lambda t: ROOT2 * torch.special.erfinv((1 + t) / 2), 3.0),
-    "[8, 9] sigmas": (distributions.truncated_normal(0.0, 1.0, 8.0, 9.0), cut_quantile(8.0, 9.0), 1.5),
-    "[30, 31] sigmas": (distributions.truncated_normal(0.0, 1.0, 30.0, 31.0), cut_quantile(30.0, 31.0), 1.5),
-    "[1/2, 3] sigmas": (distributions.truncated_normal(0.0, 1.0, 0.5, 3.0), cut_quantile(0.5, 3.0), 2.0),
+    "normal": (laws.normal(0.0, 1.0), lambda t: ROOT2 * torch.special.erfinv(t), 3.0),
+    "half-normal": (laws.truncated_normal(0.0, 1.0, 0.0, INF), lambda t: ROOT2 * torch.special.erfinv((1 + t) / 2), 3.0),
+    "[8, 9] sigmas": (laws.truncated_normal(0.0, 1.0, 8.0, 9.0), cut_quantile(8.0, 9.0), 1.5),
+    "[30, 31] sigmas": (laws.truncated_normal(0.0, 1.0, 30.0, 31.0), cut_quantile(30.0, 31.0), 1.5),
+    "[1/2, 3] sigmas": (laws.truncated_normal(0.0, 1.0, 0.5, 3.0), cut_quantile(0.5, 3.0), 2.0),
 }
 
 
@@ -146,7 +146,7 @@ def test_ulps_across_zero(backend):
     """Relative accuracy has no meaning where values cross 0 amid the interval: ulps of the larger bound, instead."""
     for a, b in [(-1.5, 2.5), (-2.0, 0.5)]:
         words = sweep_words(backend)
-        found = backend.transform(recipe(distributions.truncated_normal(0.0, 1.0, a, b), torch.float32), words).double()
+        found = backend.transform(recipe(laws.truncated_normal(0.0, 1.0, a, b), torch.float32), words).double()
         error = (found - cut_quantile(a, b)(variate(words))).abs().max() / 2.0**-22
         assert float(error) <= 1.5
 
@@ -155,7 +155,7 @@ def test_fmod_is_the_remainder_of_the_normal(backend):
     """Off by what the normal itself is off: ulps of z. Next to a multiple of the cut the remainder may wrap."""
     for cut in (0.01, 0.5, 0.87962566103423978, 2.0, 5.9):
         words = sweep_words(backend)[::4]
-        found = backend.transform(recipe(distributions.fmod_normal(0.0, 1.0, -cut, cut), torch.float32), words).double()
+        found = backend.transform(recipe(laws.fmod_normal(0.0, 1.0, -cut, cut), torch.float32), words).double()
         z = ROOT2 * torch.special.erfinv(variate(words))
         cut32 = float(torch.tensor(cut))
         gap = (found - torch.fmod(z, cut32)).abs()
@@ -166,13 +166,13 @@ def test_fmod_is_the_remainder_of_the_normal(backend):
 
 
 SYMMETRIC_LAWS = {
-    "uniform": distributions.uniform(-0.05, 0.05),
-    "normal": distributions.normal(0.0, 0.02),
-    "2 sigmas": distributions.truncated_normal(0.0, 1.0, -2.0, 2.0),
-    "2.5 sigmas": distributions.truncated_normal(0.0, 0.3, -0.75, 0.75),
-    "half a sigma": distributions.truncated_normal(0.0, 1.0, -0.5, 0.5),
-    "fmod": distributions.fmod_normal(0.0, 1.0, -0.7, 0.7),
-    "tiny": distributions.truncated_normal(0.0, 1e-25, -2e-25, 2e-25),
+    "uniform": laws.uniform(-0.05, 0.05),
+    "normal": laws.normal(0.0, 0.02),
+    "2 sigmas": laws.truncated_normal(0.0, 1.0, -2.0, 2.0),
+    "2.5 sigmas": laws.truncated_normal(0.0, 0.3, -0.75, 0.75),
+    "half a sigma": laws.truncated_normal(0.0, 1.0, -0.5, 0.5),
+    "fmod": laws.fmod_normal(0.0, 1.0, -0.7, 0.7),
+    "tiny": laws.truncated_normal(0.0, 1e-25, -2e-25, 2e-25),
 }
 
 
@@ -191,7 +191,7 @@ def test_complementing_a_word_negates_its_value(backend, law, dtype):
 @pytest.mark.parametrize("law", SYMMETRIC_LAWS.values(), ids=SYMMETRIC_LAWS)
 def test_values_grow_with_the_variate(backend, law):
     """Up to rounding: a monotone map keeps quantiles, stratification and antithetic pairs."""
-    if recipe(law, torch.float32).kind not in (distributions.UNIFORM, SYMMETRIC):
+    if recipe(law, torch.float32).kind not in (recipes.UNIFORM, SYMMETRIC):
         pytest.skip("the remainder wraps, and the two-sided kind rounds to ulps of the bounds near 0")
     words = sweep_words(backend)
     values = backend.transform(recipe(law, torch.float32), words[words.argsort()]).double()
@@ -210,12 +210,12 @@ BOUNDED = {  # every kind of cut whose outermost word's quantile is the bound
 }
 
 
-@pytest.mark.parametrize("dtype", distributions.FLOAT_DTYPES, ids=str)
+@pytest.mark.parametrize("dtype", check.FLOAT_DTYPES, ids=str)
 @pytest.mark.parametrize("name", [*BOUNDED, "uniform(-1, 1)", "uniform(-0.3, 0.7)"])
 def test_least_and_greatest_are_the_representable_bounds(backend, name, dtype):
     """Reached, by the outermost words, and never passed."""
-    law = distributions.truncated_normal(*BOUNDED[name]) if name in BOUNDED else None
-    law = law or distributions.uniform(*eval(name.removeprefix("uniform")))
+    law = laws.truncated_normal(*BOUNDED[name]) if name in BOUNDED else None
+    law = law or laws.uniform(*eval(name.removeprefix("uniform")))
     a, b = law.parameters[-2:]
     try:
         low, high = representable(a, b, dtype)
@@ -231,7 +231,7 @@ def test_least_and_greatest_are_the_representable_bounds(backend, name, dtype):
 
 
 def test_the_lower_bound_of_uniform_from_zero_is_half_a_word(backend):
-    ends = backend.transform(recipe(distributions.uniform(0.0, 1.0), torch.float32), signed([1 << 31, (1 << 31) - 1], 32))
+    ends = backend.transform(recipe(laws.uniform(0.0, 1.0), torch.float32), signed([1 << 31, (1 << 31) - 1], 32))
     assert ends.tolist() == [2.0**-32, 1.0]
 
 
@@ -251,7 +251,7 @@ def rounded_by_search(x: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
 @pytest.mark.parametrize("dtype", NARROW, ids=str)
 @pytest.mark.parametrize(
     "law",
-    [*LAWS.values(), distributions.truncated_normal(0.0, 2e-3, -5.01e-3, 5.01e-3), distributions.uniform(-0.0101, 0.0101)],
+    [*LAWS.values(), laws.truncated_normal(0.0, 2e-3, -5.01e-3, 5.01e-3), laws.uniform(-0.0101, 0.0101)],
     ids=[*LAWS, "small", "small uniform"],
 )
 def test_narrow_values_are_the_float32_values_rounded(backend, law, dtype):
@@ -282,7 +282,7 @@ def double_ulps(found: float, low: float, high: float, least: float, word: int) 
 @pytest.mark.parametrize("name", DOUBLE_LAWS)
 def test_float64_ulps(backend, name):
     low, high, least = DOUBLE_LAWS[name]
-    constants = recipe(distributions.truncated_normal(0.0, 1.0, low, high), torch.float64)
+    constants = recipe(laws.truncated_normal(0.0, 1.0, low, high), torch.float64)
     words = telling_words(64, 100)[::3]
     found = backend.transform(constants, signed(words, 64)).tolist()
     with mpmath.workdps(50):
@@ -294,7 +294,7 @@ def test_float64_ulps(backend, name):
 def test_kinds_are_as_meant():
     """Which arithmetic a law gets; the symmetric kind, exactly odd, wherever it keeps its bits."""
     assert recipe(LAWS["2 sigmas"], torch.float32).kind == SYMMETRIC
-    assert recipe(distributions.truncated_normal(0.1, 0.05, 0.0, 0.2), torch.float32).kind == SYMMETRIC
-    assert recipe(MORE_LAWS["tiny truncated"], torch.float32).kind == distributions.TWO_SIDED
-    assert recipe(MORE_LAWS["tiny uniform"], torch.float32).kind == distributions.TWO_SIDED
-    assert recipe(MORE_LAWS["tiny uniform"], torch.float64).kind == distributions.UNIFORM
+    assert recipe(laws.truncated_normal(0.1, 0.05, 0.0, 0.2), torch.float32).kind == SYMMETRIC
+    assert recipe(MORE_LAWS["tiny truncated"], torch.float32).kind == recipes.TWO_SIDED
+    assert recipe(MORE_LAWS["tiny uniform"], torch.float32).kind == recipes.TWO_SIDED
+    assert recipe(MORE_LAWS["tiny uniform"], torch.float64).kind == recipes.UNIFORM

@@ -12,20 +12,21 @@ import subprocess
 import sys
 from dataclasses import replace
 
-import places
 import pytest
 import torch
-from laws import KEY, LAWS, same_bits
-from places import BLOCKED, UNBLOCKED, VIEWS, WORDS, check_given_words, constants, expected
+from helpers import places
+from helpers.laws import KEY, LAWS, same_bits
+from helpers.places import BLOCKED, UNBLOCKED, VIEWS, WORDS, check_given_words, constants, expected
 
 import fastinit
-from fastinit import distributions
-from fastinit.backends import reference
-from fastinit.distributions import FLOAT_DTYPES, recipe, words_recipe
-from fastinit.plan import Box, Plan, whole
+from fastinit._backends import reference
+from fastinit._core import laws
+from fastinit._core.check import FLOAT_DTYPES
+from fastinit._core.plan import Box, Plan, whole
+from fastinit._core.recipes import recipe, words_recipe
 
 triton = pytest.importorskip("triton")
-from fastinit.backends import triton as backend  # noqa: E402
+from fastinit._backends import triton as backend  # noqa: E402
 
 DEVICE = torch.device("cuda", 0) if torch.cuda.is_available() else torch.device("cpu")
 needs_kernels = pytest.mark.skipif(backend.unavailable(DEVICE) is not None, reason=f"triton: {backend.unavailable(DEVICE)}")
@@ -148,7 +149,7 @@ def test_a_list_of_everything():
 @needs_kernels
 def test_a_default_device_changes_nothing():
     """`with torch.device(...)` around a model's construction is where initializers run."""
-    dtype, law = torch.float32, distributions.normal(0.0, 0.123)  # of its own: nothing about it is cached
+    dtype, law = torch.float32, laws.normal(0.0, 0.123)  # of its own: nothing about it is cached
     plans = [Plan(blank(n, dtype), recipe(law, dtype), KEY, Box(0, 1, n, n)) for n in (40, 7)]
     strided = blank((5, 6), dtype).t()
     with torch.device("meta"):
@@ -195,7 +196,7 @@ def test_zeros_are_the_bounds(dtype):
 @needs_kernels
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
 def test_a_remainder_survives_a_quotient_that_is_one_off(dtype):
-    values = recipe(distributions.fmod_normal(0.0, 1.0, -(2**0.5), 2**0.5), dtype)
+    values = recipe(laws.fmod_normal(0.0, 1.0, -(2**0.5), 2**0.5), dtype)
     words = torch.arange(-(2**31), 2**31, 1 << 20).to(torch.int32)
     if dtype is torch.float64:
         words = words.long() << 32
@@ -232,7 +233,7 @@ def test_every_reason_is_given():
 
 
 def test_the_interpreter_never_serves_unasked(monkeypatch):
-    selection = sys.modules["fastinit.backends"]  # `fastinit.backends` is the function
+    selection = sys.modules["fastinit._backends.choose"]
     monkeypatch.setattr(selection.module("native"), "unavailable", lambda device: "taken away")
     monkeypatch.setattr(selection, "SOURCE_TREE", ROOT / "absent")
     assert selection.automatic_choice.__wrapped__(torch.device("cpu")) is reference
@@ -264,17 +265,17 @@ def test_without_triton():
 
 
 def test_filling_on_the_cpu_imports_no_triton():
-    done = python("import sys\n" + FILL + "\nprint('triton' in sys.modules, 'fastinit.backends.triton' in sys.modules)")
+    done = python("import sys\n" + FILL + "\nprint('triton' in sys.modules, 'fastinit._backends.triton' in sys.modules)")
     assert done.stdout.split()[-1] == "False", done.stderr
 
 
 SPECIALISED = """
 import json
-import ptx_fills
+from emulation import ptx_fills
 import torch
-from fastinit import distributions
-from fastinit.backends import triton as backend
-from fastinit.plan import Box, Plan, whole
+from fastinit._core import laws, recipes
+from fastinit._backends import triton as backend
+from fastinit._core.plan import Box, Plan, whole
 
 class Warm:
     def __init__(self, kernel):
@@ -287,8 +288,8 @@ for name in names:
     setattr(backend, name, Warm(getattr(backend, name)))
 ptx_fills.compile_for(90)
 dtype = torch.bfloat16
-laws = [distributions.truncated_normal(0, 1, -cut, cut) for cut in (1.0, 1.5, 2.0)] + [distributions.uniform(0.1, 1)]
-for recipe in [distributions.recipe(law, dtype) for law in laws]:
+laws = [laws.truncated_normal(0, 1, -cut, cut) for cut in (1.0, 1.5, 2.0)] + [laws.uniform(0.1, 1)]
+for recipe in [recipes.recipe(law, dtype) for law in laws]:
     for n in (1, 16, 1000, 4096, 5001, 1 << 20):
         for key in (0, 1, 2**31, 2**32 - 1, 2**63, 2**64 - 1):
             for start in (0, 1, 4, 16, 2**33, 2**34 + 8):
@@ -353,6 +354,6 @@ def test_streams_and_graphs():
     values, out = recipe(LAWS["2 sigmas"], torch.float32), blank(10_000, torch.float32)
     plan = Plan(out, values, KEY, whole(out))
     places.check_streams_and_graphs(backend, plan)
-    fresh = recipe(distributions.normal(0.0, 3.25), torch.float32)
+    fresh = recipe(laws.normal(0.0, 3.25), torch.float32)
     with pytest.raises(RuntimeError, match="before the capture"), torch.cuda.graph(torch.cuda.CUDAGraph()):
         backend.fill([plan._replace(recipe=fresh)])

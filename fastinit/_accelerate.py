@@ -1,0 +1,293 @@
+"""`accelerate`: a block in which torch.nn.init, and with it the constructors of modules, fill through this package."""
+
+import contextlib
+import functools
+import inspect
+import sys
+import threading
+import weakref
+from collections.abc import Callable
+from dataclasses import dataclass
+from types import FunctionType, ModuleType
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import Parameter
+from torch.overrides import TorchFunctionMode
+
+from fastinit._core.check import PLAIN
+from fastinit._core.keys import key
+from fastinit._core.shard import is_dtensor
+from fastinit._initializers import plain, structured, torch_names
+from fastinit._torch import base_of, is_wrapped_by_functorch, without_torch_function
+
+_Handler = Callable[[Any, tuple, dict[str, Any]], Any]  # of a call: torch's function, its arguments
+
+
+class accelerate(contextlib.ContextDecorator):
+    """Serve torch's initializers by this package's, inside a `with` block or a decorated function.
+
+    Code that is not yours needs no change: constructors, `reset_parameters`, the model classes of other libraries. In
+    the block, in the thread that opened it, these are served by the functions of the same names in this package:
+
+        torch.nn.init: uniform_, normal_, trunc_normal_, xavier_uniform_, xavier_normal_, kaiming_uniform_,
+            kaiming_normal_, orthogonal_ and sparse_, on any tensor;
+        Tensor.normal_ and Tensor.uniform_ on parameters, on their views, on `parameter.data` and `parameter.detach()`
+            where these are taken in a block. On other tensors (noise, masks, data) they stay torch's.
+
+    The laws, the tensor returned and the errors are torch's; the values are this package's. Torch's own function runs,
+    unchanged, on tensors without values (meta, fake, no elements), on subclasses of Parameter and Tensor (quantised
+    weights; DTensors too, unless the block has a seed, which gives all ranks one key), in graphs that are being
+    compiled, and for whatever this package refuses, such as std=0, a complex dtype or wrong arguments. Tensors with a
+    true attribute `_is_hf_initialized`, by which transformers marks weights as loaded, are left as they are; the marks
+    stay on a model that `from_pretrained` returned.
+
+    timm's own truncated normal is served where timm was imported before the block.
+
+    Names imported from torch.nn.init before the block are served too, except orthogonal_, the choice of the zeros by
+    sparse_, and xavier_uniform_, xavier_normal_ and kaiming_normal_ on tensors that are no parameters.
+
+    Blocks can be nested, where the innermost decides, and one object opened many times, in several threads at once.
+
+    Args:
+        seed: None: each fill takes a fresh key from torch's default CPU generator, so `torch.manual_seed` decides all
+            values. An int: the n-th fill of a block takes ``fastinit.key(seed, n)``, n counted from 0 in every block
+            (in every call of a decorated function), so that the weights do not depend on any generator; each fill that
+            is served counts. A `generator=` in a call goes before the seed.
+
+    Returns:
+        The context manager, which is a decorator too.
+
+    Raises:
+        TypeError: the seed is no int.
+
+    Example:
+        ``with accelerate(seed=0): model = nn.TransformerEncoderLayer(512, 8)``
+
+    Reference:
+        PyTorch, torch.nn.init; torch.overrides.TorchFunctionMode.
+    """
+
+    def __init__(self, seed: int | None = None) -> None:
+        if callable(seed):
+            raise TypeError(f"seed must be an int or None. Received: seed={seed!r}. As a decorator write @accelerate().")
+        if seed is not None:
+            key(seed)
+        self._seed = seed
+
+    def __enter__(self) -> "accelerate":
+        block = _Block(self._seed)
+        _substitute()
+        block.__enter__()
+        _thread.blocks.append(block)
+        return self
+
+    def __exit__(self, *error: Any) -> None:
+        try:
+            _thread.blocks.pop().__exit__(*error)
+        finally:
+            _restore()
+
+
+class _Block(TorchFunctionMode):
+    """One open block of one thread: a mode, which torch shows every call of its functions."""
+
+    def __init__(self, seed: int | None) -> None:
+        super().__init__()
+        self.seed, self.fills = seed, 0
+
+    def __torch_function__(self, func: Any, types: Any, args: tuple = (), kwargs: dict[str, Any] | None = None) -> Any:
+        handler: _Handler | None = _HANDLERS.get(func)
+        if handler is None and type(func) is FunctionType:
+            handler = _routed(func)
+        if handler is None or _is_idle():
+            return func(*args, **kwargs) if kwargs else func(*args)
+        return handler(func, args, kwargs or {})
+
+    def serves_dtensor(self, tensor: Any, arguments: dict[str, Any]) -> bool:
+        """Whether it fills a DTensor: by the seed alone do all ranks get one key."""
+        return self.seed is not None and arguments.get("generator") is None and is_dtensor(tensor)
+
+    def fill(self, function: Callable[..., Tensor], arguments: dict[str, Any]) -> bool:
+        """Whether this package took the call; if not, the tensor is untouched."""
+        if self.seed is not None and arguments.get("generator") is None:
+            arguments["key"] = key(self.seed, self.fills)
+        try:
+            with without_torch_function():  # no mode is shown the fill's own operations: half of its time
+                function(**arguments)
+        except (TypeError, ValueError):
+            return False
+        self.fills += 1
+        return True
+
+
+class _Thread(threading.local):
+    """Blocks are the thread's own, as torch's modes are."""
+
+    def __init__(self) -> None:
+        self.blocks: list[_Block] = []
+        self.busy = False  # a call is being served, or has been left to torch: what it calls in turn is not looked at
+
+
+@dataclass(frozen=True)
+class _Service:
+    """How one of torch's functions is served: a handler of its calls."""
+
+    function: Callable[..., Tensor]  # of this package
+    parameters: dict[str, str]  # the names in torch's signature, in order -> the names in this package's
+    positional: int  # how many of them may be passed by position
+    method: bool = False  # of Tensor: for parameters alone, and not where autograd would record the write
+
+    def __call__(self, torch_function: Callable[..., Any], args: tuple, kwargs: dict[str, Any]) -> Any:
+        arguments = self.arguments(args, kwargs)
+        tensor: Any = arguments.get("tensor")
+        if self.method and not (_is_parameter(tensor) and not (tensor.requires_grad and torch.is_grad_enabled())):
+            return torch_function(*args, **kwargs)
+        if getattr(tensor, "_is_hf_initialized", False):
+            return tensor
+        _thread.busy = True
+        try:
+            block = _thread.blocks[-1]
+            if (_has_plain_values(tensor) or block.serves_dtensor(tensor, arguments)) and block.fill(self.function, arguments):
+                return tensor
+            return torch_function(*args, **kwargs)
+        finally:
+            _thread.busy = False
+
+    def arguments(self, args: tuple, kwargs: dict[str, Any]) -> dict[str, Any]:
+        """The arguments by this package's names; empty where torch's signature does not allow the call."""
+        given = dict(zip(self.parameters, args[: self.positional], strict=False))
+        if len(args) > self.positional or not kwargs.keys() <= self.parameters.keys() - given.keys():
+            return {}
+        return {self.parameters[name]: value for name, value in (given | kwargs).items()}
+
+    def stand_in(self, original: Callable[..., Any]) -> Callable[..., Any]:
+        """A function for the place of torch's. It calls the original in threads without a block, and once all are closed:
+        whoever took it meanwhile, as an import does, keeps it for good."""
+
+        @functools.wraps(original)
+        def function(*args: Any, **kwargs: Any) -> Any:
+            if _is_idle():
+                return original(*args, **kwargs)
+            return self(original, args, kwargs)
+
+        return function
+
+
+def _is_idle() -> bool:
+    """Whether calls are torch's: no block is open in this thread, one is busy, or the call goes into a compiled graph."""
+    return not _thread.blocks or _thread.busy or torch.compiler.is_compiling()
+
+
+def _is_parameter(tensor: Any) -> bool:
+    """Whether the tensor is a parameter, or a view of one, or one of its aliases."""
+    if not isinstance(tensor, Tensor):  # the arguments were not understood
+        return False
+    owner = base_of(tensor)
+    return isinstance(owner, Parameter) or _aliases.get(id(owner)) is owner
+
+
+def _has_plain_values(tensor: Any) -> bool:
+    """Whether there is something to fill. Subclasses have their own ways, and errors, with random functions; so have
+    torch.func, which may forbid them, and tensors of the inference mode outside of it."""
+    if type(tensor) not in PLAIN or tensor.is_meta or not tensor.numel() or is_wrapped_by_functorch(tensor):
+        return False
+    return torch.is_inference_mode_enabled() or not tensor.is_inference()
+
+
+def _alias(torch_function: Callable[..., Any], args: tuple, kwargs: dict[str, Any]) -> Any:
+    """`parameter.data` is a plain tensor without a trace of its parameter: it must be known by itself."""
+    alias = torch_function(*args, **kwargs)
+    if args and _is_parameter(args[0]):
+        _aliases[id(alias)] = alias
+    return alias
+
+
+def _routed(function: Callable[..., Any]) -> "_Service | None":
+    """torch.nn.init shows a mode what its attribute is now, the function of whoever has replaced it (transformers does)."""
+    for name, service in _ROUTED.items():
+        if getattr(torch.nn.init, name, None) is function:
+            return service
+    return None
+
+
+def _substitute() -> None:
+    """Replace what torch shows to no mode, for the first block of all threads."""
+    global _open
+    with _lock:
+        _open += 1
+        if _open == 1:
+            for place, service in _places().items():
+                original = getattr(*place)
+                _placed[place] = service.stand_in(original), original
+                setattr(*place, _placed[place][0])
+
+
+def _restore() -> None:
+    """Undo it after the last block, but for what somebody else has replaced since: that is theirs to undo."""
+    global _open
+    with _lock:
+        _open -= 1
+        if _open == 0:
+            for place, (stand_in, original) in _placed.items():
+                if getattr(*place, None) is stand_in:
+                    setattr(*place, original)
+            _placed.clear()
+
+
+def _places() -> "dict[tuple[ModuleType, str], _Service]":
+    """What is replaced: names of torch.nn.init; and the truncated normal that timm has written out, where timm is in use."""
+    places = {(torch.nn.init, name): service for name, service in _UNROUTED.items()}
+    timm = sys.modules.get("timm.layers.weight_init")
+    if timm is not None and _parameters_of(timm, _TIMM) == list(_TRUNCATED.parameters):
+        places[timm, _TIMM] = _TRUNCATED
+    return places
+
+
+def _service(function: Callable[..., Tensor]) -> _Service:
+    """The signatures of torch.nn.init are this package's, less the keyword-only parameters."""
+    parameters = inspect.signature(function).parameters.values()
+    names = [parameter.name for parameter in parameters if parameter.kind is parameter.POSITIONAL_OR_KEYWORD]
+    return _Service(function, dict(zip(names, names, strict=True)), len(names))
+
+
+def _trunc_normal_place() -> str:
+    """The private function that captured references of trunc_normal_ call too, where torch has it as it was."""
+    place = "_no_grad_trunc_normal_"
+    as_it_was = _parameters_of(torch.nn.init, place) == list(_service(plain.trunc_normal_).parameters)
+    return place if as_it_was else "trunc_normal_"
+
+
+def _parameters_of(module: ModuleType, name: str) -> list[str]:
+    """The names in a function's signature; none, if there is no such function."""
+    try:
+        return list(inspect.signature(getattr(module, name, None)).parameters)  # type: ignore[arg-type]
+    except (TypeError, ValueError):
+        return []
+
+
+_ROUTED = {function.__name__: _service(function) for function in (plain.uniform_, plain.normal_, torch_names.kaiming_uniform_)}
+_UNROUTED = {
+    _trunc_normal_place(): _service(plain.trunc_normal_),
+    "xavier_uniform_": _service(torch_names.xavier_uniform_),
+    "xavier_normal_": _service(torch_names.xavier_normal_),
+    "kaiming_normal_": _service(torch_names.kaiming_normal_),
+    "orthogonal_": _service(structured.orthogonal_),
+    "sparse_": _service(structured.sparse_),
+}
+_TIMM = "_trunc_normal_"
+_TRUNCATED = _Service(plain.trunc_normal_, {name: name for name in ("tensor", "mean", "std", "a", "b")}, 5)
+_NORMAL = {"self": "tensor", "mean": "mean", "std": "std", "generator": "generator"}
+_UNIFORM = {"self": "tensor", "from": "a", "to": "b", "generator": "generator"}
+_HANDLERS: dict[Any, _Handler] = {
+    Tensor.normal_: _Service(plain.normal_, _NORMAL, 3, method=True),
+    Tensor.uniform_: _Service(plain.uniform_, _UNIFORM, 3, method=True),
+    Tensor.data.__get__: _alias,  # type: ignore[attr-defined]
+    Tensor.detach: _alias,
+}
+_aliases: weakref.WeakValueDictionary[int, Tensor] = weakref.WeakValueDictionary()  # by id: == of tensors compares elements
+_thread = _Thread()
+_lock = threading.Lock()
+_open = 0  # blocks, of all threads
+_placed: dict[tuple[ModuleType, str], tuple[Callable[..., Any], Callable[..., Any]]] = {}  # -> stand-in, original

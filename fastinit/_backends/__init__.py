@@ -1,0 +1,1 @@
+"""Backends: each fills tensors of some devices with the bits of the value contract, and says why where it cannot."""

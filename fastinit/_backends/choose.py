@@ -1,0 +1,138 @@
+"""Which backend fills a tensor: the fastest that can, unless one is forced; reasons are kept for `fastinit info`."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import importlib
+import os
+import pathlib
+import warnings
+from collections.abc import Iterator
+from contextvars import ContextVar
+from typing import Literal, Protocol, get_args
+
+import torch
+
+from fastinit._core.plan import Plan
+from fastinit._core.recipes import Recipe
+
+BackendName = Literal["native", "triton", "reference"]
+ORDER: tuple[BackendName, ...] = get_args(BackendName)  # fastest first
+SOURCE_TREE = pathlib.Path(__file__).parents[2] / "csrc"  # exists where the package is not installed
+forced: ContextVar[str | None] = ContextVar("fastinit_backend", default=None)
+
+
+class Backend(Protocol):
+    """What every backend's module has."""
+
+    NAME: str  # one of ORDER
+
+    def unavailable(self, device: torch.device) -> str | None:
+        """Why it cannot fill tensors on the device; None where it can."""
+
+    def fill(self, plans: list[Plan]) -> None:
+        """Fill the tensors of all plans, which are on one device, in the order of its current stream, without waiting."""
+
+    def transform(self, recipe: Recipe, words: torch.Tensor) -> torch.Tensor:
+        """The values that a recipe gives to words (int64 for 8-byte dtypes, else int32), on the words' device."""
+
+
+def module(name: str, device_type: str = "cpu") -> Backend:
+    """A backend's module: the native backend has one for CPU tensors and one for NVIDIA GPUs'."""
+    leaf = name if name != "native" else "cuda" if device_type == "cuda" else "cpu"
+    found: Backend = importlib.import_module(f"fastinit._backends.{leaf}")  # type: ignore[assignment]
+    return found
+
+
+def unavailable(name: str, device: torch.device) -> str | None:
+    """Why a backend cannot fill tensors on the device; None where it can."""
+    try:
+        return module(name, device.type).unavailable(device)
+    except ImportError as error:  # triton, where it is not installed or does not fit
+        return f"it cannot be imported: {error}"
+
+
+def choose(device: torch.device) -> Backend:
+    """The backend for tensors on the device.
+
+    Raises:
+        RuntimeError: the backend forced by `backend()` or FASTINIT_BACKEND cannot serve the device; says why.
+    """
+    name = forced.get()
+    return automatic_choice(device) if name is None else forced_choice(name, device)
+
+
+@functools.cache  # by device: its type, a string made anew each time, would cost three times the look-up
+def automatic_choice(device: torch.device) -> Backend:
+    """The backend of FASTINIT_BACKEND, else the first that can. Once a process: reading the environment costs a small fill."""
+    wanted = os.environ.get("FASTINIT_BACKEND")
+    if wanted:
+        return forced_choice(check_name(wanted), device)
+    # Triton's interpreter may serve on the CPU, but it is a test bench: forced only, and triton need not be imported to know it
+    names = [name for name in ORDER if name != "triton" or device.type != "cpu"]
+    name = next(name for name in names if unavailable(name, device) is None)
+    if name == "reference" and device.type == "cpu" and SOURCE_TREE.is_dir():
+        reason = unavailable("native", device)
+        warnings.warn(
+            f"fastinit runs from its source tree without its native library ({reason}); the values are the same, filling is "
+            "100 times slower. Install it with `pip install -e .`, or start Python from another folder.",
+            RuntimeWarning,
+            stacklevel=2,
+        )
+    return module(name, device.type)
+
+
+@functools.cache
+def forced_choice(name: str, device: torch.device) -> Backend:
+    reason = unavailable(name, device)
+    if reason:
+        raise RuntimeError(f"the backend {name!r} was asked for and cannot fill {device.type} tensors: {reason}")
+    return module(name, device.type)
+
+
+@contextlib.contextmanager
+def backend(name: BackendName) -> Iterator[None]:
+    """Force a backend inside a `with` block (this thread, this task).
+
+    Args:
+        name: one of `backends()`: "native" (C++ on the CPU, CUDA C++ on NVIDIA GPUs), "triton", or "reference" (plain torch).
+
+    Raises:
+        ValueError: an unknown name.
+        RuntimeError: at the first fill, if the backend cannot serve the tensor's device. Never falls back.
+
+    Example:
+        >>> with fastinit.backend("reference"):
+        ...     weight = fastinit.zeros_(torch.empty(2))
+    """
+    token = forced.set(check_name(name))
+    try:
+        yield
+    finally:
+        forced.reset(token)
+
+
+def check_name(name: str) -> str:
+    if name not in ORDER:
+        raise ValueError(f"unknown backend. Received: {name!r}. Allowed: {', '.join(map(repr, ORDER))}.")
+    return name
+
+
+def backends(device: str | torch.device = "cpu") -> dict[str, str | None]:
+    """Tell what can fill tensors on a device, and why the rest cannot.
+
+    Args:
+        device: the device of the tensors.
+
+    Returns:
+        Every backend by name, fastest first: None where it can fill tensors on the device, else the reason why not.
+
+    Raises:
+        RuntimeError: the device is no name that torch knows.
+
+    Example:
+        >>> fastinit.backends()["reference"] is None
+        True
+    """
+    return {name: unavailable(name, torch.device(device)) for name in ORDER}

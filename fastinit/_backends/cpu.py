@@ -1,0 +1,119 @@
+"""The native backend on the CPU: the C++ library over ctypes.
+
+The library is found beside the package, checked without running any of it, loaded at the first fill, and called with the
+GIL released. Where it is missing or does not fit, `unavailable` says why and another backend serves.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import functools
+import os
+import pathlib
+from collections.abc import Iterator
+from contextvars import ContextVar
+
+import torch
+
+from fastinit._backends import abi
+from fastinit._core.plan import Plan
+from fastinit._core.recipes import Recipe
+
+NAME = "native"
+ISAS = {"scalar": 1, "avx2": 2, "avx512": 3, "neon": 4}  # as enum fastinit_isa; 0 is the best
+forced: ContextVar[str | None] = ContextVar("fastinit_isa", default=None)
+
+
+@functools.cache
+def unavailable(device: torch.device) -> str | None:
+    """Why this backend cannot fill tensors on the device; None where it can."""
+    if device.type != "cpu":
+        return "it fills CPU and CUDA tensors"
+    found = library_or_reason()
+    if isinstance(found, str):
+        return found
+    name = os.environ.get("FASTINIT_CPU_ISA")
+    return isas()[check_isa_name(name)] if name else None
+
+
+def fill(plans: list[Plan]) -> None:
+    """Fill the tensors of all plans, in as many threads as torch has."""
+    raw, kept = abi.packed(plans)
+    abi.check(library(), library().fastinit_fill(raw, len(plans), torch.get_num_threads(), isa_number()))
+    del kept
+
+
+def transform(recipe: Recipe, words: torch.Tensor) -> torch.Tensor:
+    """The values that a recipe gives to words (int64 for 8-byte dtypes, else int32)."""
+    raw, words, out = abi.packed_map(recipe, words)
+    status = library().fastinit_transform(raw, words.data_ptr(), words.numel(), torch.get_num_threads(), isa_number())
+    abi.check(library(), status)
+    return out
+
+
+def library_path() -> pathlib.Path:
+    return abi.PACKAGE / "libfastinit.so"
+
+
+@functools.cache
+def library_or_reason() -> ctypes.CDLL | str:
+    """The package's library, loaded once a process, or why it cannot be used."""
+    return abi.load(library_path(), abi.CPU)
+
+
+@functools.cache
+def library() -> ctypes.CDLL:
+    """The library. Raises RuntimeError where it cannot be used."""
+    return abi.usable(library_or_reason())
+
+
+# --- instruction sets ---------------------------------------------------------------------------------------------------------
+
+
+def isas() -> dict[str, str | None]:
+    """Every instruction set: None where it can be used here, else the reason why not."""
+    found = library_or_reason()
+    if isinstance(found, str):
+        return dict.fromkeys(ISAS, found)
+    status = {name: found.fastinit_check_isa(number) for name, number in ISAS.items()}
+    return {name: f"{name}: {found.fastinit_message(code).decode()}" if code else None for name, code in status.items()}
+
+
+def isa() -> str:
+    """The instruction set that fills use now."""
+    name = forced.get() or os.environ.get("FASTINIT_CPU_ISA")
+    if name:
+        return check_isa_name(name)
+    best = library().fastinit_best_isa()
+    return next(name for name, number in ISAS.items() if number == best)
+
+
+@contextlib.contextmanager
+def forced_isa(name: str) -> Iterator[None]:
+    """Forces an instruction set inside a `with` block. Raises RuntimeError where it cannot be used."""
+    reason = isas()[check_isa_name(name)]
+    if reason:
+        raise RuntimeError(f"the instruction set {name!r} was asked for and cannot be used: {reason}")
+    token = forced.set(name)
+    try:
+        yield
+    finally:
+        forced.reset(token)
+
+
+def check_isa_name(name: str) -> str:
+    if name not in ISAS:
+        raise ValueError(f"unknown instruction set. Received: {name!r}. Allowed: {', '.join(map(repr, ISAS))}.")
+    return name
+
+
+@functools.cache
+def isa_of_environment() -> int:
+    name = os.environ.get("FASTINIT_CPU_ISA")
+    return ISAS[name] if name else 0
+
+
+def isa_number() -> int:
+    name = forced.get()
+    return ISAS[name] if name else isa_of_environment()

@@ -1,0 +1,264 @@
+"""The reference backend: the value contract in plain torch, on any device. The oracle of every other backend.
+
+Works in chunks, so that its temporaries stay below a few MB. Bit for bit what the native backend gives: torch's
+elementwise +, -, * and conversions round once, and the fused multiply-adds, which torch does not have, are emulated exactly.
+(float64 too, as long as no product is subnormal.)
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+
+import torch
+
+from fastinit._core.plan import Box, Plan
+from fastinit._core.recipes import FMOD, SYMMETRIC, TWO_SIDED, UNIFORM, WORDS, Recipe
+from fastinit._core.tables import BIAS, MANTISSA, WORD_BITS
+
+NAME = "reference"
+CHUNK = 3 << 16  # elements at once, so temporaries of 1.5 MB: above 2^17 torch shares out the counters' arithmetic too (a
+#                  quarter of the length, 2^15 the least it splits), and caches are small. 2^17 and 2^18: 1.2 times slower
+LOW32 = 0xFFFFFFFF
+MIDPOINT = -1 << 63  # 1 and zeros
+INTEGERS = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
+Operand = torch.Tensor | float  # a float is exact in the type computed in
+
+
+def unavailable(device: torch.device) -> str | None:
+    """Why this backend cannot fill tensors on the device; None where it can."""
+    return "meta tensors hold no values" if device.type == "meta" else None
+
+
+@torch.inference_mode()  # operations are dispatched faster
+def fill(plans: list[Plan]) -> None:
+    keep_heap()
+    for plan in plans:
+        total = plan.out.numel()
+        for first in range(0, total, CHUNK):
+            count = min(CHUNK, total - first)
+            words = words_of(plan, first, count)
+            write(plan.out, first, values(plan.recipe, words))
+
+
+@functools.cache
+def keep_heap() -> None:
+    """glibc hands freed memory back to the kernel, and a page fault then costs 2 us: temporaries took a third of the time.
+
+    Freeing one large block raises its threshold to twice that block, for good, as any program does that frees a large tensor.
+    """
+    torch.empty(1 << 24, dtype=torch.uint8, device="cpu")
+
+
+def transform(recipe: Recipe, words: torch.Tensor) -> torch.Tensor:
+    """The values of given words (int64, each one word; float64 recipes take 64-bit words)."""
+    return torch.cat([values(recipe, part) for part in words.split(CHUNK)])
+
+
+def words_of(plan: Plan, first: int, count: int) -> torch.Tensor:
+    """Words of `count` local elements from `first` on: of stream 0, as int32, or of both streams, as int64."""
+    high = stream(plan, first, count, 0)
+    if plan.recipe.real is torch.float32:
+        return high
+    return high.long() << 32 | stream(plan, first, count, 1).long() & LOW32
+
+
+def stream(plan: Plan, first: int, count: int, number: int) -> torch.Tensor:
+    box, device = plan.box, plan.out.device
+    if box.rows == 1:
+        start = box.start + first
+        block = torch.arange(start >> 2, (start + count + 3) >> 2, device=device)
+        return philox(block, plan.key, number).flatten()[start & 3 :][:count]
+    index = element_index(box, torch.arange(first, first + count, device=device))
+    return philox(index >> 2, plan.key, number).gather(1, (index & 3)[:, None])[:, 0]
+
+
+def element_index(box: Box, local: torch.Tensor) -> torch.Tensor:
+    row = local // box.cols
+    return box.start + row * box.pitch + (local - row * box.cols)
+
+
+def philox(block: torch.Tensor, key: int, number: int) -> torch.Tensor:
+    """Philox4x32-10 (Salmon et al. 2011): words [n, 4] of counters (block, stream number), as int32.
+
+    Works in int64, whose products wrap as unsigned ones do. c0 and c2 are kept to 32 bits; c1 and c3 may hold more.
+    """
+    c0, c1 = block & LOW32, block >> 32
+    c2, c3 = torch.full_like(block, number), torch.zeros_like(block)
+    k0, k1 = key & LOW32, key >> 32
+    for _ in range(10):
+        p0, p1 = c0.mul_(0xD2511F53), c2.mul_(0xCD9E8D57)
+        c0 = c1.bitwise_xor_(p1 >> 32).bitwise_xor_(k0).bitwise_and_(LOW32)
+        c2 = c3.bitwise_xor_(p0 >> 32).bitwise_xor_(k1).bitwise_and_(LOW32)
+        c1, c3 = p1, p0
+        k0, k1 = k0 + 0x9E3779B9 & LOW32, k1 + 0xBB67AE85 & LOW32
+    words = torch.empty(len(block), 4, dtype=torch.int32, device=block.device)
+    for i, c in enumerate((c0, c1, c2, c3)):
+        words[:, i] = c  # the low 32 bits
+    return words
+
+
+def values(recipe: Recipe, words: torch.Tensor) -> torch.Tensor:
+    """Words to values of the recipe's dtype: the contract's last paragraphs, line by line."""
+    if recipe.kind == WORDS:
+        return words.to(INTEGERS[recipe.dtype.itemsize]).view(recipe.dtype)
+    bits, real = WORD_BITS[recipe.real], recipe.real
+    s = words.to(INTEGERS[real.itemsize]) | 1
+    if recipe.kind == UNIFORM:
+        signed_flip = recipe.flip - (recipe.flip >> bits - 1 << bits)
+        x = s if not recipe.flip else (s ^ signed_flip) >> 1 & (1 << bits - 1) - 1
+        v = fma(x.to(real), recipe.slope, recipe.anchor, real)
+    else:
+        p = polynomial(recipe, s)
+        v = p if recipe.kind == TWO_SIDED else s.to(real)
+        if recipe.kind == SYMMETRIC:
+            v = fma(v, p, recipe.anchor, real)
+        elif recipe.kind == FMOD:
+            v = fma(remainder(recipe, v * p), recipe.std, recipe.anchor, real)
+    return clamped(v, recipe.low, recipe.high).to(recipe.dtype)
+
+
+def clamped(v: torch.Tensor, low: float, high: float) -> torch.Tensor:
+    """low if v <= low else v, then high if v >= high else v."""
+    if low and high:
+        return v.clamp_(low, high)
+    v = torch.where(v <= low, low, v)  # a bound of 0 and a value of -0: torch does not say which clamp() takes
+    return torch.where(v >= high, high, v)
+
+
+def polynomial(recipe: Recipe, s: torch.Tensor) -> torch.Tensor:
+    """The table's polynomial at each s, by Horner's rule."""
+    assert recipe.table is not None
+    real, bits, (halves, terms, cells) = recipe.real, WORD_BITS[recipe.real], recipe.table.shape
+    half = (s >> bits - 1) + 1 if halves == 2 else None  # 0 where s < 0
+    d = (s.abs() ^ (1 << bits - 1) - 1) + 1  # 2^(bits - 1) - |s|
+    y = position(recipe, d.to(real), half)
+    low_bits = MANTISSA[real] - recipe.top_bits
+    pattern = y.view(s.dtype)
+    cell = pattern >> low_bits & cells - 1
+    if half is not None:
+        cell += half * cells
+    one = BIAS[real] << MANTISSA[real]  # the bits of 1.0
+    r = ((pattern & (1 << low_bits) - 1).bitwise_or_(one).view(real) - 1).double()
+    rows = recipe.table.to(s.device, torch.float64).transpose(0, 1).reshape(terms, -1)  # [term, half and cell]
+    p = rows[-1].index_select(0, cell).to(real)
+    for row in reversed(rows[:-1]):
+        p = fma(p, r, row.index_select(0, cell), real)
+    return p
+
+
+def position(recipe: Recipe, d: torch.Tensor, half: torch.Tensor | None) -> torch.Tensor:
+    """y = fma(d, scale, offset), of the half where there are two."""
+    scale: Operand = recipe.scale[0]
+    offset: Operand = recipe.offset[0]
+    if half is not None:
+        both = torch.tensor((recipe.scale, recipe.offset), dtype=torch.float64, device=d.device)
+        scale, offset = both[0].index_select(0, half), both[1].index_select(0, half)
+    if recipe.real is torch.float32:  # exact in float64 (see quantile.mapping), so this rounds once
+        return (d.double() * scale + offset).float()
+    return fma(d, scale, offset, recipe.real)
+
+
+def remainder(recipe: Recipe, z: torch.Tensor) -> torch.Tensor:
+    """fmod(z, cut), exactly: the quotient may be one off, its remainder is then mended without rounding."""
+    n = (z.abs() * recipe.inverse_cut).trunc()
+    r = fma(-n, recipe.cut, z.abs(), recipe.real)
+    r = torch.where(r < 0, r + recipe.cut, r)
+    r = torch.where(r >= recipe.cut, r - recipe.cut, r)
+    return torch.copysign(r, z)
+
+
+def fma(a: torch.Tensor, b: Operand, c: Operand, real: torch.dtype) -> torch.Tensor:
+    """a * b + c with one rounding to float32 or float64. A tensor may hold its float32 values as float64."""
+    if isinstance(c, float) and alone(b, c):
+        return a * b + c
+    if real is torch.float32:
+        return fma_float32(a.double(), wide(b), wide(c))
+    return fma_float64(a, wide(b), wide(c))
+
+
+def alone(b: Operand, c: float) -> bool:
+    """Whether a * b + c, operation by operation, rounds but once: 0 adds exactly, and a power of two multiplies exactly.
+
+    The product must not be subnormal: it is not where b is a table's, nor for b above 2^-64, as a is 0 or above 2^-40.
+    """
+    if isinstance(b, torch.Tensor):
+        return c == 0
+    return abs(b) > 2.0**-64 and (c == 0 or abs(math.frexp(b)[0]) == 0.5)
+
+
+def wide(x: Operand) -> Operand:
+    return x if isinstance(x, float) else x.double()
+
+
+def fma_float32(a: torch.Tensor, b: Operand, c: Operand) -> torch.Tensor:
+    """float32 numbers held in float64. The product is exact, the sum rounds to 53 bits, the result to 24: twice.
+
+    Twice is not once only where the sum sits on a float32 midpoint: then, rarely, exactly. A subnormal result has other
+    midpoints, but its sum is exact, unless a * b has bits below 2^-178: no multiple of 2^-29 times a float32 has.
+    """
+    if isinstance(b, float) and abs(b) < 2.0**-64:
+        return round_to_odd(*two_sum(a * b, c)).float()
+    total = (a * b).add_(c)
+    result = total.float()
+    tail = total.view(torch.int64) << 35  # the bits that float32 has no room for
+    if int(tail.min()) == MIDPOINT:
+        at = (tail == MIDPOINT).nonzero()[:, 0]
+        result[at] = round_to_odd(*two_sum(a[at] * pick(b, at), pick(c, at))).float()
+    return result
+
+
+def pick(x: Operand, at: torch.Tensor) -> Operand:
+    return x if isinstance(x, float) else x[at]
+
+
+def fma_float64(a: torch.Tensor, b: Operand, c: Operand) -> torch.Tensor:
+    """Boldo and Melquiond, "Emulation of FMA and correctly rounded sums", 2008."""
+    product, product_error = two_product(a, b)
+    inner, inner_error = two_sum(product_error, c)
+    total, error = two_sum(product, inner)
+    return total + round_to_odd(*two_sum(inner_error, error))
+
+
+def two_sum(a: torch.Tensor, b: Operand) -> tuple[torch.Tensor, torch.Tensor]:
+    """The rounded sum and its rounding error (Knuth)."""
+    total = a + b
+    part = total - a
+    return total, (a - (total - part)) + (b - part)
+
+
+def two_product(a: torch.Tensor, b: Operand) -> tuple[torch.Tensor, torch.Tensor]:
+    """The rounded float64 product and its rounding error (Dekker, Veltkamp)."""
+    product = a * b
+    (ah, al), (bh, bl) = halves(a), halves(b)
+    return product, ((ah * bh - product) + ah * bl + al * bh) + al * bl
+
+
+def halves(a: Operand) -> tuple[Operand, Operand]:
+    """Upper and lower half of the 53 bits."""
+    c = a * 134217729.0
+    high = c - (c - a)
+    return high, a - high
+
+
+def round_to_odd(total: torch.Tensor, error: torch.Tensor) -> torch.Tensor:
+    """total + error truncated, its last bit set if inexact: rounding that once more to fewer bits is rounding once."""
+    pattern = total.view(torch.int64)
+    truncated = pattern - ((error < 0) ^ (total < 0)).long() | 1
+    return torch.where(error != 0, truncated, pattern).view(torch.float64)
+
+
+def write(out: torch.Tensor, first: int, values: torch.Tensor) -> None:
+    """Stores values at logical positions first, first + 1, ..., through integers: float8 has no indexing."""
+    integer = INTEGERS[out.itemsize]
+    out, values = out.view(integer), values.view(integer)
+    if out.is_contiguous():
+        out.view(-1)[first : first + len(values)] = values
+        return
+    position = torch.arange(first, first + len(values), device=out.device)
+    offset = torch.zeros_like(position)
+    for size, stride in zip(reversed(out.shape), reversed(out.stride()), strict=True):
+        offset += position % size * stride
+        position = position // size
+    span = 1 + sum((size - 1) * stride for size, stride in zip(out.shape, out.stride(), strict=True))
+    out.as_strided((span,), (1,))[offset] = values

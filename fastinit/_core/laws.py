@@ -1,0 +1,162 @@
+"""Laws: what may be asked of a fill, in doubles, checked; and which law an initializer fills a tensor with.
+
+An initializer that fills its whole tensor from one law declares it by `declares`. Such fills can be planned without running the
+initializer, which is how a model is filled in one batch.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import math
+from collections.abc import Callable
+from typing import Any, NamedTuple, TypeVar
+
+import torch
+
+from fastinit._core.check import finite, number, positive
+
+SMALLEST_FMOD_CUT = 2.0**-10  # sigmas; below it the float32 grid of z is too coarse for the law of the remainder
+
+
+class Law(NamedTuple):
+    """What a user asks for, in doubles. Made by the functions below, which check it."""
+
+    name: str  # "uniform" | "normal" | "truncated_normal" | "fmod_normal" | "constant" | "words"
+    parameters: tuple[float, ...]  # (a, b) | (mean, std) | (mean, std, a, b) | (mean, std, a, b) | (value,) | ()
+
+
+RAW_WORDS = Law("words", ())  # of integer dtypes: the words themselves
+
+
+def uniform(a: float, b: float) -> Law:
+    """U(a, b), both finite."""
+    a, b = finite("a", a), finite("b", b)
+    if not a < b:
+        raise ValueError(f"uniform bounds must satisfy a < b. Received: a={a}, b={b}. For one value use constant_.")
+    return Law("uniform", (a, b))
+
+
+def normal(mean: float, std: float) -> Law:
+    """N(mean, std^2)."""
+    return Law("normal", (finite("mean", mean), positive("std", std)))
+
+
+def truncated_normal(mean: float, std: float, a: float, b: float) -> Law:
+    """N(mean, std^2) conditioned on [a, b]; either bound may be infinite."""
+    mean, std = finite("mean", mean), positive("std", std)
+    a, b = number("a", a), number("b", b)
+    if not a < b:
+        raise ValueError(f"truncation bounds must satisfy a < b (absolute values, not sigmas). Received: a={a}, b={b}.")
+    return Law("truncated_normal", (mean, std, a, b))
+
+
+def fmod_normal(mean: float, std: float, a: float, b: float) -> Law:
+    """mean + std * fmod(z, cut), z standard normal, cut = (b - mean) / std = (mean - a) / std."""
+    mean, std, a, b = truncated_normal(mean, std, a, b).parameters
+    lower, upper = mean - a, b - mean
+    if lower != upper and not abs(lower - upper) <= 1e-12 * max(abs(lower), abs(upper), abs(mean)) < math.inf:
+        raise ValueError(
+            f"method='fmod' needs bounds symmetric about the mean. Received: mean={mean}, a={a}, b={b}. "
+            "Move a bound, or use method='exact'."
+        )
+    if upper / std < SMALLEST_FMOD_CUT:
+        raise ValueError(
+            f"method='fmod' needs a cut of at least 2^-10 sigmas. Received: {upper / std} (std={std}, b - mean={upper}). "
+            "Use method='exact'."
+        )
+    return Law("fmod_normal", (mean, std, a, b))
+
+
+def constant(value: float) -> Law:
+    """One value, finite: among random fills a constant costs no launch of its own. A negative zero counts as zero."""
+    return Law("constant", (finite("value", value),))
+
+
+# --- declared laws --------------------------------------------------------------------------------------------------------------
+
+Initializer = Callable[[torch.Tensor], Any]
+Declared = TypeVar("Declared", bound=Callable[..., Any])
+SOURCES = ("generator", "key")  # of randomness: what every initializer takes, and no law depends on
+
+
+class Declaration(NamedTuple):
+    """The law of an initializer: a function of shape, dtype and the initializer's other arguments."""
+
+    initializer: Callable[..., Any]  # a wrapper that copies the attributes of what it wraps is another one
+    law: Callable[..., Law | None]
+    defaults: dict[str, Any]  # of the arguments after the tensor
+    required: frozenset[str]
+
+    def __call__(self, shape: torch.Size, dtype: torch.dtype, given: dict[str, Any]) -> Law | None:
+        arguments = {**self.defaults, **given}
+        if arguments.keys() != self.defaults.keys() | self.required:
+            inspect.signature(self.initializer).bind(None, **given)  # raises, and names the argument
+        return self.law(shape, dtype, **arguments)
+
+
+def declares(law: Callable[..., Law | None]) -> Callable[[Declared], Declared]:
+    """Declare the law that an initializer fills a whole tensor with, so that `initialize_` batches its fills.
+
+    Args:
+        law: called as ``law(shape, dtype, **arguments)`` with the torch.Size of the whole tensor, its torch.dtype, and the
+            initializer's arguments by name, defaults included; without its first, the tensor, and without `generator` and `key`.
+            It returns a `Law`, or None where the values of these arguments are not drawn from one law: the initializer is then
+            called as it is. It raises ValueError or TypeError for wrong arguments.
+
+    Returns:
+        A decorator, which returns the initializer itself. `initialize_` then trusts the declaration: it does not call the
+        initializer, but fills the tensor from the law by the parameter's key, or by the `key` that a partial carries.
+
+    Raises:
+        TypeError: the law is not callable.
+
+    Example:
+        >>> @fastinit.laws.declares(lambda shape, dtype, depth: fastinit.laws.normal(0.0, 0.02 / depth**0.5))
+        ... def scaled_(tensor, depth, *, key=None):
+        ...     return fastinit.normal_(tensor, std=0.02 / depth**0.5, key=key)
+    """
+    if not callable(law):
+        raise TypeError(f"a law is a function of shape, dtype and the initializer's arguments. Received: {law!r}.")
+
+    def declared(initializer: Declared) -> Declared:
+        _, *parameters = inspect.signature(initializer).parameters.values()
+        own = [parameter for parameter in parameters if parameter.name not in SOURCES]
+        defaults = {parameter.name: parameter.default for parameter in own if parameter.default is not parameter.empty}
+        required = frozenset(parameter.name for parameter in own) - defaults.keys()
+        initializer.__fastinit_law__ = Declaration(initializer, law, defaults, required)  # type: ignore[attr-defined]
+        return initializer
+
+    return declared
+
+
+def declaration_of(function: object) -> Declaration | None:
+    """What the function itself declares; None for any other, also one that wraps it."""
+    found = getattr(function, "__fastinit_law__", None)
+    return found if isinstance(found, Declaration) and found.initializer is function else None
+
+
+def law_of(initializer: Initializer, shape: torch.Size, dtype: torch.dtype) -> tuple[Law, int | None] | None:
+    """The declared law of an initializer, or of a partial of one, and the key that a partial carries.
+
+    Returns:
+        None where the initializer declares nothing, or a partial carries a generator: it must be called.
+
+    Raises:
+        TypeError, ValueError: the arguments are wrong.
+    """
+    function, before, given = call_of(initializer)
+    declaration = declaration_of(function)
+    if declaration is None or "generator" in given:
+        return None
+    if before:
+        raise TypeError(f"an initializer's first argument is the tensor: name the others in a partial. Received: {before!r}.")
+    law = declaration(shape, dtype, {name: value for name, value in given.items() if name != "key"})
+    return None if law is None else (law, given.get("key"))
+
+
+def call_of(initializer: Initializer) -> tuple[Callable[..., Any], tuple[Any, ...], dict[str, Any]]:
+    """The function of an initializer, and what a partial gives it: by position, by name."""
+    if isinstance(initializer, functools.partial):
+        return initializer.func, initializer.args, initializer.keywords
+    return initializer, (), {}

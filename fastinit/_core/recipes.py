@@ -1,0 +1,235 @@
+"""Recipes: the value contract, and the one place where a law's doubles become the constants that backends compute with.
+
+**The value contract.** A weight is a pure function of (key, index in the whole tensor, law, dtype).
+
+Words: element i (row-major index in the global tensor, 64 bits) of key k takes word i & 3 of
+`philox4x32_10(counter=(b mod 2^32, b >> 32, stream, 0), key=(k mod 2^32, k >> 32))` with b = i >> 2 and stream 0.
+
+Variate: s = int32(word) | 1 is odd, and t = s * 2^-31 is uniform on (-1, 1), never 0; word -> ~word negates it exactly.
+float64 takes s = int64(word of stream 0 << 32 | word of stream 1) | 1 and t = s * 2^-63.
+
+Values, with d = 2^31 - |s| the exact distance from the end, float() the conversion to the real type (float32, or float64
+for float64 tensors), and every fused multiply-add written `fma`, every other operation rounded on its own:
+
+    UNIFORM    fma(float(s), slope, anchor); where no value is negative (or positive), relative accuracy down to the
+               bound: fma(float((s ^ flip) >> 1), slope, anchor), the shift logical
+    SYMMETRIC  fma(float(s), p, anchor), p the table's polynomial at y = fma(float(d), scale, offset)
+    TWO_SIDED  p, of the table's half that the sign of s names
+    FMOD       z = float(s) * p; n = trunc(|z| * inverse_cut); r = fma(-n, cut, |z|), then r + cut if r < 0, then
+               r - cut if r >= cut; fma(r with the sign of s, std, anchor)
+
+then `low if v <= low else v`, `high if v >= high else v`, where [low, high] are the outermost values of the dtype inside
+[a, b], a zero low being +0 and a zero high -0 (so that it is maximum and minimum of IEEE 754, one instruction each), and one
+rounding to the dtype, to nearest even. So a bfloat16 weight is the float32 weight rounded, and nothing lies
+outside the closed interval in any dtype. Changing a bit of this raises STREAM_VERSION.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+from dataclasses import dataclass
+
+import torch
+
+from fastinit._core import tables
+from fastinit._core.laws import RAW_WORDS, Law
+from fastinit._core.rounding import first, fma, representable, rounded
+from fastinit._core.tables import WORD_BITS, Table
+from fastinit._torch import without_dispatch_modes
+
+STREAM_VERSION = 1
+
+UNIFORM, SYMMETRIC, TWO_SIDED, FMOD, WORDS = range(5)  # as enum fastinit_kind in csrc/fastinit.h
+SMALLEST = {torch.float32: 2.0**-64, torch.float64: 2.0**-896}  # widths whose 2^(1 - bits) multiples keep all their bits
+# Sigmas from its mean up to where a normal has one density, to 2^-26, between bounds that are the same float64 number of sigmas.
+FLAT = 2.0**13
+
+
+@dataclass(frozen=True, eq=False)  # compared and hashed by identity: backends cache what they make of one
+class Recipe:
+    """Everything about a fill but its key and its place: what backends compute with. Floats are exact in `real`."""
+
+    kind: int
+    dtype: torch.dtype
+    real: torch.dtype  # the arithmetic: float64 for float64, else float32
+    slope: float = 0.0
+    anchor: float = 0.0
+    flip: int = 0  # 0: x = s. Else x = (s ^ flip) >> 1, the distance from one bound
+    std: float = 1.0
+    cut: float = math.inf
+    inverse_cut: float = 0.0
+    low: float = -math.inf
+    high: float = math.inf
+    top_bits: int = 0  # k of the table
+    offset: tuple[float, ...] = ()
+    scale: tuple[float, ...] = ()
+    table: torch.Tensor | None = None  # real [halves, terms, cells]
+
+
+@functools.lru_cache(maxsize=1024)
+def recipe(law: Law, dtype: torch.dtype) -> Recipe:
+    """The recipe of a law in a dtype, cached. Float constants of any dtype but float64 are float32.
+
+    The first call may come from inside torch.compile or a FakeTensorMode: the table is made of real tensors all the same.
+    """
+    with without_dispatch_modes(), torch.inference_mode():  # whose operations are dispatched a third faster
+        return make_recipe(law, dtype)
+
+
+def make_recipe(law: Law, dtype: torch.dtype) -> Recipe:
+    if law == RAW_WORDS:
+        return words_recipe(dtype)
+    real = torch.float64 if dtype is torch.float64 else torch.float32
+    if law.name == "uniform":
+        a, b = law.parameters
+        return uniform_recipe(a, b, dtype, real)
+    if law.name == "constant":
+        low, high = representable(-math.inf, math.inf, dtype)
+        return Recipe(UNIFORM, dtype, real, anchor=rounded(law.parameters[0], real), low=low, high=high)
+    mean, std, *bounds = law.parameters
+    a, b = bounds or (-math.inf, math.inf)
+    largest = torch.finfo(real).max
+    if abs(mean) + 40 * std > largest:
+        raise ValueError(
+            f"mean={mean} and std={std} leave the range of {real}, in which {dtype} is computed: "
+            f"|mean| + 40 std must stay below {largest}."
+        )
+    if law.name == "fmod_normal" and b - mean < math.inf:
+        return fmod_recipe(mean, std, a, b, dtype, real)
+    return truncated_recipe(mean, std, a, b, dtype, real)
+
+
+def words_recipe(dtype: torch.dtype) -> Recipe:
+    """The raw words of stream 0 (32-bit integers), or stream 0 above stream 1 (64-bit integers)."""
+    return Recipe(WORDS, dtype, torch.float64 if dtype.itemsize == 8 else torch.float32)
+
+
+def uniform_recipe(a: float, b: float, dtype: torch.dtype, real: torch.dtype) -> Recipe:
+    low, high = representable(a, b, dtype)
+    bits = WORD_BITS[real]
+    half = b / 2 - a / 2
+    if not rounded(half, real) < math.inf:
+        raise ValueError(f"U({a}, {b}) leaves the range of {real}, in which {dtype} is computed.")
+    if half < SMALLEST[real]:  # a normal is flat on 2^-40 of a sigma
+        return truncated_recipe(a / 2 + b / 2, (half or math.ulp(0.0)) * 2.0**40, a, b, dtype, real)
+    if a >= 0 or b <= 0:  # u = (2x + 1) 2^-bits counts from the bound nearer to 0
+        near, far, sign = (a, high, 1.0) if a >= 0 else (b, low, -1.0)
+        anchor = rounded(near + sign * half * 2.0 ** (1 - bits), real)
+        flip = 1 << (bits - 1) if a >= 0 else (1 << (bits - 1)) - 1
+        slope = reaching(rounded(sign * half * 2.0 ** (2 - bits), real), 2.0 ** (bits - 1), anchor, far, real)
+        return Recipe(UNIFORM, dtype, real, slope, anchor, flip, low=low, high=high)
+    anchor = rounded(a / 2 + b / 2, real)
+    slope = rounded(half * 2.0 ** (1 - bits), real)
+    for at, bound in ((2.0 ** (bits - 1), high), (-(2.0 ** (bits - 1)), low)):
+        slope = reaching(slope, at, anchor, bound, real)
+    return Recipe(UNIFORM, dtype, real, slope, anchor, low=low, high=high)
+
+
+def reaching(slope: float, x: float, anchor: float, bound: float, real: torch.dtype) -> float:
+    """The slope, lengthened by a few ulps where rounding would keep fma(x, slope, anchor) short of the bound."""
+    sign = math.copysign(1.0, x * slope)
+    return first(slope, slope, real, lambda longer: sign * fma(x, longer, anchor, real) >= sign * bound)
+
+
+def truncated_recipe(mean: float, std: float, a: float, b: float, dtype: torch.dtype, real: torch.dtype) -> Recipe:
+    low, high = representable(a, b, dtype)
+    lower, upper = in_sigmas(a, mean, std), in_sigmas(b, mean, std)
+    if lower == upper:
+        if abs(lower) < FLAT:
+            return uniform_recipe(a, b, dtype, real)
+        raise ValueError(f"bounds {a} and {b} are both {lower} sigmas from the mean {mean}: no law is left between them.")
+    # SYMMETRIC's coefficients have the factor 2^(1 - bits), TWO_SIDED's do not.
+    if lower == -upper and std * min(upper, 1.0) > SMALLEST[real]:
+        table = scaled_table(symmetric_table(upper, real), std, real)
+        recipe = Recipe(SYMMETRIC, dtype, real, anchor=rounded(mean, real), low=low, high=high, **table)
+    else:
+        table = scaled_table(two_sided_table(lower, upper, mean, std, real), 1.0, real)
+        recipe = Recipe(TWO_SIDED, dtype, real, low=low, high=high, **table)
+    return closed(recipe, tables.cut_normal(lower, upper), mean, std)
+
+
+def fmod_recipe(mean: float, std: float, a: float, b: float, dtype: torch.dtype, real: torch.dtype) -> Recipe:
+    low, high = representable(a, b, dtype)
+    cut = rounded(in_sigmas(b / 2 - a / 2, 0.0, std), real)
+    table = scaled_table(symmetric_table(math.inf, real), 1.0, real)
+    anchor, scale, inverse = rounded(mean, real), rounded(std, real), rounded(1 / cut, real)
+    return Recipe(FMOD, dtype, real, anchor=anchor, std=scale, cut=cut, inverse_cut=inverse, low=low, high=high, **table)
+
+
+def in_sigmas(bound: float, mean: float, std: float) -> float:
+    """(bound - mean) / std; what (mean + 2 * std - mean) / std leaves of 2 is 2 again, so that tables are shared."""
+    x = (bound - mean) / std
+    if math.isinf(x):
+        return x if math.isinf(bound) else math.copysign(1e300, x)
+    short, slack = float(f"{x:.12g}"), 8 * math.ulp(x) + 2 * math.ulp(max(abs(bound), abs(mean))) / std
+    return short if abs(x - short) <= slack else x
+
+
+@functools.lru_cache(maxsize=256)
+def symmetric_table(upper: float, real: torch.dtype) -> Table:
+    return tables.symmetric_table(tables.cut_normal(-upper, upper), shapes(real))
+
+
+def two_sided_table(lower: float, upper: float, mean: float, std: float, real: torch.dtype) -> Table:
+    return tables.two_sided_table(tables.cut_normal(lower, upper), mean, std, shapes(real))
+
+
+def shapes(real: torch.dtype) -> list[tables.Shape]:
+    return [tables.DOUBLE] if real is torch.float64 else [tables.SMALL, tables.LARGE]
+
+
+def scaled_table(table: Table, std: float, real: torch.dtype) -> dict:
+    """The table's fields of a recipe. Of one half: times std, and made for float(s) instead of t. Rounded here."""
+    unit = 2.0 ** (1 - WORD_BITS[real])
+    factor = std * unit if len(table.offset) == 1 else 1.0
+    return dict(
+        top_bits=table.top_bits,
+        offset=table.offset,
+        scale=tuple(scale * unit for scale in table.scale),
+        table=(table.coefficients * factor).to(real),
+    )
+
+
+def closed(recipe: Recipe, cut: tables.Cut, mean: float, std: float) -> Recipe:
+    """The recipe with bounds that are reached: the first cell's constant is raised by the ulps that rounding took.
+
+    Only where the outermost word's quantile itself rounds to the bound (it does not for wide cuts); in float64 it is known to
+    4 ulps.
+    """
+    assert recipe.table is not None
+    last = torch.full((1,), 2.0 ** -WORD_BITS[recipe.real] * 2, dtype=torch.float64, device="cpu")
+    ends = [(recipe.high, mean + std * float(cut.upper_half(last)))]
+    if recipe.kind == TWO_SIDED:
+        ends.insert(0, (recipe.low, mean + std * float(cut.lower_half(last))))
+    for half, (bound, exact) in enumerate(ends):
+        outward = 1.0 if half == len(ends) - 1 else -1.0
+        unsure = 4 * math.ulp(bound) if recipe.real is torch.float64 else 0.0
+        if outward * rounded(exact, recipe.real) < outward * bound - unsure:
+            continue
+        cell, r = cell_of_end(recipe, half)
+        constant, *rest = recipe.table[half, :, cell].tolist()
+
+        def reaches(raised: float) -> bool:
+            return outward * value_at_end(recipe, [raised, *rest], r) >= outward * bound  # noqa: B023
+
+        recipe.table[half, 0, cell] = first(constant, outward, recipe.real, reaches)
+    return recipe
+
+
+def cell_of_end(recipe: Recipe, half: int) -> tuple[int, float]:
+    """Cell and local variable of d = 1."""
+    assert recipe.table is not None
+    y = fma(1.0, recipe.scale[half], recipe.offset[half], recipe.real)
+    cell = tables.cell_number(y, recipe.top_bits, recipe.real) % recipe.table.shape[2]
+    return cell, (2 * math.frexp(y)[0] - 1) % 2.0**-recipe.top_bits
+
+
+def value_at_end(recipe: Recipe, coefficients: list[float], r: float) -> float:
+    """The value of d = 1 before the clamp, exactly as a backend computes it."""
+    *rest, p = coefficients
+    for c in reversed(rest):
+        p = fma(p, r, c, recipe.real)
+    if recipe.kind == SYMMETRIC:
+        p = fma(2.0 ** (WORD_BITS[recipe.real] - 1), p, recipe.anchor, recipe.real)
+    return p

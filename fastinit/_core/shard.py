@@ -1,0 +1,218 @@
+"""Shards: which elements of the whole tensor a rank holds, computed from shapes alone, without a process group.
+
+`indices` gives them axis by axis, `boxes` as the index boxes of plans; `pieces`, `cut_where_sharded` and `fill_rows_` work
+on the local tensor of a DTensor. Nothing here communicates. torch.distributed is imported once there is a DTensor.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from itertools import accumulate, product
+from typing import Any, Concatenate, NamedTuple, ParamSpec
+
+import torch
+from torch import Tensor
+
+from fastinit._core.plan import Box, row_of
+from fastinit._torch import is_strided_shard, local_tensor_of
+
+P = ParamSpec("P")
+Runs = list[range]  # of indices along one axis, in the order in which the local tensor holds them
+
+
+class Block(NamedTuple):
+    """A rectangle of the local tensor, and the indices of the whole tensor that it holds: one range an axis, both times."""
+
+    local: tuple[range, ...]
+    whole: tuple[range, ...]
+
+    def of_local(self, tensor: Tensor) -> Tensor:
+        return tensor[tuple(slice(r.start, r.stop) for r in self.local)]
+
+    def of_whole(self, tensor: Tensor) -> Tensor:
+        return tensor[tuple(slice(r.start, r.stop) for r in self.whole)]
+
+
+def indices(shape: Sequence[int], mesh_shape: Sequence[int], placements: Sequence[Any], coordinate: Sequence[int]) -> list[Runs]:
+    """Compute which indices of a whole tensor one rank holds.
+
+    Args:
+        shape: of the whole tensor.
+        mesh_shape: of the device mesh.
+        placements: one a mesh dimension, as `torch.distributed.tensor` has them: Shard, Replicate, or FSDP2's _StridedShard.
+        coordinate: of the rank in the mesh.
+
+    Returns:
+        For every axis of the tensor the runs of indices the rank holds, in local order. Uneven shards are as torch.chunk's.
+
+    Raises:
+        ValueError: a Partial or unknown placement, an axis that the tensor or a coordinate that the mesh has not, or lengths
+            that do not fit together.
+
+    Reference:
+        PyTorch, torch.distributed.tensor: mesh dimensions shard from left to right.
+    """
+    if not len(mesh_shape) == len(placements) == len(coordinate):
+        raise ValueError(
+            "a mesh has as many placements and coordinates as dimensions. "
+            f"Received: mesh_shape={tuple(mesh_shape)}, placements={tuple(placements)}, coordinate={tuple(coordinate)}."
+        )
+    if not all(0 <= rank < ranks for ranks, rank in zip(mesh_shape, coordinate, strict=True)):
+        raise ValueError(f"a mesh of {tuple(mesh_shape)} has no coordinate {tuple(coordinate)}. Pass 0 <= coordinate < size.")
+    runs = [[range(size)] for size in shape]
+    for ranks, placement, rank in zip(mesh_shape, placements, coordinate, strict=True):
+        split = splitting(placement)
+        if split is None:
+            continue
+        axis, factor = split
+        if not -len(runs) <= axis < len(runs):
+            raise ValueError(f"{placement} shards an axis that a tensor of shape {tuple(shape)} has not.")
+        runs[axis] = [r for part in range(factor) for r in chunk(chunk(runs[axis], factor, part), ranks, rank)]
+    return [joined(axis) for axis in runs]
+
+
+def splitting(placement: Any) -> tuple[int, int] | None:
+    """The axis that a placement splits, and into how many parts each of which is split over the ranks; None: it splits none."""
+    from torch.distributed.tensor import Partial, Replicate, Shard
+
+    if isinstance(placement, Replicate):
+        return None
+    if is_strided_shard(placement):  # before Shard, whose subclass it once was
+        return placement.dim, int(placement.split_factor)
+    if type(placement) is Shard:
+        return placement.dim, 1
+    if isinstance(placement, Partial):
+        raise ValueError(
+            f"a tensor with the placement {placement} holds summands, not elements, and cannot be filled. "
+            "Call redistribute() with Replicate() or Shard() in its place first."
+        )
+    raise ValueError(f"unknown placement. Received: {placement!r}. Allowed: Shard, Replicate, _StridedShard.")
+
+
+def chunk(runs: Runs, chunks: int, number: int) -> Runs:
+    """One of the chunks into which torch.chunk would split the indices; the last ones may be shorter, or empty."""
+    total = sum(map(len, runs))
+    size = -(-total // chunks)
+    first, last = min(number * size, total), min((number + 1) * size, total)
+    ends = accumulate(map(len, runs))
+    return [r[max(first - end + len(r), 0) : max(last - end + len(r), 0)] for r, end in zip(runs, ends, strict=True)]
+
+
+def joined(runs: Runs) -> Runs:
+    """Without empty runs, and with those made one that follow each other."""
+    found: Runs = []
+    for run in runs:
+        if found and run and found[-1].stop == run.start:
+            found[-1] = range(found[-1].start, run.stop)
+        elif run:
+            found.append(run)
+    return found
+
+
+def blocks(runs: Sequence[Runs]) -> Iterator[Block]:
+    """The rectangles that the runs of all axes make: one, but for strided shards."""
+    starts = [list(accumulate(map(len, axis), initial=0)) for axis in runs]
+    places = [[range(s, s + len(r)) for s, r in zip(start, axis, strict=False)] for start, axis in zip(starts, runs, strict=True)]
+    for local, whole in zip(product(*places), product(*runs), strict=True):
+        yield Block(local, whole)
+
+
+def boxes(shape: Sequence[int], block: Block) -> Iterator[tuple[Block, Box]]:
+    """The index boxes of a block, each with the part of the block that it fills: one, unless inner and outer axes are cut.
+
+    A box has one pitch. The innermost axis that is cut makes its columns; above it only the outermost that has more than
+    one index may be cut, so any other is walked, index by index.
+    """
+    strides = [math.prod(shape[axis + 1 :]) for axis in range(len(shape))]
+    lengths = [len(r) for r in block.whole]
+    start = sum(r.start * stride for r, stride in zip(block.whole, strides, strict=True))
+    cut = [axis for axis, size in enumerate(shape) if lengths[axis] < size]
+    if not cut or math.prod(lengths[: cut[-1]]) == 1:
+        yield block, row_of(math.prod(lengths))._replace(start=start)
+        return
+    inner = cut[-1]
+    outer = next(axis for axis, length in enumerate(lengths) if length > 1)
+    if any(outer < axis < inner for axis in cut):
+        for offset in range(lengths[outer]):
+            yield from boxes(shape, at(block, outer, offset))
+    else:
+        rows, cols = math.prod(lengths[:inner]), math.prod(lengths[inner:])
+        yield block, Box(start, rows, cols, math.prod(shape[inner:]))
+
+
+def at(block: Block, axis: int, offset: int) -> Block:
+    """The slice of a block at one index of an axis."""
+    local, whole = list(block.local), list(block.whole)
+    local[axis], whole[axis] = local[axis][offset : offset + 1], whole[axis][offset : offset + 1]
+    return Block(tuple(local), tuple(whole))
+
+
+# --- DTensors -----------------------------------------------------------------------------------------------------------------
+
+
+def is_dtensor(tensor: object) -> bool:
+    module = sys.modules.get("torch.distributed.tensor")  # imported by whoever made the tensor, if it is one
+    return isinstance(tensor, getattr(module, "DTensor", ()))
+
+
+def local_blocks(tensor: Any) -> tuple[Tensor, list[Block]]:
+    """The local tensor of a DTensor and its blocks; none on a rank outside the mesh.
+
+    Raises:
+        ValueError: as `indices`; or the local tensor has not the shape that its placements promise.
+    """
+    local, mesh = local_tensor_of(tensor), tensor.device_mesh
+    coordinate = mesh.get_coordinate()
+    if coordinate is None:
+        return local, []
+    runs = indices(tensor.shape, mesh.shape, tensor.placements, coordinate)
+    promised = tuple(sum(map(len, axis)) for axis in runs)
+    if promised != tuple(local.shape):
+        raise ValueError(
+            f"the local shard at {tuple(coordinate)} of a mesh of {tuple(mesh.shape)} must have the shape {promised} by its "
+            f"placements {tuple(tensor.placements)}. Received: {tuple(local.shape)}. Use distribute_tensor, or from_local with "
+            "shards as torch.chunk makes them."
+        )
+    return local, list(blocks(runs))
+
+
+def pieces(tensor: Any) -> list[tuple[Tensor, Box]]:
+    """Views of a DTensor's local tensor that cover it, each with its index box in the whole."""
+    local, held = local_blocks(tensor)
+    shape = tuple(tensor.shape)
+    return [(part.of_local(local), box) for block in held for part, box in boxes(shape, block)]
+
+
+def cut_where_sharded(function: Callable[Concatenate[Tensor, P], Tensor]) -> Callable[Concatenate[Tensor, P], Tensor]:
+    """Makes an initializer that has no element by element law fill a DTensor with its part of the whole tensor, which every
+    rank makes for itself in memory that is given back: without communication, and with equal draws on every rank."""
+
+    @functools.wraps(function)
+    def sharded(tensor: Tensor, *args: P.args, **kwargs: P.kwargs) -> Tensor:
+        if not is_dtensor(tensor):
+            return function(tensor, *args, **kwargs)
+        local, held = local_blocks(tensor)
+        whole = function(torch.empty(tensor.shape, dtype=tensor.dtype, device=local.device), *args, **kwargs)
+        with torch.no_grad():
+            for block in held:
+                block.of_local(local).copy_(block.of_whole(whole))
+        torch.autograd.graph.increment_version(tensor)
+        return tensor
+
+    return sharded
+
+
+def fill_rows_(tensor: Tensor, rows: range, value: float) -> None:
+    """Fills some rows (indices of the first axis) of a tensor, of a DTensor's whole one, with one value."""
+    with torch.no_grad():
+        if not is_dtensor(tensor):
+            tensor[rows.start : rows.stop].fill_(value)
+            return
+        local, held = local_blocks(tensor)
+        for block in held:
+            first, last = (min(max(row, block.whole[0].start), block.whole[0].stop) for row in (rows.start, rows.stop))
+            block.of_local(local)[first - block.whole[0].start : last - block.whole[0].start].fill_(value)
+        torch.autograd.graph.increment_version(tensor)

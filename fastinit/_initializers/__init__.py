@@ -1,0 +1,1 @@
+"""Initializers: each checks its arguments, finds its law, and fills its tensor; each declares its law."""

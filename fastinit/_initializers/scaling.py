@@ -1,0 +1,102 @@
+"""Weights scaled by their fans: the laws behind Keras's names and behind torch's."""
+
+import math
+import sys
+
+import torch
+from torch import Size, Tensor
+
+from fastinit._core import fans
+from fastinit._core.check import PLAIN, check_tensor, finite, is_one_of, positive
+from fastinit._core.laws import Law, normal, truncated_normal, uniform
+
+Fan = float | None  # None: of the shape
+# The standard deviation of N(0, 1) cut to [-2, 2]; Keras, TensorFlow and JAX divide by these very digits.
+TRUNCATED_STD = 0.87962566103423978
+MODES = ("fan_in", "fan_out", "fan_avg")
+DISTRIBUTIONS = ("truncated_normal", "normal", "untruncated_normal", "uniform")
+NONLINEARITIES = (
+    *("linear", "conv1d", "conv2d", "conv3d", "conv_transpose1d", "conv_transpose2d", "conv_transpose3d"),
+    *("sigmoid", "tanh", "relu", "leaky_relu", "selu"),
+)
+SMALLEST = sys.float_info.min  # torch.compile of torch 2.7 cannot read it
+
+
+def shape_of(tensor: Tensor) -> Size:
+    """The shape that the fans come from. Raises TypeError or ValueError if the argument is no tensor, or has no shape."""
+    if not isinstance(tensor, Tensor):
+        raise TypeError(f"tensor must be a torch.Tensor. Received: {tensor!r} ({type(tensor).__name__}). Pass the weight itself.")
+    if type(tensor) not in PLAIN or tensor.is_nested:
+        check_tensor(tensor)
+    return tensor.shape
+
+
+# --- Keras's ------------------------------------------------------------------------------------------------------------------
+
+
+def scaled(shape: Size, scale: float, mode: str, distribution: str, fan_in: Fan, fan_out: Fan, batch_dims: int) -> Law:
+    """The law of variance scale / n, n being the units of the mode."""
+    if not is_one_of(distribution, DISTRIBUTIONS):
+        raise ValueError(
+            f"distribution must be one of {DISTRIBUTIONS}. Received: distribution={distribution!r}. Pass one of these names."
+        )
+    variance = positive("scale", scale) / units(shape, mode, fan_in, fan_out, batch_dims)
+    if not 0 < 3.0 * variance < math.inf:
+        raise ValueError(f"scale / n leaves the range of a float. Received: scale={scale}, fan_in={fan_in}, fan_out={fan_out}.")
+    if distribution == "uniform":
+        limit = math.sqrt(3.0 * variance)
+        return uniform(-limit, limit)
+    if distribution == "untruncated_normal":
+        return normal(0.0, math.sqrt(variance))
+    std = math.sqrt(variance) / TRUNCATED_STD
+    return truncated_normal(0.0, std, -2.0 * std, 2.0 * std)
+
+
+def units(shape: Size, mode: str, fan_in: Fan, fan_out: Fan, batch_dims: int) -> float:
+    """The n of a mode, at least 1: a weight of no inputs has no values to scale, but must not divide by zero."""
+    if not is_one_of(mode, MODES):
+        raise ValueError(f"mode must be one of {MODES}. Received: mode={mode!r}. Pass one of these names.")
+    n_in, n_out = fans.resolve(shape, batch_dims, fan_in, fan_out, mode)
+    if mode == "fan_in":
+        return max(1.0, n_in)
+    return max(1.0, n_out) if mode == "fan_out" else max(1.0, n_in / 2.0 + n_out / 2.0)
+
+
+def squared(gain: float) -> float:
+    """The scale of a gain."""
+    square = positive("gain", gain) * gain
+    if not SMALLEST <= square < math.inf:
+        raise ValueError(f"gain ** 2 leaves the range of a float. Received: gain={gain}.")
+    return square
+
+
+# --- torch's ------------------------------------------------------------------------------------------------------------------
+
+
+def symmetric(std: float) -> Law:
+    """The uniform law of mean 0 and this standard deviation."""
+    limit = math.sqrt(3.0) * std
+    return uniform(-limit, limit)
+
+
+def xavier_std(shape: Size, gain: float, fan_in: Fan, fan_out: Fan, batch_dims: int) -> float:
+    n_in, n_out = fans.resolve(shape, batch_dims, fan_in, fan_out, "fan_avg")
+    std = positive("gain", gain) * math.sqrt(1.0 / ((n_in / 2.0 + n_out / 2.0) or 0.5))
+    if not 0 < 2.0 * std < math.inf:  # sqrt(3) std is the limit of the uniform one
+        raise ValueError(f"the std leaves the range of a float. Received: gain={gain}, fan_in={fan_in}, fan_out={fan_out}.")
+    return std
+
+
+def kaiming_std(shape: Size, a: float, mode: str, nonlinearity: str, fan_in: Fan, fan_out: Fan, batch_dims: int) -> float:
+    if not is_one_of(mode, ("fan_in", "fan_out")):
+        raise ValueError(f"mode must be 'fan_in' or 'fan_out'. Received: mode={mode!r}. Pass one of these names.")
+    if not is_one_of(nonlinearity, NONLINEARITIES):
+        raise ValueError(
+            f"nonlinearity must be one of {NONLINEARITIES}. Received: nonlinearity={nonlinearity!r}. Pass one of "
+            "these names, or variance_scaling_(scale=gain**2) with a gain of your own."
+        )
+    if nonlinearity == "leaky_relu" and abs(finite("a", a)) > 1e150:
+        raise ValueError(f"a ** 2 leaves the range of a float. Received: a={a}.")
+    gain = torch.nn.init.calculate_gain(nonlinearity, finite("a", a))  # type: ignore[arg-type]
+    n_in, n_out = fans.resolve(shape, batch_dims, fan_in, fan_out, mode)
+    return gain / math.sqrt((n_in if mode == "fan_in" else n_out) or 1)  # no fan: no elements either

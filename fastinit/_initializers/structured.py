@@ -1,0 +1,226 @@
+"""Initializers that give a matrix or a kernel a structure: orthogonal, identity, Dirac, sparse."""
+
+import math
+
+import torch
+from torch import Generator, Size, Tensor
+from torch import dtype as DType
+
+from fastinit._core import keys
+from fastinit._core.check import check_tensor, finite, number
+from fastinit._core.laws import Law, declares, normal, uniform
+from fastinit._core.recipes import recipe
+from fastinit._core.shard import cut_where_sharded
+from fastinit._fill import fill_, is_traced, writing, written
+
+
+def check_orthogonal(shape: Size, dtype: DType, gain: float) -> None:
+    """No one law: raises for wrong arguments."""
+    finite("gain", gain)
+    if len(shape) < 2:
+        raise ValueError(
+            f"orthogonal_ needs at least two dimensions. Received: shape={tuple(shape)}. View the tensor as a matrix first."
+        )
+    if abs(gain) > torch.finfo(dtype).max:
+        raise ValueError(f"gain must lie within the range of {dtype}. Received: gain={gain}.")
+
+
+@declares(check_orthogonal)
+@cut_where_sharded
+def orthogonal_(tensor: Tensor, gain: float = 1.0, generator: Generator | None = None, *, key: int | None = None) -> Tensor:
+    """Fill a tensor with a (semi-)orthogonal matrix, uniform over all of them (Haar), times the gain.
+
+    The matrix is [size(0), the other dimensions flattened], as torch has it: its rows are orthonormal, or its columns
+    where it has more rows than columns. It is the Q of a Gaussian matrix that obeys the value contract, computed in
+    float32 (float64 for a float64 tensor) whatever the dtype, and therefore equal across machines to rounding.
+
+    Args:
+        tensor: the tensor to fill, at least two dimensions.
+        gain: a finite factor.
+        generator, key: the source of randomness; at most one of them.
+
+    Returns:
+        The tensor.
+
+    Raises:
+        TypeError, ValueError: a bad tensor, gain, generator or key; fewer than two dimensions. The tensor is untouched.
+
+    Reference:
+        Saxe et al. 2014, "Exact solutions to the nonlinear dynamics of learning in deep linear neural networks";
+        Mezzadri 2007, "How to generate random matrices from the classical compact groups" (the signs);
+        PyTorch, torch.nn.init.orthogonal_.
+    """
+    check_tensor(tensor)
+    check_orthogonal(tensor.shape, tensor.dtype, gain)
+    keys.check_source(generator, key, tensor.device)
+    if tensor.numel() == 0 or tensor.is_meta:
+        written(tensor)
+        return tensor
+    with writing(tensor):
+        real = torch.float64 if tensor.dtype == torch.float64 else torch.float32
+        gaussian = torch.empty(tensor.shape, dtype=real, device=tensor.device).flatten(1)
+        fill_(gaussian, normal(0.0, 1.0), generator, key)
+        return tensor.copy_((haar(gaussian) * float(gain)).view(tensor.shape))
+
+
+def haar(gaussian: Tensor) -> Tensor:
+    """Orthonormalise the shorter side of a Gaussian matrix.
+
+    LAPACK's Q is not uniform: its signs follow its own convention. Those of R's diagonal undo it; a zero there (the
+    matrix is singular) counts as positive, since a column times zero would be lost.
+    """
+    wide = gaussian.shape[0] < gaussian.shape[1]
+    q, r = torch.linalg.qr(gaussian.T if wide else gaussian)
+    q = torch.where(torch.diagonal(r) < 0, -q, q)
+    return (q.T if wide else q).contiguous()
+
+
+@declares(lambda shape, dtype: check_matrix("eye_", shape))
+@cut_where_sharded
+def eye_(tensor: Tensor, *, generator: Generator | None = None, key: int | None = None) -> Tensor:
+    """Fill a matrix with the identity: ones on the diagonal, zeros elsewhere.
+
+    Args:
+        tensor: the matrix to fill, of any two sizes.
+        generator, key: accepted as everywhere, checked, and not used.
+
+    Returns:
+        The tensor.
+
+    Raises:
+        TypeError, ValueError: a bad tensor, generator or key; not two dimensions. The tensor is untouched.
+
+    Reference:
+        PyTorch, torch.nn.init.eye_.
+    """
+    check_tensor(tensor)
+    check_matrix("eye_", tensor.shape)
+    keys.check_source(generator, key, tensor.device)
+    with writing(tensor):
+        tensor.zero_()
+        tensor.diagonal().fill_(1.0)
+    return tensor
+
+
+def check_dirac(shape: Size, dtype: DType, groups: int) -> None:
+    """No one law: raises for wrong arguments."""
+    if len(shape) not in (3, 4, 5):
+        raise ValueError(
+            f"dirac_ needs 3, 4 or 5 dimensions, [out, in, *kernel]. Received: shape={tuple(shape)}. "
+            "For a matrix use eye_."
+        )
+    if isinstance(groups, bool) or not isinstance(groups, int):
+        raise TypeError(f"groups must be an int >= 1. Received: groups={groups!r} ({type(groups).__name__}).")
+    if groups < 1 or shape[0] % groups:
+        raise ValueError(
+            f"groups must be >= 1 and divide dimension 0. Received: groups={groups}, shape={tuple(shape)}. "
+            "Pass the groups of the convolution."
+        )
+
+
+@declares(check_dirac)
+@cut_where_sharded
+def dirac_(tensor: Tensor, groups: int = 1, *, generator: Generator | None = None, key: int | None = None) -> Tensor:
+    """Fill the kernel of a convolution with the Dirac delta: each group passes its inputs on, as many as it can.
+
+    Args:
+        tensor: the kernel to fill, [out, in / groups, *kernel] with one to three kernel dimensions.
+        groups: the groups of the convolution, >= 1; must divide out.
+        generator, key: accepted as everywhere, checked, and not used.
+
+    Returns:
+        The tensor.
+
+    Raises:
+        TypeError, ValueError: a bad tensor, groups, generator or key; not three to five dimensions. The tensor is
+            untouched.
+
+    Reference:
+        PyTorch, torch.nn.init.dirac_.
+    """
+    check_tensor(tensor)
+    check_dirac(tensor.shape, tensor.dtype, groups)
+    keys.check_source(generator, key, tensor.device)
+    with writing(tensor):
+        tensor.zero_()
+        if tensor.numel():
+            taps = tensor.unflatten(0, (groups, -1))
+            for size in tensor.shape[2:]:
+                taps = taps.select(3, size // 2)
+            taps.diagonal(dim1=1, dim2=2).fill_(1.0)
+    return tensor
+
+
+def law_of_others(shape: Size, sparsity: float, std: float) -> Law:
+    """The law of what sparse_ does not set to zero."""
+    check_matrix("sparse_", shape)
+    if not 0 <= number("sparsity", sparsity) <= 1:
+        raise ValueError(f"sparsity must lie in [0, 1]. Received: sparsity={sparsity}. Pass a fraction such as 0.9.")
+    return normal(0.0, std)
+
+
+def check_sparse(shape: Size, dtype: DType, sparsity: float, std: float) -> None:
+    """No one law: raises for wrong arguments."""
+    recipe(law_of_others(shape, sparsity, std), dtype)
+
+
+@declares(check_sparse)
+@cut_where_sharded
+def sparse_(
+    tensor: Tensor,
+    sparsity: float,
+    std: float = 0.01,
+    generator: Generator | None = None,
+    *,
+    key: int | None = None,
+) -> Tensor:
+    """Fill a matrix from N(0, std**2) and set ceil(sparsity * rows) random elements of each column to zero.
+
+    Args:
+        tensor: the matrix to fill, [rows, columns].
+        sparsity: the fraction of each column that is zero, in [0, 1].
+        std: the standard deviation of the other elements, > 0.
+        generator, key: the source of randomness; at most one of them. The values take the key's words from 0 on, the
+            choice of the zeros takes the words that follow them.
+
+    Returns:
+        The tensor.
+
+    Raises:
+        TypeError, ValueError: a bad tensor, sparsity, std, generator or key; not two dimensions. The tensor is
+            untouched.
+
+    Reference:
+        Martens 2010, "Deep learning via Hessian-free optimization"; PyTorch, torch.nn.init.sparse_.
+    """
+    check_tensor(tensor)
+    law, zeros = law_of_others(tensor.shape, sparsity, std), math.ceil(sparsity * tensor.shape[0])
+    if is_traced():  # no key exists yet: the two fills take a fresh draw each, in this order
+        fill_(tensor, law, generator, key)
+        zeroed = chosen_zeros(tensor, zeros, generator, key)
+    else:
+        if key is None and not tensor.is_meta:
+            recipe(law, tensor.dtype)  # refuses a law before a key is drawn
+            generator, key = None, keys.resolve(generator, None, tensor.device)
+        zeroed = chosen_zeros(tensor, zeros, generator, key)  # first, as it takes memory, and there may be none
+        fill_(tensor, law, generator, key)
+    with writing(tensor):
+        # float8 has no masked_fill_; zero has the bits of zero in every dtype.
+        bits = tensor.view(torch.uint8) if tensor.element_size() == 1 else tensor
+        bits.masked_fill_(zeroed, 0)
+    return tensor
+
+
+def chosen_zeros(tensor: Tensor, count: int, generator: Generator | None, key: int | None) -> Tensor:
+    """A mask of `count` random elements of each column, by the words that follow those of the tensor's own values."""
+    with writing(tensor):
+        scores = torch.empty((2, *tensor.shape), dtype=torch.float32, device=tensor.device)
+        fill_(scores, uniform(0.0, 1.0), generator, key)
+        return scores[1].argsort(dim=0, stable=True).argsort(dim=0) < count
+
+
+def check_matrix(name: str, shape: Size) -> None:
+    if len(shape) != 2:
+        raise ValueError(
+            f"{name} needs a matrix, two dimensions. Received: shape={tuple(shape)}. View the tensor as a matrix first."
+        )

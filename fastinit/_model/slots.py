@@ -1,0 +1,211 @@
+"""Where a model keeps its parameters and buffers: every place by its canonical name, and which of them share memory."""
+
+from __future__ import annotations
+
+import sys
+from collections import defaultdict
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+from torch import Tensor, nn
+from torch.nn.utils import parametrize
+from torch.nn.utils.spectral_norm import SpectralNorm
+from torch.nn.utils.weight_norm import WeightNorm
+
+from fastinit._core.check import PLAIN
+from fastinit._core.shard import is_dtensor
+from fastinit._schemes.scheme import Choice, Scheme, Tables, is_lazy
+from fastinit._torch import (
+    FakeTensor,
+    children_of,
+    local_tensor_of,
+    own_buffers,
+    own_parameters,
+    pre_hooks_of,
+    storage_number,
+)
+
+# What DistributedDataParallel, torch.compile, activation checkpointing and FSDP put between a module and its parameters.
+WRAPPERS = frozenset(("module", "_orig_mod", "_checkpoint_wrapped_module", "_fsdp_wrapped_module"))
+QUANTISED = ("torch.ao.nn.quantized", "torch.ao.nn.intrinsic.quantized", "torch.nn.quantized")
+
+
+class Slot(NamedTuple):
+    """One place of a parameter or buffer. Of a parametrized parameter the tensor is what its parametrizations compute."""
+
+    name: str  # canonical, in the whole model
+    module: nn.Module
+    attribute: str
+    tensor: Tensor
+    choice: Choice | None  # the scheme's
+    buffer: bool = False
+    parametrized: bool = False
+
+
+@dataclass
+class Walk:
+    """A walk through a model: its slots, and what is wrong with it, in words."""
+
+    scheme: Scheme
+    slots: list[Slot] = field(default_factory=list)
+    refused: list[str] = field(default_factory=list)
+    computed: dict[tuple[nn.Module, str], Tensor] = field(default_factory=dict)  # parametrized weights, once
+
+    def visit(self, module: nn.Module, path: str, above: list[tuple[Tables, str]]) -> None:
+        tables, reason = self.scheme.tables(module), refusal(module)
+        if reason and tables.closed and not tables.tables:
+            self.leave(module, path)
+            return
+        if reason:
+            self.refused.append(f"{path or 'the model'} ({type(module).__name__}): {reason}")
+            return
+        for attribute, tensor, buffer, parametrized in self.own_tensors(module):
+            name = f"{path}.{attribute}" if path else attribute
+            if reason := tensor_refusal(tensor):
+                self.refused.append(f"{name}: {reason}")
+                continue
+            owners = [(t, name[len(base) + 1 if base else 0 :]) for t, base in above]
+            choice = self.scheme.choose(name, [*owners, (tables, attribute)], buffer)
+            self.slots.append(Slot(name, module, attribute, tensor, choice, buffer, parametrized))
+        reaching = [*above, (tables, path)] if tables.reach else above
+        for child_name, child in children_of(module).items():
+            if child is not None and not (child_name == "parametrizations" and is_parametrized(module)):
+                inner = f"{path}.{child_name}" if path else child_name
+                self.visit(child, path if child_name in WRAPPERS else inner, reaching)
+
+    def leave(self, module: nn.Module, path: str) -> None:
+        """A module that could not be initialised, and need not be: its rule is None."""
+        for below, part in module.named_modules(prefix=path):
+            for buffer, place in ((False, own_parameters(part)), (True, own_buffers(part))):
+                for attribute, tensor in place.items():
+                    if tensor is not None and tensor_refusal(tensor) is None:
+                        name = f"{below}.{attribute}" if below else attribute
+                        self.slots.append(Slot(name, part, attribute, tensor, Choice(None), buffer))
+
+    def own_tensors(self, module: Any) -> Iterator[tuple[str, Any, bool, bool]]:
+        """A module's own parameters and buffers: attribute, tensor, whether it is a buffer, whether it is parametrized."""
+        for buffer, place in ((False, own_parameters(module)), (True, own_buffers(module))):
+            yield from ((name, tensor, buffer, False) for name, tensor in place.items() if tensor is not None)
+        for name in module.parametrizations if is_parametrized(module) else ():
+            if (module, name) not in self.computed:
+                self.computed[module, name] = getattr(module, name).detach()
+            yield name, self.computed[module, name], False, True
+
+
+def slots(model: nn.Module, scheme: Scheme, prefix: str) -> list[Slot]:
+    """Every place of a parameter or buffer, in the order of `Module.named_parameters`: a module's own before its children's.
+
+    Raises:
+        ValueError: modules or tensors that cannot be initialised, or two parameters of one canonical name; names them all.
+    """
+    if "torch.distributed.fsdp" in sys.modules:
+        reshard(model)
+    walk = Walk(scheme)
+    walk.visit(model, ".".join(part for part in prefix.split(".") if part and part not in WRAPPERS), [])
+    places: dict[str, Slot] = {}
+    for slot in walk.slots:
+        other = places.setdefault(slot.name, slot)
+        if other.tensor is not slot.tensor:
+            walk.refused.append(f"{slot.name}: two parameters have this name, without the names of wrappers {sorted(WRAPPERS)}")
+    if walk.refused:
+        lines = "\n".join(f"  {line}" for line in walk.refused)
+        raise ValueError(f"cannot initialise (a rule None for a module's type leaves it); nothing was written:\n{lines}")
+    return walk.slots
+
+
+def is_parametrized(module: nn.Module) -> bool:
+    return "parametrizations" in children_of(module) and parametrize.is_parametrized(module)
+
+
+# --- what is refused ----------------------------------------------------------------------------------------------------------
+
+
+def refusal(module: nn.Module) -> str | None:
+    """Why a module cannot be initialised; None where it can."""
+    if is_lazy(module):
+        return "its parameters have no shapes yet. Run a forward pass first"
+    if type(module).__module__.startswith(QUANTISED):
+        return "its weights are quantised and packed. Initialise the model, then quantise it"
+    if is_fsdp1(module):
+        return "FullyShardedDataParallel holds flat shards of several parameters. Initialise before wrapping, or use fully_shard"
+    for hook in pre_hooks_of(module):
+        if isinstance(hook, (WeightNorm, SpectralNorm)):
+            return f"{type(hook).__name__}'s hook computes {hook.name!r}. Initialise first, or use nn.utils.parametrizations"
+    if is_parametrized(module):
+        return parametrization_refusal(module)
+    return None
+
+
+def parametrization_refusal(module: Any) -> str | None:
+    """Parametrized weights are set through the right inverses; what has buffers too would keep those of the old weight."""
+    for name, steps in module.parametrizations.items():
+        unable = [step for step in steps if not hasattr(step, "right_inverse") or list(step.buffers())]
+        if unable:
+            kinds = ", ".join(type(step).__name__ for step in unable)
+            return f"{name!r} is parametrized by {kinds}, without an inverse or with buffers. Initialise, then parametrize"
+        if any(tensor.is_meta or is_dtensor(tensor) for tensor in steps.parameters()):
+            return f"{name!r} is parametrized, on meta or sharded. Initialise, then parametrize"
+    return None
+
+
+def tensor_refusal(tensor: Tensor) -> str | None:
+    if type(tensor) in PLAIN or isinstance(tensor, FakeTensor) or (is_dtensor(tensor) and type(local_of(tensor)) in PLAIN):
+        return None
+    return f"{type(tensor).__name__} is no plain tensor or DTensor. Initialise the model before it is converted"
+
+
+def is_fsdp1(module: nn.Module) -> bool:
+    fsdp = sys.modules.get("torch.distributed.fsdp")
+    return fsdp is not None and isinstance(module, fsdp.FullyShardedDataParallel)
+
+
+def reshard(model: nn.Module) -> None:
+    """Gives back the gathered parameters of FSDP2, lest values go there."""
+    from torch.distributed.fsdp import FSDPModule
+
+    for module in model.modules():
+        if isinstance(module, FSDPModule):
+            module.reshard()
+
+
+# --- shared memory ------------------------------------------------------------------------------------------------------------
+
+
+def local_of(tensor: Any) -> Tensor:
+    return local_tensor_of(tensor) if is_dtensor(tensor) else tensor
+
+
+def sources(found: list[Slot]) -> list[int]:
+    """For each slot the first one that holds its memory: itself, if it shares none.
+
+    Raises:
+        ValueError: two tensors share a part of their memory, and neither holds the other.
+    """
+    source, storages = list(range(len(found))), defaultdict(list)
+    for number, slot in enumerate(found):
+        storages[storage_number(local_of(slot.tensor))].append(number)
+    for together in (numbers for numbers in storages.values() if len(numbers) > 1):
+        holders: list[tuple[range, int]] = []
+        for span, number in sorted(((span_of(found[n].tensor), n) for n in together), key=lambda x: (-len(x[0]), x[1])):
+            for held, holder in holders:
+                if held.start <= span.start and span.stop <= held.stop:
+                    source[number] = holder
+                    break
+                if span.start < held.stop and held.start < span.stop:
+                    raise ValueError(
+                        f"{found[holder].name} and {found[number].name} share a part of their memory, and nothing was written. "
+                        "Make one of them a copy, or a view of the other."
+                    )
+            else:
+                holders.append((span, number))
+    return source
+
+
+def span_of(tensor: Tensor) -> range:
+    """The bytes of its storage between a tensor's first and last."""
+    local = local_of(tensor)
+    first = local.storage_offset() * local.element_size()
+    reach = sum((size - 1) * stride for size, stride in zip(local.shape, local.stride(), strict=True)) if local.numel() else -1
+    return range(first, first + (reach + 1) * local.element_size())
+

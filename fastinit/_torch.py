@@ -1,0 +1,85 @@
+"""Every private name of torch that this package uses: where a release of torch moves one, this file alone changes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, MutableMapping
+from typing import Any, TypeGuard
+
+import torch
+from torch import Tensor, nn
+from torch._C import DisableTorchFunction as without_torch_function
+from torch._C import _DisableFuncTorch as without_functorch
+from torch._C._functorch import is_functorch_wrapped_tensor as is_wrapped_by_functorch
+from torch._subclasses.fake_tensor import FakeTensor
+from torch.utils._python_dispatch import _disable_current_modes as without_dispatch_modes
+
+__all__ = [
+    "FakeTensor",
+    "base_of",
+    "children_of",
+    "current_cuda_stream",
+    "has_dispatch_modes",
+    "is_strided_shard",
+    "is_wrapped_by_functorch",
+    "local_tensor_of",
+    "own_buffers",
+    "own_parameters",
+    "pre_hooks_of",
+    "storage_number",
+    "without_dispatch_modes",
+    "without_functorch",
+    "without_torch_function",
+]
+
+
+def has_dispatch_modes() -> bool:
+    """Whether a mode sees every operation: make_fx, FakeTensorMode, CommDebugMode."""
+    return torch._C._len_torch_dispatch_stack() > 0
+
+
+def current_cuda_stream(index: int) -> int:
+    """The address of torch's current stream on a CUDA device: a third of the time of torch.cuda.current_stream."""
+    return int(torch._C._cuda_getCurrentRawStream(index))
+
+
+def base_of(tensor: Tensor) -> Tensor:
+    """The tensor that a view is a view of; itself, if it is no view."""
+    return tensor if tensor._base is None else tensor._base
+
+
+def storage_number(tensor: Tensor) -> int:
+    """A number that tensors of one storage share: on meta, storages have no address."""
+    return tensor.untyped_storage()._cdata
+
+
+def local_tensor_of(tensor: Any) -> Tensor:
+    """The local tensor of a DTensor, itself: to_local() would make a view that autograd records."""
+    local: Tensor = tensor._local_tensor
+    return local
+
+
+def is_strided_shard(placement: object) -> TypeGuard[Any]:
+    """Whether a placement is what FSDP2 makes of a dimension that tensor parallelism has split before."""
+    from torch.distributed.tensor.placement_types import _StridedShard
+
+    return isinstance(placement, _StridedShard)
+
+
+def own_parameters(module: nn.Module) -> MutableMapping[str, Any]:
+    """A module's own parameters by name, those that are None too."""
+    return module._parameters
+
+
+def own_buffers(module: nn.Module) -> MutableMapping[str, Any]:
+    """A module's own buffers by name, those that are None too."""
+    return module._buffers
+
+
+def children_of(module: nn.Module) -> Mapping[str, nn.Module | None]:
+    """A module's children by name: a child under two names comes twice, which named_children() hides."""
+    return module._modules
+
+
+def pre_hooks_of(module: nn.Module) -> list[Any]:
+    """What a module calls before its forward pass."""
+    return list(module._forward_pre_hooks.values())
