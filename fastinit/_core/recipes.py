@@ -29,6 +29,7 @@ from __future__ import annotations
 import functools
 import math
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 
@@ -44,6 +45,24 @@ UNIFORM, SYMMETRIC, TWO_SIDED, FMOD, WORDS = range(5)  # as enum fastinit_kind i
 SMALLEST = {torch.float32: 2.0**-64, torch.float64: 2.0**-896}  # widths whose 2^(1 - bits) multiples keep all their bits
 # Sigmas from its mean up to where a normal has one density, to 2^-26, between bounds that are the same float64 number of sigmas.
 FLAT = 2.0**13
+
+
+class Constants(NamedTuple):
+    """The numbers of a recipe, in the one order in which all backends have them: as struct fastinit_recipe of csrc/fastinit.h.
+
+    A float is a real number of the recipe's arithmetic, an int a word, a tuple has an entry for each half of the table.
+    """
+
+    slope: float
+    anchor: float
+    std: float
+    cut: float
+    inverse_cut: float
+    low: float
+    high: float
+    offset: tuple[float, float]  # lower and upper half; a table of one half has it first
+    scale: tuple[float, float]
+    flip: int
 
 
 @dataclass(frozen=True, eq=False)  # compared and hashed by identity: backends cache what they make of one
@@ -65,6 +84,13 @@ class Recipe:
     offset: tuple[float, ...] = ()
     scale: tuple[float, ...] = ()
     table: torch.Tensor | None = None  # real [halves, terms, cells]
+
+    @property
+    def constants(self) -> Constants:
+        """What every backend reads, with zeros for the halves that a table has not."""
+        given = {name: getattr(self, name) for name in Constants._fields}
+        halves = {name: (*given[name], 0.0, 0.0)[:2] for name in ("offset", "scale")}
+        return Constants(**given | halves)
 
 
 @functools.lru_cache(maxsize=1024)
