@@ -17,33 +17,35 @@ from collections.abc import Iterable, Sequence
 
 import torch
 from torch import Generator, Tensor
+from torch.compiler import is_dynamo_compiling
 
 from fastinit._backends.choose import choose
 from fastinit._core import keys, laws, shard
-from fastinit._core.check import PLAIN, check_tensor
+from fastinit._core.check import FLOAT_DTYPES, PLAIN, check_tensor
 from fastinit._core.laws import Law
-from fastinit._core.plan import Box, Plan, whole
+from fastinit._core.plan import Box, Plan, row_of, whole
 from fastinit._core.recipes import Recipe, recipe
-from fastinit._torch import has_dispatch_modes, is_wrapped_by_functorch, without_functorch
+from fastinit._torch import dispatch_modes, is_wrapped_by_functorch, without_functorch
 
 MASK64 = (1 << 64) - 1
 
 
-def fill_(tensor: Tensor, law: Law, generator: Generator | None = None, key: int | None = None) -> Tensor:
+def fill_(
+    tensor: Tensor,
+    law: Law,
+    generator: Generator | None = None,
+    key: int | None = None,
+    dtypes: tuple[torch.dtype, ...] = FLOAT_DTYPES,
+) -> Tensor:
     """Fill a tensor, in its logical order, with the values that a law has by one key. In place, under no_grad.
 
     Raises:
-        TypeError: not a tensor of a supported dtype; a wrong generator or key.
+        TypeError: not a tensor of one of the dtypes; a wrong generator or key.
         ValueError: a sparse or self-overlapping tensor; no value of the dtype between the bounds; a wrong generator or key.
     """
-    check_tensor(tensor)
-    return draw_(tensor, law, generator, key)
-
-
-def draw_(tensor: Tensor, law: Law, generator: Generator | None, key: int | None) -> Tensor:
-    """Take the road with a checked tensor, or lead it there: as a node of a graph, shard by shard, or by way of a copy."""
+    check_tensor(tensor, dtypes)
     if type(tensor) in PLAIN:
-        if is_traced():
+        if is_dynamo_compiling() or dispatch_modes():  # is_traced(), without its call
             trace_(tensor, law, generator, key)
         elif is_wrapped_by_functorch(tensor) or tensor.is_neg():
             copy_(tensor, law, generator, key)
@@ -68,11 +70,17 @@ def draw_(tensor: Tensor, law: Law, generator: Generator | None, key: int | None
 
 def take_road_(tensor: Tensor, law: Law, generator: Generator | None, key: int | None) -> None:
     """Fill a plain tensor or a DTensor: what the registered operator would cost, a small tensor would notice."""
-    values, parts = recipe(law, tensor.dtype), parts_of(tensor)  # both may refuse, before a key is drawn
-    if tensor.is_meta:
-        keys.check_source(generator, key, tensor.device)
+    values, device = recipe(law, tensor.dtype), tensor.device
+    if type(tensor) in PLAIN and not tensor.is_meta:  # nearly always; what follows does the same in twice the calls
+        plan = Plan(tensor, values, keys.resolve(generator, key, device), row_of(tensor.numel()))
+        if plan.box.cols:
+            choose(device).fill([plan])
     else:
-        run(plans_of(parts, values, keys.resolve(generator, key, tensor.device)))
+        parts = parts_of(tensor)  # refuses what has no elements of its own, before a key is drawn
+        if tensor.is_meta:
+            keys.check_source(generator, key, device)
+        else:
+            run(plans_of(parts, values, keys.resolve(generator, key, device)))
     written(tensor)
 
 
@@ -108,7 +116,7 @@ def written(tensor: Tensor) -> None:
 
 def is_traced() -> bool:
     """Whether operations go into a graph (torch.compile, torch.export, make_fx), or to a mode that fakes or watches them."""
-    return torch.compiler.is_compiling() or has_dispatch_modes()
+    return is_dynamo_compiling() or dispatch_modes() > 0
 
 
 def trace_(tensor: Tensor, law: Law, generator: Generator | None, key: int | None) -> None:

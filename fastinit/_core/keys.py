@@ -101,6 +101,8 @@ def resolve(generator: torch.Generator | None, key: int | None, device: torch.de
     """
     if key is None and generator is None:
         return _draw(None)
+    if generator is None and type(key) is int and 0 <= key <= _WORD64:
+        return operator.index(key)  # which pins the key of a graph: it is a constant there
     check_source(generator, key, device)
     if key is not None:
         return operator.index(key)

@@ -15,10 +15,10 @@ from torch import Generator, Size, Tensor
 from torch import dtype as DType
 
 from fastinit._core import keys
-from fastinit._core.check import PLAIN, WORD_DTYPES, check_tensor, is_one_of
+from fastinit._core.check import PLAIN, WORD_DTYPES, check_tensor
 from fastinit._core.laws import RAW_WORDS, Law, constant, declares, fmod_normal, normal, truncated_normal, uniform
 from fastinit._core.shard import is_dtensor, local_blocks
-from fastinit._fill import draw_, fill_, writing
+from fastinit._fill import fill_, writing
 
 
 @declares(lambda shape, dtype, a, b: uniform(a, b))
@@ -70,16 +70,19 @@ def normal_(
 
 def cut_law(mean: float, std: float, a: float | None, b: float | None, method: str) -> Law:
     """The law of `truncated_normal_`."""
-    if not is_one_of(method, ("exact", "fmod")):
-        raise ValueError(
-            f"method must be 'exact' or 'fmod'. Received: method={method!r}. Use 'exact' for the truncated normal, "
-            "'fmod' for the law of torch.fmod(torch.randn(n), g)."
-        )
     if a is None or b is None:
-        normal(mean, std)  # names a bad mean or std before it turns into a bad bound
+        if type(mean) is not float or type(std) is not float:
+            normal(mean, std)  # names a wrong mean or std before it turns into a wrong bound
         a = mean - 2 * std if a is None else a
         b = mean + 2 * std if b is None else b
-    return truncated_normal(mean, std, a, b) if method == "exact" else fmod_normal(mean, std, a, b)
+    if type(method) is str and method == "exact":
+        return truncated_normal(mean, std, a, b)
+    if type(method) is str and method == "fmod":
+        return fmod_normal(mean, std, a, b)
+    raise ValueError(
+        f"method must be 'exact' or 'fmod'. Received: method={method!r}. Use 'exact' for the truncated normal, "
+        "'fmod' for the law of torch.fmod(torch.randn(n), g)."
+    )
 
 
 @declares(lambda shape, dtype, mean, std, a, b, method: cut_law(mean, std, a, b, method))
@@ -233,5 +236,4 @@ def bits_(tensor: torch.Tensor, *, key: int) -> torch.Tensor:
 
     Reference: Salmon et al., "Parallel random numbers: as easy as 1, 2, 3", SC 2011 (Philox4x32-10).
     """
-    check_tensor(tensor, WORD_DTYPES)
-    return draw_(tensor, RAW_WORDS, None, keys.check(key))
+    return fill_(tensor, RAW_WORDS, None, keys.check(key), WORD_DTYPES)
