@@ -129,7 +129,7 @@ def backends(device: str | torch.device = "cpu") -> dict[str, str | None]:
         Every backend by name, fastest first: None where it can fill tensors on the device, else the reason why not.
 
     Raises:
-        RuntimeError: the device is no name that torch knows.
+        RuntimeError: torch does not know the device.
 
     Example:
         >>> fastinit.backends()["reference"] is None

@@ -19,7 +19,7 @@ def fans(shape: Sequence[int], batch_dims: int = 0) -> tuple[int, int]:
         (fan_in, fan_out): in and out, each times the number of kernel positions.
 
     Raises:
-        TypeError: batch_dims is no int.
+        TypeError: batch_dims is not an int.
         ValueError: fewer than two dimensions remain, or batch_dims is negative.
 
     Reference:
