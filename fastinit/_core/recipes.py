@@ -42,7 +42,8 @@ from fastinit._torch import without_dispatch_modes
 STREAM_VERSION = 1
 
 UNIFORM, SYMMETRIC, TWO_SIDED, FMOD, WORDS = range(5)  # as enum fastinit_kind in csrc/fastinit.h
-SMALLEST = {torch.float32: 2.0**-64, torch.float64: 2.0**-896}  # half widths from which on a product with 2^(1 - bits) keeps all its bits
+# Half widths from which on a product with 2^(1 - bits) keeps all its bits.
+SMALLEST = {torch.float32: 2.0**-64, torch.float64: 2.0**-896}
 # Sigmas. Up to here the density of a normal is the same, to 2^-26, at two bounds that are the same float64 number of sigmas.
 FLAT = 2.0**13
 

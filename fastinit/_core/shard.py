@@ -49,8 +49,8 @@ def indices(shape: Sequence[int], mesh_shape: Sequence[int], placements: Sequenc
         For every axis of the tensor the runs of indices the rank holds, in local order. Uneven shards are as torch.chunk's.
 
     Raises:
-        ValueError: a Partial or unknown placement, an axis that the tensor does not have, a coordinate outside the mesh, or lengths
-            that do not fit together.
+        ValueError: a Partial or unknown placement, an axis that the tensor does not have, a coordinate outside the mesh, or
+            lengths that do not fit together.
 
     Reference:
         PyTorch, torch.distributed.tensor: mesh dimensions shard from left to right.
@@ -121,7 +121,7 @@ def blocks(runs: Sequence[Runs]) -> Iterator[Block]:
 
 
 def boxes(shape: Sequence[int], block: Block) -> Iterator[tuple[Block, Box]]:
-    """The index boxes of a block, each with the part of the block that it fills. There are several if inner and outer axes are cut.
+    """The index boxes of a block, each with the part that it fills. There are several where inner and outer axes are cut.
 
     A box has one pitch. The innermost axis that is cut makes its columns; above it only the outermost that has more than
     one index may be cut, so any other is walked, index by index.

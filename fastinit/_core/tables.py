@@ -154,8 +154,10 @@ def mapping(shape: Shape, k: int, distance: float) -> tuple[float, float]:
 
 
 def expected_error(shape: Shape, k: int, distance: float) -> float:
-    """Estimate the relative error of the fit, from the Bernstein ellipse of the first cell: it ends at the singularity. The factor
-    0.1 was measured."""
+    """Estimate the relative error of the fit, from the Bernstein ellipse of the first cell, which ends at the singularity.
+
+    The factor 0.1 was measured.
+    """
     offset, scale = mapping(shape, k, distance)
     half_width = 2.0 ** -(k + 1)
     from_singularity = 1 + half_width + (scale * distance / offset - 1 if offset else 0)
