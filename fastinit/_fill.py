@@ -174,7 +174,7 @@ def refuse_early(out: Tensor, law: str, parameters: list[float], key: int, drawn
 def warm_up(
     device: str | torch.device, dtypes: Sequence[torch.dtype] = (torch.float32, torch.bfloat16), *, strided: bool = False
 ) -> None:
-    """Compile and load ahead what fills on a device need, so that the first of a program, or of a CUDA graph, takes no longer.
+    """Compile and load ahead what fills on a device need, so that the first of a program or of a CUDA graph takes no longer.
 
     It covers uniform, normal and truncated normal initializers of any parameters, symmetric about their mean. The compiled code
     is kept on disk (by Triton, in ~/.triton/cache): the second process finds it there. A backend without a compiler loads its
@@ -182,12 +182,15 @@ def warm_up(
 
     Args:
         device: the device of the tensors to come, such as "cuda".
-        dtypes: their dtypes.
-        strided: also for tensors that are not contiguous, not aligned to 16 bytes or shards cut at odd places.
+        dtypes: their dtypes; any that initializers take.
+        strided: whether also for tensors that are not contiguous, not aligned to 16 bytes or shards cut at odd places.
 
     Raises:
-        TypeError: a dtype that cannot be filled.
+        TypeError: a dtype cannot be filled.
         RuntimeError: there is no such device, or a forced backend cannot serve it.
+
+    Examples:
+        >>> fastinit.warm_up("cpu", [torch.float32])
     """
     symmetric = (laws.uniform(-1.0, 1.0), laws.normal(0.0, 1.0), laws.truncated_normal(0.0, 1.0, -2.0, 2.0))
     for dtype in dtypes:

@@ -45,7 +45,7 @@ def base_of(tensor: Tensor) -> Tensor:
 
 def storage_number(tensor: Tensor) -> int:
     """A number that tensors of one storage share: on meta, storages have no address."""
-    return tensor.untyped_storage()._cdata
+    return int(tensor.untyped_storage()._cdata)
 
 
 def local_tensor_of(tensor: Any) -> Tensor:

@@ -436,7 +436,7 @@ def odd_models():
     yield converted, r"1\.weight: Subclass is no plain tensor"
     quantised = nn.Sequential(nn.Linear(2, 2), nn.Module())
     quantised[1].__class__ = type("Linear", (nn.Module,), {"__module__": "torch.ao.nn.quantized.modules.linear"})
-    yield quantised, r"1 \(Linear\): its weights are quantised"
+    yield quantised, r"1 \(Linear\): its weights are quantized"
 
 
 @pytest.mark.parametrize("number", range(5))
@@ -464,7 +464,7 @@ def test_the_real_quantised_linear_is_refused():
     torch.backends.quantized.engine = torch.backends.quantized.supported_engines[-1]
     from torch.ao.nn.quantized import Linear
 
-    with pytest.raises(ValueError, match="quantised and packed"):
+    with pytest.raises(ValueError, match="quantized and packed"):
         fastinit.initialize_(nn.Sequential(Linear(3, 3)), seed=0)
 
 

@@ -25,14 +25,18 @@ def key(seed: int, *path: str | int) -> int:
         *path: names (str) or numbers (int), such as the name of a parameter.
 
     Returns:
-        The key, 0 <= key < 2**64: the little-endian value of the 8-byte BLAKE2b digest of the dotted path, keyed
-        with the seed's 8 little-endian bytes.
+        The key, 0 <= key < 2**64. It is the little-endian value of the 8-byte BLAKE2b digest of the dotted path, keyed with
+            the seed's 8 little-endian bytes.
 
     Raises:
         TypeError: the seed is not an integer, or a part of the path is neither str nor int.
 
     Reference:
         RFC 7693, "The BLAKE2 Cryptographic Hash and Message Authentication Code".
+
+    Examples:
+        >>> fastinit.key(0, "layer", 0, "weight") == fastinit.key(0, "layer.0.weight")
+        True
     """
     for part in path:
         # The repr of an arbitrary object may hold its address: the key would differ from run to run.
@@ -124,7 +128,7 @@ def _draw(generator: torch.Generator | None) -> int:
             word = torch.empty((), dtype=torch.int64, device="cpu")
     drawn = word.random_(-(2**63), None, generator=generator).item()
     _spare.append(word)
-    return drawn & _WORD64  # type: ignore[operator, return-value]
+    return drawn & _WORD64  # type: ignore[operator]
 
 
 def _advance(generator: torch.Generator) -> int:

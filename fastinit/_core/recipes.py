@@ -29,7 +29,7 @@ from __future__ import annotations
 import functools
 import math
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 
@@ -206,7 +206,7 @@ def shapes(real: torch.dtype) -> list[tables.Shape]:
     return [tables.DOUBLE] if real is torch.float64 else [tables.SMALL, tables.LARGE]
 
 
-def scaled_table(table: Table, std: float, real: torch.dtype) -> dict:
+def scaled_table(table: Table, std: float, real: torch.dtype) -> dict[str, Any]:
     """The fields of a recipe that come from its table, rounded. A table of one half is multiplied by std, and made for float(s)
     instead of t."""
     unit = 2.0 ** (1 - WORD_BITS[real])

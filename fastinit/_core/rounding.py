@@ -26,7 +26,7 @@ def rounded(x: float, real: torch.dtype) -> float:
     if real is torch.float64:
         return x
     try:
-        return struct.unpack("f", struct.pack("f", x))[0]
+        return float(struct.unpack("f", struct.pack("f", x))[0])
     except OverflowError:
         return math.copysign(math.inf, x)
 

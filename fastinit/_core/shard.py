@@ -11,7 +11,7 @@ import math
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from itertools import accumulate, product
-from typing import Any, Concatenate, NamedTuple, ParamSpec
+from typing import Any, NamedTuple, TypeVar, cast
 
 import torch
 from torch import Tensor
@@ -19,7 +19,7 @@ from torch import Tensor
 from fastinit._core.plan import Box, row_of
 from fastinit._torch import is_strided_shard, local_tensor_of
 
-P = ParamSpec("P")
+Filling = TypeVar("Filling", bound=Callable[..., Tensor])
 Runs = list[range]  # of indices along one axis, in the order in which the local tensor holds them
 
 
@@ -40,13 +40,14 @@ def indices(shape: Sequence[int], mesh_shape: Sequence[int], placements: Sequenc
     """Compute which indices of a whole tensor one rank holds.
 
     Args:
-        shape: of the whole tensor.
-        mesh_shape: of the device mesh.
-        placements: one a mesh dimension, as `torch.distributed.tensor` has them: Shard, Replicate, or FSDP2's _StridedShard.
-        coordinate: of the rank in the mesh.
+        shape: the sizes of the whole tensor.
+        mesh_shape: the sizes of the device mesh.
+        placements: one for each mesh dimension, as `torch.distributed.tensor` has them: Shard, Replicate, or FSDP2's
+            _StridedShard.
+        coordinate: the rank's place in the mesh, one index for each mesh dimension.
 
     Returns:
-        For every axis of the tensor the runs of indices the rank holds, in local order. Uneven shards are as torch.chunk's.
+        For every axis of the tensor the runs of indices that the rank holds, in local order. Uneven shards are torch.chunk's.
 
     Raises:
         ValueError: a Partial or unknown placement, an axis that the tensor does not have, a coordinate outside the mesh, or
@@ -54,6 +55,11 @@ def indices(shape: Sequence[int], mesh_shape: Sequence[int], placements: Sequenc
 
     Reference:
         PyTorch, torch.distributed.tensor: mesh dimensions shard from left to right.
+
+    Examples:
+        >>> from torch.distributed.tensor import Replicate, Shard
+        >>> fastinit.shard.indices((10, 4), mesh_shape=(2, 3), placements=[Replicate(), Shard(0)], coordinate=(0, 2))
+        [[range(8, 10)], [range(0, 4)]]
     """
     if not len(mesh_shape) == len(placements) == len(coordinate):
         raise ValueError(
@@ -186,12 +192,12 @@ def pieces(tensor: Any) -> list[tuple[Tensor, Box]]:
     return [(part.of_local(local), box) for block in held for part, box in boxes(shape, block)]
 
 
-def cut_where_sharded(function: Callable[Concatenate[Tensor, P], Tensor]) -> Callable[Concatenate[Tensor, P], Tensor]:
+def cut_where_sharded(function: Filling) -> Filling:
     """Let an initializer whose values depend on the whole tensor fill a DTensor: every rank makes the whole tensor for itself,
     keeps its part, and frees the rest. Nothing is communicated, and every rank draws the same."""
 
     @functools.wraps(function)
-    def sharded(tensor: Tensor, *args: P.args, **kwargs: P.kwargs) -> Tensor:
+    def sharded(tensor: Tensor, *args: Any, **kwargs: Any) -> Tensor:
         if not is_dtensor(tensor):
             return function(tensor, *args, **kwargs)
         local, held = local_blocks(tensor)
@@ -202,7 +208,7 @@ def cut_where_sharded(function: Callable[Concatenate[Tensor, P], Tensor]) -> Cal
         torch.autograd.graph.increment_version(tensor)
         return tensor
 
-    return sharded
+    return cast(Filling, sharded)
 
 
 def fill_rows_(tensor: Tensor, rows: range, value: float) -> None:

@@ -15,7 +15,7 @@ import functools
 import math
 from collections.abc import Callable
 from decimal import Decimal
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 
@@ -70,7 +70,7 @@ def chebyshev(terms: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     return tensor(points), tensor(transform), tensor(monomials).T.contiguous()
 
 
-def tensor(values: list) -> torch.Tensor:
+def tensor(values: list[Any]) -> torch.Tensor:
     return torch.tensor(values, dtype=F64, device="cpu")
 
 
