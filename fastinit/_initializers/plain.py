@@ -225,8 +225,8 @@ def bits_(tensor: Tensor, *, key: int) -> Tensor:
         Salmon et al. 2011, "Parallel random numbers: as easy as 1, 2, 3" (Philox4x32-10).
 
     Examples:
-        >>> words = fastinit.bits_(torch.empty(4, dtype=torch.int64), key=0) & 0xFFFFFFFF  # of stream 1
-        >>> words.tolist()
-        [0, 0, 0, 0]
+        >>> words = fastinit.bits_(torch.empty(2, dtype=torch.int32), key=0)
+        >>> [hex(word % 2**32) for word in words.tolist()]
+        ['0x6627e8d5', '0xe169c58d']
     """
     return fill_(tensor, RAW_WORDS, None, keys.check(key), WORD_DTYPES)

@@ -68,7 +68,7 @@ def initialize_(
         ...     model = nn.Linear(3, 2)
         >>> print(fastinit.initialize_(model, seed=0, device="cpu"))
         name    shape  dtype    state   by
-        weight  2x3    float32  filled  glorot_uniform_, key f5e64937d5d1e3ec
+        weight  2x3    float32  filled  glorot_uniform_, key 4483fb62b4adb6d8
         bias    2      float32  filled  zeros_
         seed 0: 2 filled
     """
