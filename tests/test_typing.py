@@ -1,4 +1,4 @@
-"""Types, as a user's checker sees them: the package passes strictly, and so does a file that also asks for what must be refused."""
+"""Types, as a checker sees them: the package passes strictly, and so does a user's file that also asks for what is refused."""
 
 import os
 import pathlib

@@ -50,7 +50,7 @@ def is_one_of(value: object, names: Collection[str]) -> bool:
 
 
 def check_tensor(tensor: torch.Tensor, allowed: tuple[torch.dtype, ...] = FLOAT_DTYPES) -> None:
-    """Raises for what no backend can fill, before anything is written."""
+    """Raise for what no backend can fill, before anything is written."""
     if not isinstance(tensor, torch.Tensor):
         raise TypeError(f"expected a torch.Tensor. Received: {tensor!r} of type {type(tensor).__name__}.")
     if tensor.dtype not in allowed:

@@ -1,4 +1,4 @@
-"""Fills with one value. Nothing random is drawn, so that a constant does not change what later fills get."""
+"""One value for all elements. Nothing random is drawn, so that a constant does not change what later fills get."""
 
 import math
 

@@ -45,6 +45,15 @@ class Report:
     Attributes:
         seed: the seed of all keys.
         entries: all entries, in the order of the model.
+
+    Examples:
+        >>> report = fastinit.initialize_(nn.Linear(3, 2), seed=7)
+        >>> report.filled, report.missed, report.seed
+        (['weight', 'bias'], [], 7)
+        >>> report["weight"].key == fastinit.key(7, "weight")
+        True
+        >>> report.json(indent=None)[:36]
+        '{"seed": 7, "entries": [{"name": "we'
     """
 
     seed: int

@@ -1,6 +1,7 @@
-"""A user's file, for type checkers alone: nothing runs it. A comment that ignores an error is itself an error where there is none.
+"""A user's file, for type checkers alone: nothing runs it.
 
-Where a type checker of a test says "unused type: ignore", it takes something that it should refuse.
+Lines that a checker must refuse end in a comment that ignores the error. Where it refuses nothing there, it says that the comment
+is not used, and the test fails.
 """
 
 from collections.abc import Callable
