@@ -48,10 +48,10 @@ class accelerate(contextlib.ContextDecorator):
     Names imported from torch.nn.init before the block are served too, except orthogonal_, the choice of the zeros by
     sparse_, and xavier_uniform_, xavier_normal_ and kaiming_normal_ on tensors that are no parameters.
 
-    Blocks can be nested, where the innermost decides, and one object opened many times, in several threads at once.
+    Blocks can be nested: the innermost decides. One object can be opened many times, in several threads at once.
 
     Args:
-        seed: an int, any: the n-th fill of a block takes ``fastinit.key(seed, n)``, with n counted from 0 in every block (in
+        seed: any int: the n-th fill of a block takes ``fastinit.key(seed, n)``, with n counted from 0 in every block (in
             every call of a decorated function), so that the weights do not depend on any generator; each fill that is served
             counts. None: each fill takes a fresh key from torch's default CPU generator, so `torch.manual_seed` decides all
             values. A `generator=` in a call goes before the seed.
@@ -109,7 +109,7 @@ class _Block(TorchFunctionMode):
         return handler(func, args, kwargs or {})
 
     def serves_dtensor(self, tensor: Any, arguments: dict[str, Any]) -> bool:
-        """Whether it fills a DTensor: by the seed alone do all ranks get one key."""
+        """Whether it fills a DTensor: only by a seed do all ranks get one key."""
         return self.seed is not None and arguments.get("generator") is None and is_dtensor(tensor)
 
     def fill(self, function: Callable[..., Tensor], arguments: dict[str, Any]) -> bool:
@@ -166,8 +166,8 @@ class _Service:
         return {self.parameters[name]: value for name, value in (given | kwargs).items()}
 
     def stand_in(self, original: Callable[..., Any]) -> Callable[..., Any]:
-        """A function for the place of torch's. It calls the original in threads without a block, and once all are closed:
-        whoever took it meanwhile, as an import does, keeps it for good."""
+        """A function to put in the place of torch's. It calls the original in threads without a block, and when all blocks are
+        closed: code that has imported it meanwhile keeps it."""
 
         @functools.wraps(original)
         def function(*args: Any, **kwargs: Any) -> Any:
@@ -200,7 +200,7 @@ def _has_plain_values(tensor: Any) -> bool:
 
 
 def _alias(torch_function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-    """`parameter.data` is a plain tensor without a trace of its parameter: it must be known by itself."""
+    """Remember an alias of a parameter: `parameter.data` is a plain tensor, which does not lead back to its parameter."""
     alias = torch_function(*args, **kwargs)
     if args and _is_parameter(args[0]):
         _aliases[id(alias)] = alias
@@ -208,7 +208,8 @@ def _alias(torch_function: Callable[..., Any], args: tuple[Any, ...], kwargs: di
 
 
 def _routed(function: Callable[..., Any]) -> "_Service | None":
-    """torch.nn.init shows a mode what its attribute is now, the function of whoever has replaced it (transformers does)."""
+    """The service of a function of torch.nn.init. A mode is shown what the attribute is now, which others may have replaced
+    (transformers does)."""
     for name, service in _ROUTED.items():
         if getattr(torch.nn.init, name, None) is function:
             return service

@@ -31,7 +31,7 @@ def glorot_uniform_(
         gain: a factor of all values, finite, > 0.
         generator: the source of randomness: a generator on the CPU, or the CUDA generator of the tensor's device. None:
             torch's default CPU generator, which `torch.manual_seed` seeds, whatever the device.
-        key: an int in [0, 2**64), see `fastinit.key`: the values are then a function of the call alone. None: a fresh draw
+        key: an int in [0, 2**64), see `fastinit.key`: the values then depend on the arguments only. None: a fresh draw
             from the generator. At most one of key and generator is given.
         fan_in: the inputs of one output, a number > 0. None: taken from the shape, in * kernel positions.
         fan_out: the outputs of one input, a number > 0. None: taken from the shape, out * kernel positions.
@@ -82,7 +82,7 @@ def glorot_normal_(
         gain: a factor of all values, finite, > 0.
         generator: the source of randomness: a generator on the CPU, or the CUDA generator of the tensor's device. None:
             torch's default CPU generator, which `torch.manual_seed` seeds, whatever the device.
-        key: an int in [0, 2**64), see `fastinit.key`: the values are then a function of the call alone. None: a fresh draw
+        key: an int in [0, 2**64), see `fastinit.key`: the values then depend on the arguments only. None: a fresh draw
             from the generator. At most one of key and generator is given.
         fan_in: the inputs of one output, a number > 0. None: taken from the shape, in * kernel positions.
         fan_out: the outputs of one input, a number > 0. None: taken from the shape, out * kernel positions.

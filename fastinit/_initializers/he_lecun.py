@@ -29,7 +29,7 @@ def he_uniform_(
             float8_e4m3fn or float8_e5m2.
         generator: the source of randomness: a generator on the CPU, or the CUDA generator of the tensor's device. None:
             torch's default CPU generator, which `torch.manual_seed` seeds, whatever the device.
-        key: an int in [0, 2**64), see `fastinit.key`: the values are then a function of the call alone. None: a fresh draw
+        key: an int in [0, 2**64), see `fastinit.key`: the values then depend on the arguments only. None: a fresh draw
             from the generator. At most one of key and generator is given.
         fan_in: the inputs of one output, a number > 0. None: taken from the shape, in * kernel positions.
         fan_out: the outputs of one input, a number > 0. None: taken from the shape, out * kernel positions.
@@ -76,7 +76,7 @@ def he_normal_(
             float8_e4m3fn or float8_e5m2.
         generator: the source of randomness: a generator on the CPU, or the CUDA generator of the tensor's device. None:
             torch's default CPU generator, which `torch.manual_seed` seeds, whatever the device.
-        key: an int in [0, 2**64), see `fastinit.key`: the values are then a function of the call alone. None: a fresh draw
+        key: an int in [0, 2**64), see `fastinit.key`: the values then depend on the arguments only. None: a fresh draw
             from the generator. At most one of key and generator is given.
         fan_in: the inputs of one output, a number > 0. None: taken from the shape, in * kernel positions.
         fan_out: the outputs of one input, a number > 0. None: taken from the shape, out * kernel positions.
@@ -123,7 +123,7 @@ def lecun_uniform_(
             float8_e4m3fn or float8_e5m2.
         generator: the source of randomness: a generator on the CPU, or the CUDA generator of the tensor's device. None:
             torch's default CPU generator, which `torch.manual_seed` seeds, whatever the device.
-        key: an int in [0, 2**64), see `fastinit.key`: the values are then a function of the call alone. None: a fresh draw
+        key: an int in [0, 2**64), see `fastinit.key`: the values then depend on the arguments only. None: a fresh draw
             from the generator. At most one of key and generator is given.
         fan_in: the inputs of one output, a number > 0. None: taken from the shape, in * kernel positions.
         fan_out: the outputs of one input, a number > 0. None: taken from the shape, out * kernel positions.
@@ -171,7 +171,7 @@ def lecun_normal_(
             float8_e4m3fn or float8_e5m2.
         generator: the source of randomness: a generator on the CPU, or the CUDA generator of the tensor's device. None:
             torch's default CPU generator, which `torch.manual_seed` seeds, whatever the device.
-        key: an int in [0, 2**64), see `fastinit.key`: the values are then a function of the call alone. None: a fresh draw
+        key: an int in [0, 2**64), see `fastinit.key`: the values then depend on the arguments only. None: a fresh draw
             from the generator. At most one of key and generator is given.
         fan_in: the inputs of one output, a number > 0. None: taken from the shape, in * kernel positions.
         fan_out: the outputs of one input, a number > 0. None: taken from the shape, out * kernel positions.

@@ -33,7 +33,7 @@ def uniform_(
         b: the upper bound, finite, > a.
         generator: the source of randomness: a generator on the CPU, or the CUDA generator of the tensor's device. None:
             torch's default CPU generator, which `torch.manual_seed` seeds, whatever the device.
-        key: an int in [0, 2**64), see `fastinit.key`: the values are then a function of the call alone. None: a fresh draw
+        key: an int in [0, 2**64), see `fastinit.key`: the values then depend on the arguments only. None: a fresh draw
             from the generator. At most one of key and generator is given.
 
     Returns:
@@ -68,7 +68,7 @@ def normal_(
         std: the standard deviation, finite, > 0.
         generator: the source of randomness: a generator on the CPU, or the CUDA generator of the tensor's device. None:
             torch's default CPU generator, which `torch.manual_seed` seeds, whatever the device.
-        key: an int in [0, 2**64), see `fastinit.key`: the values are then a function of the call alone. None: a fresh draw
+        key: an int in [0, 2**64), see `fastinit.key`: the values then depend on the arguments only. None: a fresh draw
             from the generator. At most one of key and generator is given.
 
     Returns:
@@ -135,7 +135,7 @@ def truncated_normal_(
             cut in sigmas, which folds the tails into the middle instead of redistributing them.
         generator: the source of randomness: a generator on the CPU, or the CUDA generator of the tensor's device. None:
             torch's default CPU generator, which `torch.manual_seed` seeds, whatever the device.
-        key: an int in [0, 2**64), see `fastinit.key`: the values are then a function of the call alone. None: a fresh draw
+        key: an int in [0, 2**64), see `fastinit.key`: the values then depend on the arguments only. None: a fresh draw
             from the generator. At most one of key and generator is given.
 
     Returns:
@@ -183,7 +183,7 @@ def trunc_normal_(
         b: the upper bound, in the same units, > a; may be inf.
         generator: the source of randomness: a generator on the CPU, or the CUDA generator of the tensor's device. None:
             torch's default CPU generator, which `torch.manual_seed` seeds, whatever the device.
-        key: an int in [0, 2**64), see `fastinit.key`: the values are then a function of the call alone. None: a fresh draw
+        key: an int in [0, 2**64), see `fastinit.key`: the values then depend on the arguments only. None: a fresh draw
             from the generator. At most one of key and generator is given.
 
     Returns:

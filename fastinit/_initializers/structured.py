@@ -15,7 +15,7 @@ from fastinit._fill import fill_, is_traced, writing, written
 
 
 def check_orthogonal(shape: Size, dtype: DType, gain: float) -> None:
-    """No one law: raises for wrong arguments."""
+    """Raise for wrong arguments; there is no single law."""
     finite("gain", gain)
     if len(shape) < 2:
         raise ValueError(
@@ -40,7 +40,7 @@ def orthogonal_(tensor: Tensor, gain: float = 1.0, generator: Generator | None =
         gain: a factor of the matrix, finite.
         generator: the source of randomness: a generator on the CPU, or the CUDA generator of the tensor's device. None:
             torch's default CPU generator, which `torch.manual_seed` seeds, whatever the device.
-        key: an int in [0, 2**64), see `fastinit.key`: the values are then a function of the call alone. None: a fresh draw
+        key: an int in [0, 2**64), see `fastinit.key`: the values then depend on the arguments only. None: a fresh draw
             from the generator. At most one of key and generator is given.
 
     Returns:
@@ -122,7 +122,7 @@ def eye_(tensor: Tensor, *, generator: Generator | None = None, key: int | None 
 
 
 def check_dirac(shape: Size, dtype: DType, groups: int) -> None:
-    """No one law: raises for wrong arguments."""
+    """Raise for wrong arguments; there is no single law."""
     if len(shape) not in (3, 4, 5):
         raise ValueError(
             f"dirac_ needs 3, 4 or 5 dimensions, [out, in, *kernel]. Received: shape={tuple(shape)}. For a matrix use eye_."
@@ -185,7 +185,7 @@ def law_of_others(shape: Size, sparsity: float, std: float) -> Law:
 
 
 def check_sparse(shape: Size, dtype: DType, sparsity: float, std: float) -> None:
-    """No one law: raises for wrong arguments."""
+    """Raise for wrong arguments; there is no single law."""
     recipe(law_of_others(shape, sparsity, std), dtype)
 
 
@@ -210,7 +210,7 @@ def sparse_(
         std: the standard deviation of the other elements, finite, > 0.
         generator: the source of randomness: a generator on the CPU, or the CUDA generator of the tensor's device. None:
             torch's default CPU generator, which `torch.manual_seed` seeds, whatever the device.
-        key: an int in [0, 2**64), see `fastinit.key`: the values are then a function of the call alone. None: a fresh draw
+        key: an int in [0, 2**64), see `fastinit.key`: the values then depend on the arguments only. None: a fresh draw
             from the generator. At most one of key and generator is given.
 
     Returns:

@@ -32,7 +32,7 @@ def xavier_uniform_(
         gain: a factor of all values, finite, > 0, such as `torch.nn.init.calculate_gain` gives.
         generator: the source of randomness: a generator on the CPU, or the CUDA generator of the tensor's device. None:
             torch's default CPU generator, which `torch.manual_seed` seeds, whatever the device.
-        key: an int in [0, 2**64), see `fastinit.key`: the values are then a function of the call alone. None: a fresh draw
+        key: an int in [0, 2**64), see `fastinit.key`: the values then depend on the arguments only. None: a fresh draw
             from the generator. At most one of key and generator is given.
         fan_in: the inputs of one output, a number > 0. None: taken from the shape, in * kernel positions.
         fan_out: the outputs of one input, a number > 0. None: taken from the shape, out * kernel positions.
@@ -83,7 +83,7 @@ def xavier_normal_(
         gain: a factor of all values, finite, > 0, such as `torch.nn.init.calculate_gain` gives.
         generator: the source of randomness: a generator on the CPU, or the CUDA generator of the tensor's device. None:
             torch's default CPU generator, which `torch.manual_seed` seeds, whatever the device.
-        key: an int in [0, 2**64), see `fastinit.key`: the values are then a function of the call alone. None: a fresh draw
+        key: an int in [0, 2**64), see `fastinit.key`: the values then depend on the arguments only. None: a fresh draw
             from the generator. At most one of key and generator is given.
         fan_in: the inputs of one output, a number > 0. None: taken from the shape, in * kernel positions.
         fan_out: the outputs of one input, a number > 0. None: taken from the shape, out * kernel positions.
@@ -135,13 +135,13 @@ def kaiming_uniform_(
     Args:
         tensor: the weight to fill, [*batch, out, in, *kernel], of any strides; float16, bfloat16, float32, float64,
             float8_e4m3fn or float8_e5m2.
-        a: the negative slope of the rectifier that follows, finite; used with nonlinearity="leaky_relu" alone. 0: a plain
+        a: the negative slope of the rectifier that follows, finite; used only with nonlinearity="leaky_relu". 0: a plain
             rectifier.
         mode: which fan divides: "fan_in" keeps the variance of the activations, "fan_out" that of the gradients.
         nonlinearity: what follows the layer and decides the gain: a name that `torch.nn.init.calculate_gain` knows.
         generator: the source of randomness: a generator on the CPU, or the CUDA generator of the tensor's device. None:
             torch's default CPU generator, which `torch.manual_seed` seeds, whatever the device.
-        key: an int in [0, 2**64), see `fastinit.key`: the values are then a function of the call alone. None: a fresh draw
+        key: an int in [0, 2**64), see `fastinit.key`: the values then depend on the arguments only. None: a fresh draw
             from the generator. At most one of key and generator is given.
         fan_in: the inputs of one output, a number > 0. None: taken from the shape, in * kernel positions.
         fan_out: the outputs of one input, a number > 0. None: taken from the shape, out * kernel positions.
@@ -192,13 +192,13 @@ def kaiming_normal_(
     Args:
         tensor: the weight to fill, [*batch, out, in, *kernel], of any strides; float16, bfloat16, float32, float64,
             float8_e4m3fn or float8_e5m2.
-        a: the negative slope of the rectifier that follows, finite; used with nonlinearity="leaky_relu" alone. 0: a plain
+        a: the negative slope of the rectifier that follows, finite; used only with nonlinearity="leaky_relu". 0: a plain
             rectifier.
         mode: which fan divides: "fan_in" keeps the variance of the activations, "fan_out" that of the gradients.
         nonlinearity: what follows the layer and decides the gain: a name that `torch.nn.init.calculate_gain` knows.
         generator: the source of randomness: a generator on the CPU, or the CUDA generator of the tensor's device. None:
             torch's default CPU generator, which `torch.manual_seed` seeds, whatever the device.
-        key: an int in [0, 2**64), see `fastinit.key`: the values are then a function of the call alone. None: a fresh draw
+        key: an int in [0, 2**64), see `fastinit.key`: the values then depend on the arguments only. None: a fresh draw
             from the generator. At most one of key and generator is given.
         fan_in: the inputs of one output, a number > 0. None: taken from the shape, in * kernel positions.
         fan_out: the outputs of one input, a number > 0. None: taken from the shape, out * kernel positions.

@@ -45,7 +45,7 @@ def initialize_(
         model: the model, of any size. Its parameters may be on meta.
         scheme: what fills each parameter, such as `keras_like`, `torch_like`, ``gpt2_like(n_layer)`` or a `Scheme` of your own.
         seed: any integer.
-        device: where the model shall be. What is on meta is made there, the rest is moved. None: where it is; nothing on meta.
+        device: where the model goes: tensors on meta are made there, others moved. None: all stay, and none may be on meta.
         strict: whether a parameter that no rule names is an error. False: it is left as it is, and reported as missed.
         prefix: goes before all names, for a part of a larger model: "model.layers.7" for one layer. The default adds nothing.
         reset_buffers: called as ``reset_buffers(module, name)`` for buffers on meta that no rule names and that are no running

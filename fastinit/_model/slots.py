@@ -162,7 +162,7 @@ def is_fsdp1(module: nn.Module) -> bool:
 
 
 def reshard(model: nn.Module) -> None:
-    """Give back the gathered parameters of FSDP2, lest values go there."""
+    """Give back the gathered parameters of FSDP2: values belong in the shards."""
     from torch.distributed.fsdp import FSDPModule
 
     for module in model.modules():

@@ -74,7 +74,7 @@ def task_of(slot: Slot, sharers: list[Slot], seed: int) -> Task:
 
 
 def running_statistic(slot: Slot) -> Initializer | None:
-    """What resets a buffer, if it is a running statistic of a normalization: whatever the scheme, it starts anew."""
+    """What resets a buffer that is a running statistic of a normalization, whatever the scheme; None for other buffers."""
     known = slot.buffer and hasattr(slot.module, "reset_running_stats")
     return RUNNING_STATISTICS.get(slot.attribute) if known else None
 
@@ -132,7 +132,7 @@ def given(slot: Slot, reset_buffers: ResetBuffers) -> Tensor | None:
 
 
 def check_aliases(found: list[Slot], source: list[int], place: torch.device | None) -> None:
-    """Raise ValueError for tensors that could not share memory any more where it is made anew."""
+    """Raise ValueError for tensors that share memory but could not share new memory."""
     refused = []
     for slot, owner in zip(found, source, strict=True):
         if moves(found[owner], place) and (reason := alias_refusal(found[owner].tensor, slot.tensor)):

@@ -20,7 +20,7 @@ def padded(module: nn.Module, name: str, initializer: Initializer) -> Initialize
 
 
 def check_zero_row(shape: torch.Size, dtype: torch.dtype, row: int, initializer: Initializer) -> None:
-    """No one law: raises for wrong arguments of the initializer."""
+    """Raise for wrong arguments of the initializer; there is no single law."""
     law_of(initializer, shape, dtype)
 
 

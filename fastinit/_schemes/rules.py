@@ -10,14 +10,14 @@ from torch import nn
 
 from fastinit._core.laws import Initializer
 
-Mapped = Mapping[str, Initializer | None]  # a name, or a pattern for names -> what fills it; None: nothing shall
+Mapped = Mapping[str, Initializer | None]  # a name, or a pattern for names -> what fills it; None: left as it is
 Rule = Mapped | Callable[[Any], Mapped] | None  # of a module type; a callable takes the module
 # From subclasses of nn.Module to their rules, and from patterns for full names to initializers, or None.
 Rules = Mapping[Any, Rule | Initializer]
 
 
 class Choice(NamedTuple):
-    """What fills a parameter; None: nothing shall."""
+    """What fills a parameter; None: it is left as it is."""
 
     initializer: Initializer | None
 
@@ -45,7 +45,7 @@ class ModuleRules(NamedTuple):
 
 
 def matches(name: str, pattern: str, buffer: bool) -> bool:
-    """Whether a pattern covers a name, as in fnmatch; but one that ends in a bare asterisk covers parameters alone."""
+    """Whether a pattern covers a name, as in fnmatch; but one that ends in a bare asterisk covers parameters only."""
     if buffer and pattern.rpartition(".")[2] == "*":
         return False
     return fnmatch.fnmatchcase(name, pattern)

@@ -48,7 +48,7 @@ class Scheme:
             tensor in place, or to None, which leaves the parameter as it is. A callable takes the module and returns such
             a mapping, for what depends on its settings. None leaves modules of this type as they are, whatever the rules
             of their base classes say. Mappings may name buffers too; a pattern that ends in a bare ``*`` covers
-            parameters alone.
+            parameters only.
             A string instead of a type is a pattern for the full names of parameters in the model, with an initializer or
             None. It goes before all rules by type, the later before the earlier. Only `fastinit.initialize_`, which knows
             the full names, takes schemes with such rules.
