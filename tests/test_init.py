@@ -83,6 +83,16 @@ def test_no_dimensions(function):
     assert function(scalar, key=1) is scalar and scalar.item() != 7
 
 
+class Subclass(torch.Tensor):
+    """One that changes nothing."""
+
+
+@pytest.mark.parametrize("function", ANY_SHAPE)
+def test_a_subclass_of_tensor_gets_the_same_values(function):
+    plain = function(torch.full((4, 6), 7.0), key=3)
+    assert torch.equal(function(torch.full((4, 6), 7.0).as_subclass(Subclass), key=3), plain)
+
+
 @pytest.mark.parametrize("function", ALL[:4] + ALL[6:17])
 def test_manual_seed_generator_and_key(function):
     torch.manual_seed(3)
