@@ -21,6 +21,8 @@ from benchmarks.convergence.ensemble import Ensemble
 from benchmarks.convergence.network import KERAS, TORCH, Network
 from fastinit import _cli
 
+pytestmark = pytest.mark.full
+
 
 def networks(count, channels=8, classes=10):
     torch.manual_seed(0)
