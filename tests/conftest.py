@@ -60,14 +60,6 @@ def backend(request):
 
 
 @pytest.fixture
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
-@pytest.fixture
 def fills(monkeypatch):
     """The names of this package's functions that served in `accelerate`, in order."""
     names, block = [], ACCELERATE._Block

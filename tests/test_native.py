@@ -5,6 +5,8 @@ import pathlib
 import shutil
 import subprocess
 import sys
+import threading
+import time
 
 import pytest
 import torch
@@ -13,7 +15,6 @@ from helpers.laws import KEY, LAWS, filled, same_bits
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-import fastinit
 from fastinit._backends import abi, cpu, reference
 from fastinit._core import check, laws, recipes
 from fastinit._core.plan import Box, Plan, whole
@@ -237,19 +238,27 @@ def test_fills_from_many_threads_at_once():
 
 
 def test_the_gil_is_released():
-    import threading
-    import time
+    """Python switches no threads by itself here: the main one can look between the marks of a call only if the call lets it."""
+    out, fill, marks, seen = torch.empty(1 << 20), cpu.library().fastinit_fill, ["none"], []
+    plans, kept = abi.packed([Plan(out, recipes.recipe(LAWS["2 sigmas"], out.dtype), KEY, whole(out))])
 
-    big, ticks, done = torch.empty(1 << 25), 0, threading.Event()
+    def work():
+        for _ in range(1000):
+            marks[0] = "inside"
+            fill(plans, 1, 1, 0)
+            marks[0] = "outside"
+            if seen:
+                return
 
-    def fill():
-        fastinit.truncated_normal_(big, key=1)
-        done.set()
-
-    thread = threading.Thread(target=fill)
-    thread.start()
-    while not done.is_set():
-        ticks += 1
-        time.sleep(0)
-    thread.join()
-    assert ticks > 10, "Python stood still during the fill"
+    interval, thread = sys.getswitchinterval(), threading.Thread(target=work)
+    sys.setswitchinterval(3600)
+    try:
+        thread.start()
+        while thread.is_alive() and not seen:
+            seen += [mark for mark in marks if mark == "inside"]
+            time.sleep(0)
+        thread.join()
+    finally:
+        sys.setswitchinterval(interval)
+    del kept
+    assert seen, "Python stood still during the fills"

@@ -3,8 +3,6 @@
 import decimal
 import math
 import random
-import statistics
-import time
 from decimal import Decimal
 
 import mpmath
@@ -208,20 +206,6 @@ def test_mean_and_std_move_two_sided_tables():
 def test_the_smaller_shape_serves_where_it_is_accurate():
     shapes = {high: tables.symmetric_table(cut_normal(-high, high), [SMALL, LARGE]).shape for high in (0.1, 1.0, 2.0, 4.0, INF)}
     assert shapes == {0.1: SMALL, 1.0: SMALL, 2.0: SMALL, 4.0: LARGE, INF: LARGE}
-
-
-def test_tables_are_built_in_5_ms(one_thread):
-    """The limit that users notice is 5 ms; the assertion is loose because machines are shared. Printed is what was taken."""
-    for name, (low, high, _) in {**TWO_SIDED, "2 sigmas": (-2.0, 2.0, 0), "uncut": (-INF, INF, 0)}.items():
-        for real, shapes in SHAPES.items():
-            build = tables.symmetric_table if low == -high else lambda cut, s: tables.two_sided_table(cut, 0.0, 1.0, s)
-            times = []
-            for _ in range(7):
-                start = time.perf_counter()
-                build(cut_normal(low, high), shapes)
-                times.append(time.perf_counter() - start)
-            print(f"{name}, {real}: {statistics.median(times) * 1e3:.2f} ms")
-            assert min(times) < 0.025
 
 
 @pytest.mark.parametrize("name", ["exp", "log", "sqrt", "erf", "erfc", "erfinv", "pow", "cos", "matmul", "mm", "sum", "exp2"])

@@ -28,6 +28,8 @@ from fastinit._core.recipes import recipe, words_recipe
 triton = pytest.importorskip("triton")
 from fastinit._backends import triton as backend  # noqa: E402
 
+pytestmark = pytest.mark.one_of_each
+
 DEVICE = torch.device("cuda", 0) if torch.cuda.is_available() else torch.device("cpu")
 needs_kernels = pytest.mark.skipif(backend.unavailable(DEVICE) is not None, reason=f"triton: {backend.unavailable(DEVICE)}")
 needs_gpu = pytest.mark.skipif(DEVICE.type == "cpu", reason="needs a GPU")
