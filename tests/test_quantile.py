@@ -8,6 +8,7 @@ from decimal import Decimal
 import mpmath
 import pytest
 import torch
+from helpers.quick import examples
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
@@ -232,7 +233,7 @@ def visited(shape: tables.Shape, k: int, offset: float, scale: float) -> int:
     return cell_number(offset + scale, k, shape.real) - cell_number(offset + scale * step, k, shape.real) + 1
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=examples(300))
 @example(shape=LARGE, k=1, distance=2.0**-31.5)  # 32 octaves: 2^32 - 2^20 - 1 has more bits than float32
 @given(
     shape=st.sampled_from([SMALL, LARGE, DOUBLE]),
@@ -253,7 +254,7 @@ def test_mapping(shape, k, distance):
                 assert mpmath.mpf(offset) + mpmath.mpf(scale) * mpmath.mpf(d) == offset + scale * d
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=examples(200))
 @given(y=st.floats(2.0**-60, 2.0**60), k=st.integers(0, 5), real=st.sampled_from([torch.float32, F64]))
 def test_cells_are_exponents_and_top_bits(y, k, real):
     y = torch.tensor(y, dtype=real)

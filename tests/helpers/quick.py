@@ -1,8 +1,9 @@
 """What quick runs leave to full ones: of random examples most, of products of parameters all but what shows each value once."""
 
+import itertools
 import pathlib
 import re
-from collections import defaultdict
+from collections import Counter, defaultdict
 
 import pytest
 from hypothesis import settings
@@ -35,11 +36,25 @@ def left_to_full(items: list[pytest.Item]) -> list[pytest.Item]:
 
 
 def beyond_a_cover(items: list[pytest.Item]) -> list[pytest.Item]:
-    """All but a few tests that have each value of each parameter, chosen greedily along the diagonals of the product."""
-    values = [set(item.callspec.indices.items()) for item in items]
-    missing, left = set().union(*values), dict(enumerate(items))
+    """All but a few tests that show each value: greedily, those that show most new ones, then the rarest values and pairs."""
+    values = {item: shown(item) for item in items}
+    pairs = {item: {*map(frozenset, itertools.combinations(values[item], 2))} for item in items}
+    missing, often = set().union(*values.values()), Counter()
+
+    def worth(item: pytest.Item) -> tuple[int, int, int]:
+        return len(values[item] & missing), *(-sum(often[thing] for thing in things[item]) for things in (values, pairs))
+
     while missing:
-        best = max(left, key=lambda number: (len(values[number] & missing), -number))
-        missing -= values[best]
-        del left[best]
-    return list(left.values())
+        best = max(values, key=worth)
+        often.update([*values[best], *pairs[best]])
+        missing -= values.pop(best)
+    return list(values)
+
+
+def shown(item: pytest.Item) -> frozenset:
+    """The values of a test's parameters, by identity; of those that are given together, all at once."""
+    params = item.callspec.params
+    names = [marker.args[0] for marker in item.iter_markers("parametrize")]
+    together = [tuple(name.strip() for name in (of_one.split(",") if isinstance(of_one, str) else of_one)) for of_one in names]
+    together += [(name,) for name in params if not any(name in of_one for of_one in together)]
+    return frozenset((of_one, tuple(id(params[name]) for name in of_one)) for of_one in together)
