@@ -160,7 +160,8 @@ def signed(key: int) -> int:
 )
 def fill_operator(out: Tensor, law: str, parameters: list[float], key: int, drawn: Tensor | None) -> None:
     number = key if drawn is None else int(drawn.item())
-    run(plans_of(parts_of(out), recipe(Law(law, tuple(parameters)), out.dtype), number & MASK64))
+    if out.numel():  # a tensor with memory, of a subclass perhaps
+        choose(out.device).fill([Plan(out, recipe(Law(law, tuple(parameters)), out.dtype), number & MASK64, whole(out))])
 
 
 @fill_operator.register_fake

@@ -14,6 +14,8 @@ from proof.accuracy.laws import LAWS
 from proof.accuracy.sweep import ALL_SCALAR, BLOCK, BLOCKS, DIRECT, Sweep
 from proof.accuracy.tally import NARROW, Tally, narrowed
 
+pytestmark = pytest.mark.full
+
 REASON = cpu.unavailable(torch.device("cpu"))
 needs_native = pytest.mark.skipif(REASON is not None, reason=f"native: {REASON}")
 STEP = 64
