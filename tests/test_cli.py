@@ -256,7 +256,7 @@ def test_gpt2_is_gpt2_small():
 
 def test_gpt2_statistics():
     model = gpt2.allocated(layers=2, width=64, vocabulary=500, positions=64)
-    gpt2.initialise(model, lambda name, weight, std: fastinit.truncated_normal_(weight, std=std, key=fastinit.key(0, name)))
+    gpt2.initialize(model, lambda name, weight, std: fastinit.truncated_normal_(weight, std=std, key=fastinit.key(0, name)))
     found = gpt2.statistics(model)["h.*.linear1"]
     values = torch.cat([layer.linear1.weight.detach().double().flatten() for layer in model.h])
     assert (found.tensors, found.elements) == (2, values.numel())
