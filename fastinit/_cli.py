@@ -25,7 +25,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         argv: the arguments without the program's name; None: those of the process.
 
     Returns:
-        The exit status: 0; 1 if `check` found a fault; 2 if an optional package is missing, or the command has moved to the source.
+        The exit status: 0; 1 if `check` found a fault; 2 if an optional package is missing or the command has moved.
 
     Raises:
         SystemExit: wrong arguments (status 2), --help or --version (status 0), as argparse does.
@@ -55,7 +55,9 @@ def parser() -> argparse.ArgumentParser:
     check = commands.add_parser("check", help=check_help)
     check.add_argument("--full", dest="moved", action="store_const", const=FULL, help="moved; says where to")
     add_bench(commands.add_parser("bench", help="measure fills against torch.nn.init and Tensor.fill_, in some minutes"))
-    demo = commands.add_parser("demo", help="initialize GPT-2 small, then train a small network from four kinds of initial weights")
+    demo = commands.add_parser(
+        "demo", help="initialize GPT-2 small, then train a small network from four kinds of initial weights"
+    )
     demo.add_argument("--output", default="fastinit-demo.png", metavar="PNG", help="where the figure goes (default: %(default)s)")
     demo.add_argument("--quick", action="store_true", help="a small transformer and one epoch: a trial run")
     study = commands.add_parser("study", help="moved; says where to", description=STUDY)

@@ -1,4 +1,4 @@
-"""`fastinit check --full` on a part of the words: both ends and every 64th block, all laws, all instruction sets here."""
+"""`python -m proof.accuracy` on a part of the words: both ends and every 64th block, all laws, all instruction sets here."""
 
 import math
 
@@ -9,10 +9,10 @@ import torch
 
 from fastinit._backends import cpu
 from fastinit._core import recipes
-from proof.accuracy import report, summary, walk
+from proof.accuracy import count, report, summary
 from proof.accuracy.laws import LAWS
-from proof.accuracy.sweep import ALL_SCALAR, BLOCK, BLOCKS, DIRECT, Sweep
 from proof.accuracy.tally import NARROW, Tally, narrowed
+from proof.accuracy.walk import ALL_SCALAR, BLOCK, BLOCKS, DIRECT, Walk
 
 REASON = cpu.unavailable(torch.device("cpu"))
 needs_native = pytest.mark.skipif(REASON is not None, reason=f"native: {REASON}")
@@ -24,12 +24,12 @@ mpmath.mp.dps = 40
 @needs_native
 @pytest.mark.parametrize("name", LAWS)
 def test_a_part_of_the_words(name):
-    sweep = Sweep(name, LAWS[name])
-    done = sum(1 for _ in sweep.run(STEP))
+    walk = Walk(name, LAWS[name])
+    done = sum(1 for _ in walk.run(STEP))
     assert done == BLOCKS // STEP + 2 * DIRECT - 1  # block 0 is both
-    found = walk.figures(sweep)
+    found = count.figures(walk)
     assert found["words"] == done * BLOCK * 2
-    assert sweep.faults + walk.broken_promises(sweep, found) == []
+    assert walk.faults + count.broken_promises(walk, found) == []
     assert found["errors"]["mean"] <= 0.6
 
 
@@ -127,12 +127,12 @@ def test_a_tally_counts_what_it_is_given(mirrored):
 
 def test_an_error_is_seen():
     """A wrong constant, a value outside, an asymmetry, a wrong rounding: each is a fault."""
-    sweep = Sweep(TWO, LAWS[TWO])
+    walk = Walk(TWO, LAWS[TWO])
     block = BLOCKS // 2  # t around 1/2; a block that checks bfloat16
-    good = sweep.transformed
+    good = walk.transformed
 
     def sabotage(change, only=None):
-        found = Sweep(TWO, LAWS[TWO])
+        found = Walk(TWO, LAWS[TWO])
 
         def transformed(constants, isa, words):
             values = good(constants, isa, words)
@@ -144,9 +144,9 @@ def test_an_error_is_seen():
 
     assert sabotage(lambda values, words: values).faults == []
     stretched = sabotage(lambda values, words: values * (1 + 2**-20))
-    assert walk.broken_promises(stretched, walk.figures(stretched))
+    assert count.broken_promises(stretched, count.figures(stretched))
     beyond = sabotage(lambda values, words: values + 2)
-    assert any("leave" in fault for fault in walk.broken_promises(beyond, walk.figures(beyond)))
+    assert any("leave" in fault for fault in count.broken_promises(beyond, count.figures(beyond)))
     lopsided = sabotage(lambda values, words: torch.where(values > 0, values, values.nextafter(torch.tensor(-3.0))))
     assert any("opposite" in fault for fault in lopsided.faults)
     even = sabotage(lambda values, words: torch.where(words & 1 == 0, -values, values))
@@ -166,8 +166,8 @@ def test_tables_show_every_law_and_dtype():
 
 
 def test_laws_are_chosen_by_their_names():
-    assert walk.chosen([]) == list(LAWS)
-    assert walk.chosen(["normal"]) == ["normal"]
-    assert walk.chosen(["fmod", TWO]) == [TWO, *[name for name in LAWS if name.startswith("fmod")]]
+    assert count.chosen([]) == list(LAWS)
+    assert count.chosen(["normal"]) == ["normal"]
+    assert count.chosen(["fmod", TWO]) == [TWO, *[name for name in LAWS if name.startswith("fmod")]]
     with pytest.raises(SystemExit, match="no law is called 'cauchy'"):
-        walk.chosen(["cauchy"])
+        count.chosen(["cauchy"])

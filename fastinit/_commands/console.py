@@ -62,7 +62,7 @@ def plain_table(title: str, columns: Sequence[str], rows: list[list[str]]) -> No
 
 
 def progress(items: Iterable[T], label: str, total: int | None = None) -> Iterator[T]:
-    """Yield the items behind a progress bar where rich is installed and the output is a terminal. total: where they have no length."""
+    """Yield the items, behind a progress bar if rich is installed and this is a terminal. total: if they have no length."""
     if not installed("rich"):
         yield from items
         return

@@ -95,7 +95,9 @@ def layer_row(kind: str, theirs: gpt2.Statistics, ours: gpt2.Statistics) -> list
 def digits(quick: bool, output: str) -> None:
     """Part two: the training. On one thread: the tensors are too small for two to help."""
     seeds, epochs = (SEEDS[:1], 1) if quick else (SEEDS, EPOCHS)
-    print(f"2. Conv1d, BatchNorm1d, bidirectional LSTM, Linear on handwritten digits: {epochs} epochs, seeds {seeds}, MAE, RMSprop")
+    print(
+        f"2. Conv1d, BatchNorm1d, bidirectional LSTM, Linear on handwritten digits: {epochs} epochs, seeds {seeds}, MAE, RMSprop"
+    )
     wanted = [(start, seed) for start in STARTS for seed in seeds]
     courses: Courses = {start: [] for start in STARTS}
     images, labels = data()
@@ -104,7 +106,9 @@ def digits(quick: bool, output: str) -> None:
             courses[start].append(train(images, labels, start, seed, epochs))
     columns = ("initial weights", "after epoch 1", f"after epoch {epochs}")
     console.table("Held-out accuracy, median (least to greatest) of the seeds", columns, accuracy_rows(courses))
-    print("So few seeds are a hint. The study in benchmarks/convergence of the source asks with ten, two losses and Keras itself.")
+    print(
+        "So few seeds are a hint. The study in benchmarks/convergence of the source asks with ten, two losses and Keras itself."
+    )
     figure(courses).savefig(output)
     print(f"figure: {output}")
 
@@ -145,7 +149,9 @@ def figure(courses: Courses) -> Any:
     seeds = len(next(iter(courses.values())))
     told = f"median and range of {seeds} seeds" if seeds > 1 else "one seed"
     drawn.suptitle(f"A small network on handwritten digits: {told}; only the initial weights differ")
-    drawn.legend(*losses.get_legend_handles_labels(), loc="outside lower center", ncols=len(STARTS), frameon=False, handlelength=3)
+    drawn.legend(
+        *losses.get_legend_handles_labels(), loc="outside lower center", ncols=len(STARTS), frameon=False, handlelength=3
+    )
     return drawn
 
 

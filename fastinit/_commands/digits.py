@@ -33,7 +33,7 @@ class Network(nn.Module):
 
 
 def by_gain(network: Network, gain: float) -> None:
-    """Fill the convolution by Glorot's uniform times a gain, and the dense layer by N(0, 1) folded at it: the first port's remedy."""
+    """Fill as the first port did: Glorot's uniform times the gain in the convolution, N(0, 1) folded at it in the dense layer."""
     fastinit.glorot_uniform_(network.conv.weight, gain=gain)
     fastinit.zeros_(network.conv.get_parameter("bias"))
     fastinit.truncated_normal_(network.dense.weight, std=1.0, a=-gain, b=gain, method="fmod")
