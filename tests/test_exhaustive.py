@@ -1,5 +1,6 @@
 """`python -m proof.accuracy` on a part of the words: both ends and every 64th block, all laws, all instruction sets here."""
 
+import json
 import math
 
 import mpmath
@@ -8,8 +9,9 @@ import pytest
 import torch
 
 from fastinit._backends import cpu
+from fastinit._commands import console
 from fastinit._core import recipes
-from proof.accuracy import count, report, summary
+from proof.accuracy import command, count, report, summary
 from proof.accuracy.laws import LAWS
 from proof.accuracy.tally import NARROW, Tally, narrowed
 from proof.accuracy.walk import ALL_SCALAR, BLOCK, BLOCKS, DIRECT, Walk
@@ -171,3 +173,30 @@ def test_laws_are_chosen_by_their_names():
     assert count.chosen(["fmod", TWO]) == [TWO, *[name for name in LAWS if name.startswith("fmod")]]
     with pytest.raises(SystemExit, match="no law is called 'cauchy'"):
         count.chosen(["cauchy"])
+
+
+@needs_native
+def test_the_command_on_a_few_words(tmp_path, monkeypatch, capsys):
+    """It prints the tables and writes the files that it is asked for; a fault of a value is its exit status."""
+    run, file, folder = Walk.run, tmp_path / "figures.json", tmp_path / "probabilities"
+    monkeypatch.setattr(Walk, "run", lambda walk: run(walk, 2048))
+    assert command.main(["--laws", "uniform on,truncated normal at 1", "--json", str(file), "--probabilities", str(folder)]) == 0
+    printed, found = capsys.readouterr().out, json.loads(file.read_text())
+    assert "float32, every word" in printed and "no faults" in printed
+    chosen = ["uniform on +-1", "truncated normal at 1 sigma", "truncated normal at 100 sigmas"]
+    assert list(found["laws"]) == chosen and found["faults"] == [] and found["peers"] == {}
+    assert len(list(folder.iterdir())) == len(chosen) * len(NARROW)
+    lines = (folder / "uniform-on-+-1.float8_e5m2.csv").read_text().splitlines()
+    assert lines[0] == ",".join(count.COLUMNS) and lines[1].startswith("-1.0,")
+    assert abs(sum(int(line.split(",")[1]) for line in lines[1:]) - 2**32) < len(lines)
+    monkeypatch.setitem(LAWS, chosen[0], LAWS[chosen[0]]._replace(promise=0.25))
+    assert command.main(["--laws", chosen[0]]) == 1
+    assert "promised are 0.25" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(("option", "missing", "extra"), [([], "scipy", "test"), (["--page"], "matplotlib", "test-all")])
+def test_missing_packages_are_named(monkeypatch, capsys, option, missing, extra):
+    monkeypatch.setattr(console, "installed", lambda name: name != missing)
+    assert command.main(option) == 2
+    message = capsys.readouterr().err
+    assert f"missing packages: {missing}" in message and f"pip install -e '.[{extra}]'" in message

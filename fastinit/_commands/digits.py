@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from functools import partial
 from typing import NamedTuple
 
@@ -39,9 +40,9 @@ def by_gain(network: Network, gain: float) -> None:
     fastinit.truncated_normal_(network.dense.weight, std=1.0, a=-gain, b=gain, method="fmod")
 
 
-STARTS = {
+STARTS: dict[str, Callable[[Network], object]] = {
     "torch's defaults": lambda network: None,
-    "keras_like": lambda network: network.apply(KERAS),
+    "keras_like": lambda network: network.apply(KERAS),  # type: ignore[arg-type]
     "gains of √2": partial(by_gain, gain=math.sqrt(2)),
     "gains of 2": partial(by_gain, gain=2.0),
 }
