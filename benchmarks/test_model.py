@@ -34,7 +34,7 @@ def test_gpt2(benchmark, law, who):
     model = gpt2.allocated(**({"layers": 1, "vocabulary": 5000} if small else SIZES))
     calls = {
         "fastinit": partial(fastinit.initialize_, model, SCHEMES[law], seed=0),
-        "nn.init": partial(gpt2.initialise, model, PEERS[law]),
+        "nn.init": partial(gpt2.initialize, model, PEERS[law]),
     }
     benchmark.group = f"GPT-2 small, {law} normal"
     benchmark.pedantic(calls[who], rounds=ROUNDS, warmup_rounds=1)

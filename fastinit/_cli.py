@@ -1,4 +1,4 @@
-"""The command line: ``fastinit info | check | bench | demo | study``. Parses, hands over; failures become exit statuses."""
+"""The command line: ``fastinit info | check | bench | demo``. Parses, hands over; failures become exit statuses."""
 
 from __future__ import annotations
 
@@ -10,6 +10,13 @@ from collections.abc import Sequence
 from fastinit import __version__
 from fastinit._commands.console import MissingExtra
 
+STUDY = """\
+The study of convergence trains networks and is not part of the installed package. It runs in a checkout of the source:
+pip install -e '.[study]' && python -m benchmarks.convergence"""
+FULL = """\
+The count over all 2^32 words needs SciPy and is not part of the installed package. It runs in a checkout of the source:
+pip install -e '.[test]' && python -m proof.accuracy"""
+
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one subcommand.
@@ -18,12 +25,18 @@ def main(argv: Sequence[str] | None = None) -> int:
         argv: the arguments without the program's name; None: those of the process.
 
     Returns:
-        The exit status: 0; 1 if `check` found a fault, or `study` other results; 2 if an optional package is missing.
+        The exit status: 0; 1 if `check` found a fault; 2 if an optional package is missing or the command has moved.
 
     Raises:
         SystemExit: wrong arguments (status 2), --help or --version (status 0), as argparse does.
     """
-    args = parser().parse_args(argv)
+    top = parser()
+    args, unknown = top.parse_known_args(argv)  # what has moved is said so whatever options follow
+    if args.moved:
+        print(args.moved, file=sys.stderr)
+        return 2
+    if unknown:
+        top.error(f"unrecognized arguments: {' '.join(unknown)}")
     try:
         return int(importlib.import_module(f"fastinit._commands.{args.command}").run(args))
     except MissingExtra as error:
@@ -34,35 +47,22 @@ def main(argv: Sequence[str] | None = None) -> int:
 def parser() -> argparse.ArgumentParser:
     top = argparse.ArgumentParser(prog="fastinit", description="Exact, fast weight initializers for PyTorch.")
     top.add_argument("--version", action="version", version=f"fastinit {__version__}")
+    top.set_defaults(moved=None)
     commands = top.add_subparsers(dest="command", required=True)
     info = commands.add_parser("info", help="versions, backends, instruction sets, threads, and what is missing and why")
     info.add_argument("--json", action="store_true", help="print JSON")
-    add_check(
-        commands.add_parser(
-            "check", help="verify this installation on this machine, in about a minute; exit status 1 on any fault"
-        )
-    )
+    check_help = "verify this installation on this machine, in about a minute; exit status 1 on any fault"
+    check = commands.add_parser("check", help=check_help)
+    check.add_argument("--full", dest="moved", action="store_const", const=FULL, help="moved; says where to")
     add_bench(commands.add_parser("bench", help="measure fills against torch.nn.init and Tensor.fill_, in some minutes"))
-    demo = commands.add_parser("demo", help="initialise GPT-2 small, then train a small network from four")
+    demo = commands.add_parser(
+        "demo", help="initialize GPT-2 small, then train a small network from four kinds of initial weights"
+    )
     demo.add_argument("--output", default="fastinit-demo.png", metavar="PNG", help="where the figure goes (default: %(default)s)")
     demo.add_argument("--quick", action="store_true", help="a small transformer and one epoch: a trial run")
-    study = commands.add_parser("study", help="does the initializer decide over convergence? Two hours on two cores")
-    study.add_argument("--output", default="fastinit-study.jsonl", metavar="FILE", help="results; goes on where they end")
-    study.add_argument("--figures", metavar="FOLDER", help="draw the figures here")
-    study.add_argument("--slice", action="store_true", help="a part that takes about a minute")
-    study.add_argument("--against", metavar="FILE", help="compare with these results; exit status 1 if they differ")
-    study.add_argument("--processes", type=count, metavar="N", help="trainings at a time (default: one a core)")
+    study = commands.add_parser("study", help="moved; says where to", description=STUDY)
+    study.set_defaults(moved=STUDY)
     return top
-
-
-def add_check(check: argparse.ArgumentParser) -> None:
-    check.add_argument(
-        "--full", action="store_true", help="instead: all 2^32 words through every law, beside the law; ten minutes"
-    )
-    check.add_argument("--laws", type=names, metavar="A,B", help="of --full: those whose names hold these words (default: all)")
-    check.add_argument("--peers", action="store_true", help="of --full: the same figures of torch.nn.init, Keras and JAX")
-    check.add_argument("--probabilities", metavar="FOLDER", help="of --full: write those of each value of the narrow dtypes here")
-    check.add_argument("--json", metavar="FILE", help="of --full: write all figures")
 
 
 def add_bench(bench: argparse.ArgumentParser) -> None:
@@ -73,17 +73,10 @@ def add_bench(bench: argparse.ArgumentParser) -> None:
     )
     bench.add_argument("--sizes", type=sizes, metavar="N,M", help="elements, as integers or powers: 1024,2^26 (default)")
     bench.add_argument(
-        "--models", type=names, nargs="?", const=[], metavar="A,B", help="instead: build and initialise models (default: all)"
+        "--models", type=names, nargs="?", const=[], metavar="A,B", help="instead: build and initialize models (default: all)"
     )
     bench.add_argument("--devices", type=names, metavar="A,B", help="of --models: cpu,cuda (default: all that are here)")
     bench.add_argument("--json", metavar="FILE", help="write the results, with the machine and all versions")
-
-
-def count(text: str) -> int:
-    """A number from 1."""
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"a number from 1 is needed. Received: {text!r}.")
-    return int(text)
 
 
 def names(text: str) -> list[str]:

@@ -1,8 +1,10 @@
 """The command line: what it prints and returns; above all, that `check` catches a backend that is wrong in one bit."""
 
+import ast
 import dataclasses
 import json
 import os
+import pathlib
 import subprocess
 import sys
 
@@ -174,13 +176,48 @@ def test_check_covers_every_usable_backend(monkeypatch, small_check, capsys):
 
 @pytest.mark.parametrize(
     ("command", "missing", "named", "extra"),
-    [("bench", "rich", "rich", "demo"), ("demo", "sklearn", "scikit-learn", "demo"), ("study", "sktime", "sktime", "study")],
+    [("bench", "rich", "rich", "demo"), ("demo", "sklearn", "scikit-learn", "demo")],
 )
 def test_missing_extra(monkeypatch, capsys, command, missing, named, extra):
     without(monkeypatch, missing)
     assert _cli.main([command]) == 2
     message = capsys.readouterr().err
     assert named in message and f"pip install 'fastinit-torch[{extra}]'" in message and command in message
+
+
+@pytest.mark.parametrize("options", [[], ["--slice", "--processes", "many"], ["--against", "results.jsonl", "else"]])
+def test_the_study_says_where_it_went(capsys, options):
+    assert _cli.main(["study", *options]) == 2
+    message = capsys.readouterr().err
+    assert "pip install -e '.[study]' && python -m benchmarks.convergence" in message and "checkout" in message
+
+
+@pytest.mark.parametrize("options", [["--full"], ["--full", "--peers", "--laws", "normal"], ["--json", "file", "--full"]])
+def test_the_full_check_says_where_it_went(capsys, options):
+    assert _cli.main(["check", *options]) == 2
+    message = capsys.readouterr().err
+    assert "pip install -e '.[test]' && python -m proof.accuracy" in message and "checkout" in message
+
+
+@pytest.mark.parametrize("arguments", [["check", "--laws", "normal"], ["info", "study"], ["bench", "--full"]])
+def test_other_unknown_arguments_are_errors(capsys, arguments):
+    with pytest.raises(SystemExit) as stopped:
+        _cli.main(arguments)
+    assert stopped.value.code == 2 and "unrecognized arguments" in capsys.readouterr().err
+
+
+MODULES = sorted(pathlib.Path(fastinit.__file__).parent.rglob("*.py"))
+OPTIONAL = {"rich", "matplotlib", "sklearn", "triton", "transformers", "timm", "torchvision", "jax"}  # where they are installed
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: path.name)
+def test_what_the_package_imports(path):
+    """Torch, and where a command uses it one of a few: no SciPy, no Keras, nothing of the source tree beside the package."""
+    nodes = list(ast.walk(ast.parse(path.read_text())))
+    names = [alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names]
+    names += [node.module for node in nodes if isinstance(node, ast.ImportFrom) and not node.level]
+    others = {name.split(".")[0] for name in names} - set(sys.stdlib_module_names) - {"fastinit", "torch"}
+    assert others <= OPTIONAL, others
 
 
 def test_tables_and_progress_without_rich(monkeypatch, capsys):
@@ -236,6 +273,8 @@ def test_bench_refuses_bad_sizes(text, capsys):
 
 @pytest.mark.full
 def test_demo_runs_and_draws(tmp_path, capsys):
+    for name in ("rich", "matplotlib", "sklearn"):
+        pytest.importorskip(name)
     file = tmp_path / "figure.png"
     assert _cli.main(["demo", "--quick", "--output", str(file)]) == 0
     printed = capsys.readouterr().out
@@ -243,7 +282,8 @@ def test_demo_runs_and_draws(tmp_path, capsys):
     assert file.read_bytes()[:8] == b"\x89PNG\r\n\x1a\n" and file.stat().st_size > 20_000
 
 
-def test_demo_names_a_missing_folder(tmp_path, capsys):
+def test_demo_names_a_missing_folder(monkeypatch, tmp_path, capsys):
+    monkeypatch.setattr(console, "installed", lambda name: True)
     assert _cli.main(["demo", "--output", str(tmp_path / "none" / "figure.png")]) == 2
     assert "none" in capsys.readouterr().err
 
@@ -258,7 +298,7 @@ def test_gpt2_is_gpt2_small():
 
 def test_gpt2_statistics():
     model = gpt2.allocated(layers=2, width=64, vocabulary=500, positions=64)
-    gpt2.initialise(model, lambda name, weight, std: fastinit.truncated_normal_(weight, std=std, key=fastinit.key(0, name)))
+    gpt2.initialize(model, lambda name, weight, std: fastinit.truncated_normal_(weight, std=std, key=fastinit.key(0, name)))
     found = gpt2.statistics(model)["h.*.linear1"]
     values = torch.cat([layer.linear1.weight.detach().double().flatten() for layer in model.h])
     assert (found.tensors, found.elements) == (2, values.numel())

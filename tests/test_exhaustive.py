@@ -1,5 +1,6 @@
-"""`fastinit check --full` on a part of the words: both ends and every 64th block, all laws, all instruction sets here."""
+"""`python -m proof.accuracy` on a part of the words: both ends and every 64th block, all laws, all instruction sets here."""
 
+import json
 import math
 
 import mpmath
@@ -8,11 +9,12 @@ import pytest
 import torch
 
 from fastinit._backends import cpu
+from fastinit._commands import console
 from fastinit._core import recipes
-from proof.accuracy import report, summary, walk
+from proof.accuracy import command, count, report, summary
 from proof.accuracy.laws import LAWS
-from proof.accuracy.sweep import ALL_SCALAR, BLOCK, BLOCKS, DIRECT, Sweep
 from proof.accuracy.tally import NARROW, Tally, narrowed
+from proof.accuracy.walk import ALL_SCALAR, BLOCK, BLOCKS, DIRECT, Walk
 
 pytestmark = pytest.mark.full
 
@@ -26,12 +28,12 @@ mpmath.mp.dps = 40
 @needs_native
 @pytest.mark.parametrize("name", LAWS)
 def test_a_part_of_the_words(name):
-    sweep = Sweep(name, LAWS[name])
-    done = sum(1 for _ in sweep.run(STEP))
+    walk = Walk(name, LAWS[name])
+    done = sum(1 for _ in walk.run(STEP))
     assert done == BLOCKS // STEP + 2 * DIRECT - 1  # block 0 is both
-    found = walk.figures(sweep)
+    found = count.figures(walk)
     assert found["words"] == done * BLOCK * 2
-    assert sweep.faults + walk.broken_promises(sweep, found) == []
+    assert walk.faults + count.broken_promises(walk, found) == []
     assert found["errors"]["mean"] <= 0.6
 
 
@@ -129,12 +131,12 @@ def test_a_tally_counts_what_it_is_given(mirrored):
 
 def test_an_error_is_seen():
     """A wrong constant, a value outside, an asymmetry, a wrong rounding: each is a fault."""
-    sweep = Sweep(TWO, LAWS[TWO])
+    walk = Walk(TWO, LAWS[TWO])
     block = BLOCKS // 2  # t around 1/2; a block that checks bfloat16
-    good = sweep.transformed
+    good = walk.transformed
 
     def sabotage(change, only=None):
-        found = Sweep(TWO, LAWS[TWO])
+        found = Walk(TWO, LAWS[TWO])
 
         def transformed(constants, isa, words):
             values = good(constants, isa, words)
@@ -146,9 +148,9 @@ def test_an_error_is_seen():
 
     assert sabotage(lambda values, words: values).faults == []
     stretched = sabotage(lambda values, words: values * (1 + 2**-20))
-    assert walk.broken_promises(stretched, walk.figures(stretched))
+    assert count.broken_promises(stretched, count.figures(stretched))
     beyond = sabotage(lambda values, words: values + 2)
-    assert any("leave" in fault for fault in walk.broken_promises(beyond, walk.figures(beyond)))
+    assert any("leave" in fault for fault in count.broken_promises(beyond, count.figures(beyond)))
     lopsided = sabotage(lambda values, words: torch.where(values > 0, values, values.nextafter(torch.tensor(-3.0))))
     assert any("opposite" in fault for fault in lopsided.faults)
     even = sabotage(lambda values, words: torch.where(words & 1 == 0, -values, values))
@@ -168,8 +170,35 @@ def test_tables_show_every_law_and_dtype():
 
 
 def test_laws_are_chosen_by_their_names():
-    assert walk.chosen([]) == list(LAWS)
-    assert walk.chosen(["normal"]) == ["normal"]
-    assert walk.chosen(["fmod", TWO]) == [TWO, *[name for name in LAWS if name.startswith("fmod")]]
+    assert count.chosen([]) == list(LAWS)
+    assert count.chosen(["normal"]) == ["normal"]
+    assert count.chosen(["fmod", TWO]) == [TWO, *[name for name in LAWS if name.startswith("fmod")]]
     with pytest.raises(SystemExit, match="no law is called 'cauchy'"):
-        walk.chosen(["cauchy"])
+        count.chosen(["cauchy"])
+
+
+@needs_native
+def test_the_command_on_a_few_words(tmp_path, monkeypatch, capsys):
+    """It prints the tables and writes the files that it is asked for; a fault of a value is its exit status."""
+    run, file, folder = Walk.run, tmp_path / "figures.json", tmp_path / "probabilities"
+    monkeypatch.setattr(Walk, "run", lambda walk: run(walk, 2048))
+    assert command.main(["--laws", "uniform on,truncated normal at 1", "--json", str(file), "--probabilities", str(folder)]) == 0
+    printed, found = capsys.readouterr().out, json.loads(file.read_text())
+    assert "float32, every word" in printed and "no faults" in printed
+    chosen = ["uniform on +-1", "truncated normal at 1 sigma", "truncated normal at 100 sigmas"]
+    assert list(found["laws"]) == chosen and found["faults"] == [] and found["peers"] == {}
+    assert len(list(folder.iterdir())) == len(chosen) * len(NARROW)
+    lines = (folder / "uniform-on-+-1.float8_e5m2.csv").read_text().splitlines()
+    assert lines[0] == ",".join(count.COLUMNS) and lines[1].startswith("-1.0,")
+    assert abs(sum(int(line.split(",")[1]) for line in lines[1:]) - 2**32) < len(lines)
+    monkeypatch.setitem(LAWS, chosen[0], LAWS[chosen[0]]._replace(promise=0.25))
+    assert command.main(["--laws", chosen[0]]) == 1
+    assert "promised are 0.25" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(("option", "missing", "extra"), [([], "scipy", "test"), (["--page"], "matplotlib", "test-all")])
+def test_missing_packages_are_named(monkeypatch, capsys, option, missing, extra):
+    monkeypatch.setattr(console, "installed", lambda name: name != missing)
+    assert command.main(option) == 2
+    message = capsys.readouterr().err
+    assert f"missing packages: {missing}" in message and f"pip install -e '.[{extra}]'" in message

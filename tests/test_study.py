@@ -12,13 +12,21 @@ import pytest
 import torch
 from scipy.integrate import quad
 from scipy.stats import norm, truncnorm
-from sklearn.datasets import load_digits
 from torch import nn
 
-from benchmarks.convergence import data, figures, optimizers, pool, results, runs, starts, summary, training
+os.environ.setdefault("KERAS_BACKEND", "torch")
+pytest.importorskip("keras")
+pytest.importorskip("matplotlib")
+pytest.importorskip("rich")
+pytest.importorskip("sklearn")
+pytest.importorskip("sktime")
+
+from sklearn.datasets import load_digits
+
+from benchmarks.convergence import command, data, figures, optimizers, pool, results, runs, starts, summary, training
 from benchmarks.convergence.ensemble import Ensemble
 from benchmarks.convergence.network import KERAS, TORCH, Network
-from fastinit import _cli
+from fastinit._commands import console
 
 pytestmark = pytest.mark.full
 
@@ -60,14 +68,8 @@ def test_an_ensemble_trains_as_its_networks_alone(name):
     torch.testing.assert_close(together.var.squeeze(1), torch.stack([network.norm.running_var for network in alone]))
 
 
-@pytest.fixture(scope="module")
-def keras():
-    os.environ.setdefault("KERAS_BACKEND", "torch")
-    return pytest.importorskip("keras")
-
-
 @pytest.mark.parametrize(("name", "ours"), runs.TWINS.items())
-def test_the_port_to_the_letter_trains_as_keras(keras, name, ours):
+def test_the_port_to_the_letter_trains_as_keras(name, ours):
     from benchmarks.convergence import keras_twin
 
     sequences, targets = batch_of(1)
@@ -244,8 +246,46 @@ def test_results_of_other_versions_are_not_mixed(tmp_path, monkeypatch, name):
 def test_a_file_that_is_no_results_file_is_left_alone(tmp_path, capsys, text):
     path = tmp_path / "notes.txt"
     path.write_text(text)
-    assert _cli.main(["study", "--output", str(path)]) == 2
+    assert command.main(["--output", str(path)]) == 2
     assert "no results file" in capsys.readouterr().err and path.read_text() == text
+
+
+@pytest.mark.parametrize("option", [["--slice"], ["--page"], ["--check"]])
+def test_missing_packages_are_named(monkeypatch, capsys, option):
+    monkeypatch.setattr(console, "installed", lambda name: name not in ("sktime", "sklearn"))
+    assert command.main(option) == 2
+    message = capsys.readouterr().err
+    assert "missing packages: scikit-learn, sktime" in message and "pip install -e '.[study]'" in message
+
+
+@pytest.mark.parametrize(("arguments", "fault"), [(["--processes", "0"], "'0'"), (["--page", "--check"], "not allowed")])
+def test_wrong_arguments(capsys, arguments, fault):
+    with pytest.raises(SystemExit) as stopped:
+        command.main(arguments)
+    assert stopped.value.code == 2 and fault in capsys.readouterr().err
+
+
+def test_a_study_is_compared_with_another(tmp_path, monkeypatch, capsys):
+    """The command of continuous integration, on a study of two runs."""
+    wanted = [run_of(0), run_of(1)]
+    monkeypatch.setattr(runs, "study", lambda: wanted)
+    monkeypatch.setattr(runs, "slice_of", lambda all_runs: all_runs[:1])
+
+    def train_all(left, path, processes):
+        results.append(path, [(run, curve_of(0.9)) for run in left], 1)
+        return left
+
+    monkeypatch.setattr(pool, "train_all", train_all)
+    one, other = tmp_path / "one", tmp_path / "other"
+    begun(other, monkeypatch)
+    assert command.main(["--slice", "--output", str(one), "--against", str(other)]) == 2
+    assert "lacks 1 of the runs" in capsys.readouterr().err
+    results.append(other, [(wanted[0], curve_of(0.9)), (wanted[1], curve_of(0.8))], 1)
+    assert command.main(["--slice", "--output", str(one), "--against", str(other)]) == 0
+    assert "0 of 1 runs differ" in capsys.readouterr().out and list(results.read(one)) == wanted[:1]
+    monkeypatch.setattr(summary, "TABLES", [summary.outcomes])
+    assert command.main(["--output", str(one), "--against", str(other)]) == 1
+    assert "1 of 2 runs differ" in capsys.readouterr().out and list(results.read(one)) == wanted
 
 
 def test_agreement(tmp_path, monkeypatch):

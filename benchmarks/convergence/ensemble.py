@@ -54,14 +54,14 @@ class Ensemble(nn.Module):
         """keep: while training, 1 where dropout lets a logit through, 0 elsewhere; None: no dropout, averages of before."""
         steps = sequences.shape[-1] - WIDTH + 1
         windows = sequences.unfold(3, WIDTH, 1).transpose(2, 3).reshape(self.count, -1, self.conv.shape[1])
-        features = self.normalised(torch.baddbmm(self.conv_bias, windows, self.conv).relu(), training=keep is not None)
+        features = self.normalized(torch.baddbmm(self.conv_bias, windows, self.conv).relu(), training=keep is not None)
         last = self.last_states(features.unflatten(1, (-1, steps)).transpose(1, 2))
         logits = torch.baddbmm(self.dense_bias, last, self.dense)
         if keep is not None:
             logits = logits * (keep / (1 - self.constants.dropout))
         return logits.softmax(-1)
 
-    def normalised(self, features: Tensor, training: bool) -> Tensor:
+    def normalized(self, features: Tensor, training: bool) -> Tensor:
         """Batch normalization of [networks, values, filters]."""
         if not training:
             return torch.addcmul(self.shift, features - self.mean, self.scale * (self.var + self.constants.norm_eps).rsqrt())

@@ -30,7 +30,7 @@ DRAWS = 1 << 20
 
 
 def draw_all(results: Results, folder: pathlib.Path) -> list[pathlib.Path]:
-    """Writes every figure of the study as PNG; returns the files."""
+    """Write every figure of the study as PNG; return the files."""
     folder.mkdir(parents=True, exist_ok=True)
     drawn = {f"convergence-{task}.png": learning(results, task) for task in ("digits", "vowels")}
     drawn |= {"convergence-gains.png": heat_maps(results), "convergence-keras.png": twins(results)}
@@ -40,29 +40,16 @@ def draw_all(results: Results, folder: pathlib.Path) -> list[pathlib.Path]:
     return [folder / name for name in drawn]
 
 
-def learning(results: Results, task: str, compared: Sequence[str] = optimizers.COMPARED, figure: Any = None) -> Any:
+def learning(results: Results, task: str) -> Any:
     """Training MAE above held-out accuracy, a column an optimizer: medians of the seeds with the middle 80 % of them."""
-    figure = figure or canvas(11, 6.2)
-    grid = figure.subplots(2, len(compared), sharex=True, sharey="row")
-    for axes, optimizer in zip(grid.T, compared, strict=True):
+    figure = canvas(11, 6.2)
+    grid = figure.subplots(2, len(optimizers.COMPARED), sharex=True, sharey="row")
+    for axes, optimizer in zip(grid.T, optimizers.COMPARED, strict=True):
         axes[0].set_title(optimizer, fontsize=13)
         for start, style in SHOWN.items():
             found = summary.chosen(results, data=task, loss="MAE", optimizer=optimizer, constants="torch", start=start)
             draw_curves(axes, list(found.values()), task, style)
     label(figure, grid, f"{task}: {bands(results)}; in a panel only the initial weights differ")
-    return figure
-
-
-def short(results: Results) -> Any:
-    """The figure of `fastinit demo`: learning curves, and two histograms of what the dense layer starts from."""
-    figure = canvas(12, 6.2)
-    left, right = figure.subfigures(1, 2, width_ratios=(2.2, 1))
-    compared = list(dict.fromkeys(run.optimizer for run in results))
-    learning(results, "digits", compared, left)
-    above, below = right.subplots(2, 1)
-    cut_weights(above, "√2")
-    default_weights(below)
-    right.suptitle("Initial weights of the Linear (density)", fontsize=13)
     return figure
 
 
@@ -94,14 +81,14 @@ def bands(results: Results) -> str:
 
 def draw_curves(axes: Sequence[Any], curves: Sequence[Curve], task: str, style: tuple[str, str, str]) -> None:
     """The losses into the first axes, the accuracies into the second."""
-    name, colour, line = style
+    name, color, line = style
     held_out = len(data.load(task).test[1])
     values = ([[math.nan if x is None else x for x in curve.loss] for curve in curves], [curve.correct for curve in curves])
     for axis, found, scale in zip(axes, values, (1, 100 / held_out), strict=True):
         low, middle, high = scale * torch.tensor(found, dtype=torch.float64).nanquantile(BAND, 0)
         numbers = range(1, len(middle) + 1)
-        axis.fill_between(numbers, low, high, color=colour, alpha=0.16, linewidth=0)
-        axis.plot(numbers, middle, line, color=colour, linewidth=2.2, label=name)
+        axis.fill_between(numbers, low, high, color=color, alpha=0.16, linewidth=0)
+        axis.plot(numbers, middle, line, color=color, linewidth=2.2, label=name)
 
 
 def label(figure: Any, grid: Any, title: str) -> None:
@@ -135,13 +122,13 @@ def heat_maps(results: Results) -> Any:
     return figure
 
 
-def heat(axes: Any, values: Mapping[Any, float], texts: Mapping[Any, str], colours: str, limits: tuple[float, float]) -> None:
+def heat(axes: Any, values: Mapping[Any, float], texts: Mapping[Any, str], colors: str, limits: tuple[float, float]) -> None:
     """A square for each pair: g1 downwards, g2 to the right."""
     from matplotlib.patches import Rectangle
 
     names = list(starts.GAINS)
     rows = [[min(values[g1, g2], limits[1]) for g2 in names] for g1 in names]
-    image = axes.imshow(rows, cmap=colours, vmin=limits[0], vmax=limits[1])
+    image = axes.imshow(rows, cmap=colors, vmin=limits[0], vmax=limits[1])
     for (g1, g2), text in texts.items():
         row, column = names.index(g1), names.index(g2)
         red, green, blue, _ = image.cmap(image.norm(rows[row][column]))
@@ -191,10 +178,10 @@ def default_weights(axes: Any) -> None:
 
 def histogram(axes: Any, title: str, weights: Mapping[tuple[str, str, str], Tensor], limit: float) -> None:
     """Densities over the same 60 bins."""
-    for (name, colour, line), weight in weights.items():
+    for (name, color, line), weight in weights.items():
         density, edges = torch.histogram(weight, 60, range=(-limit, limit), density=True)
-        axes.stairs(density, edges, fill=True, color=colour, alpha=0.14)
-        axes.stairs(density, edges, color=colour, linestyle=line, linewidth=1.8, label=name)
+        axes.stairs(density, edges, fill=True, color=color, alpha=0.14)
+        axes.stairs(density, edges, color=color, linestyle=line, linewidth=1.8, label=name)
     axes.set_title(title, fontsize=13)
     axes.set_ylim(0, axes.get_ylim()[1] * 1.35)
     axes.legend(loc="upper center", fontsize=10, frameon=False)

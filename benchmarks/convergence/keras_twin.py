@@ -16,7 +16,7 @@ LOSSES = {"MAE": "mean_absolute_error", "MSE": "mean_squared_error"}
 
 
 def train(seed: int, data: Sequences, loss: str, optimizer: str, epochs: int) -> Curve:
-    """Trains a new network; the seed decides over everything. optimizer: a Keras name, with Keras's defaults."""
+    """Train a new network; the seed decides over everything. optimizer: a Keras name, with Keras's defaults."""
     model = build(data, loss, optimizer, seed)
     (inputs, targets), held_out = (
         (part[0].mT.numpy(), torch.nn.functional.one_hot(part[1], data.classes).float().numpy())

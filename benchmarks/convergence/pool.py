@@ -1,4 +1,4 @@
-"""Trains batches of runs in processes of their own, one a core, and keeps what is done."""
+"""Train batches of runs in processes of their own, one a core, and keeps what is done."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ PINNED = {"ATEN_CPU_CAPABILITY": "avx2", "MKL_CBWR": "AVX2", "OMP_NUM_THREADS": 
 
 
 def train_all(wanted: Sequence[Run], path: pathlib.Path, processes: int | None = None) -> Iterator[Run]:
-    """Trains the runs, adds them to the results file, and yields them.
+    """Train the runs, add them to the results file, and yield them.
 
     Interrupted, it loses the batches in progress alone.
     """

@@ -30,7 +30,7 @@ def about() -> dict[str, Any]:
 
 
 def start(path: pathlib.Path) -> None:
-    """Begins a file; or, where there is one, makes sure that it can be gone on with, and drops a line cut off by a crash.
+    """Begin a file; or, where there is one, make sure that it can be continued, and drop a line cut off by a crash.
 
     Raises:
         Mismatch: it holds the results of other versions or of another processor, or is none.
@@ -64,7 +64,7 @@ def header(path: pathlib.Path) -> dict[str, Any]:
 
 
 def append(path: pathlib.Path, done: Iterable[tuple[Run, Curve]], seconds: float) -> None:
-    """Adds runs that were trained together. seconds: of one of them."""
+    """Add runs that were trained together. seconds: of one of them."""
     with path.open("a") as file:
         for run, curve in done:
             shown = {"seconds": round(seconds, 2), "mean_loss": [significant(loss) for loss in curve.loss]}

@@ -115,7 +115,7 @@ def trained(batch: Sequence[Run], epochs: int | None = None) -> list[Curve]:
 
 
 def network(seed: int, start: str, sequences: data.Sequences) -> Network:
-    """A network as torch initialises it from the seed, and then as the start does."""
+    """A network as torch initializes it from the seed, and then as the start does."""
     torch.manual_seed(seed)
     made = Network(sequences.train[0].shape[1], sequences.classes)
     starts.STARTS[start](made)

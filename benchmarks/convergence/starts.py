@@ -1,4 +1,4 @@
-"""Where training starts from: functions that initialise a `Network` in place, which torch has initialised already."""
+"""Where training starts from: functions that initialize a `Network` in place, which torch has initialized already."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def pair(g1: str, g2: str, method: str) -> str:
 def set_by_pair(network: Network, g1: float, g2: float, method: str) -> None:
     """The port's remedy: Glorot uniform times g1 and no bias in the convolution, N(0, 1) folded or cut at g2 in the dense layer.
 
-    The folded one is torch.fmod(torch.randn(size), g2). All else stays as torch initialises it.
+    The folded one is torch.fmod(torch.randn(size), g2). All else stays as torch initializes it.
     """
     fastinit.glorot_uniform_(network.conv.weight, gain=g1)
     fastinit.zeros_(network.conv.get_parameter("bias"))

@@ -1,4 +1,4 @@
-"""Trains an ensemble, each of its networks by a seed of its own."""
+"""Train an ensemble, each of its networks by a seed of its own."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def train(
     optimizer: torch.optim.Optimizer,
     epochs: int,
 ) -> list[Curve]:
-    """Trains in place. A seed decides over the order of a network's batches and over its dropout; the initial weights are given.
+    """Train in place. A seed decides over the order of a network's batches and over its dropout; the initial weights are given.
 
     Args:
         error: of the differences to one-hot targets, element by element: their mean is the loss.

@@ -24,7 +24,6 @@ from fastinit._commands.measure import torch_threads
 from fastinit._core.check import FLOAT_DTYPES
 from fastinit._core.plan import Plan, whole
 from fastinit._core.recipes import Recipe, recipe, words_recipe
-from proof.accuracy import walk
 
 CPU = torch.device("cpu")
 WORD_DTYPES = (torch.int32, torch.int64)
@@ -46,8 +45,6 @@ class Filler(NamedTuple):
 
 
 def run(args: argparse.Namespace) -> int:
-    if args.full:
-        return walk.run(args)
     fillers, absent = find_fillers()
     print(f"fastinit {fastinit.__version__}, stream version {fastinit.STREAM_VERSION}, torch {torch.__version__}")
     print(f"checking {', '.join(filler.name for filler in fillers)}")

@@ -17,12 +17,12 @@ class MissingExtra(Exception):
 
 
 def require(*modules: str, extra: str = "demo") -> None:
-    """Raises MissingExtra unless all of the modules, which the extra brings, can be imported."""
+    """Raise MissingExtra unless all of the modules, which the extra brings, can be imported."""
     missing = [PACKAGES.get(name, name) for name in modules if not installed(name)]
     if missing:
         raise MissingExtra(
-            f"{', '.join(missing)} not installed. The extra `{extra}` brings it: pip install 'fastinit-torch[{extra}]' "
-            f"(in a checkout: pip install '.[{extra}]')."
+            f"missing packages: {', '.join(missing)}. To install them: pip install 'fastinit-torch[{extra}]' "
+            f"(in a checkout of the source: pip install -e '.[{extra}]')."
         )
 
 
@@ -31,7 +31,7 @@ def installed(name: str) -> bool:
 
 
 def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
-    """Prints a table; the first column is a name, the others are right-aligned."""
+    """Print a table; the first column is a name, the others are right-aligned."""
     lines = [list(row) for row in rows]
     if installed("rich"):
         rich_table(title, columns, lines)
@@ -62,7 +62,7 @@ def plain_table(title: str, columns: Sequence[str], rows: list[list[str]]) -> No
 
 
 def progress(items: Iterable[T], label: str, total: int | None = None) -> Iterator[T]:
-    """The items, behind a progress bar where rich is installed and the output is a terminal. total: where they have no length."""
+    """Yield the items, behind a progress bar if rich is installed and this is a terminal. total: if they have no length."""
     if not installed("rich"):
         yield from items
         return

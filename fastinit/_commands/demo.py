@@ -1,4 +1,4 @@
-"""`fastinit demo`: GPT-2 small initialised twice, with times and statistics; then a small network trained from several starts."""
+"""`fastinit demo`: GPT-2 small initialized twice, with times and statistics; then a small network trained from four starts."""
 
 from __future__ import annotations
 
@@ -6,21 +6,22 @@ import argparse
 import os
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from statistics import median
-from typing import TYPE_CHECKING
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 import fastinit
 from fastinit._commands import console, gpt2
+from fastinit._commands.digits import STARTS, Course, train
 from fastinit._commands.measure import torch_threads
-
-if TYPE_CHECKING:
-    from benchmarks.convergence.summary import Results
+from fastinit._commands.plots import BLACK, BLUE, GREEN, VERMILION, canvas
 
 SEEDS, EPOCHS = (0, 1, 2), 10
+STYLES = dict(zip(STARTS, ((BLUE, "--"), (VERMILION, "-"), (GREEN, "-."), (BLACK, ":")), strict=True))
+Courses = dict[str, list[Course]]  # start -> one for each seed
 
 
 def run(args: argparse.Namespace) -> int:
@@ -40,9 +41,9 @@ def transformer(quick: bool) -> None:
     count = sum(parameter.numel() for parameter in model.parameters())
     threads = torch.get_num_threads()
     print(f"1. A transformer of {count / 1e6:.0f}M parameters, weights truncated normal at two sigmas, {threads} threads")
-    theirs, their_seconds = initialised(model, by_torch)
-    ours, our_seconds = initialised(model, by_fastinit)
-    columns = ("initialised by", "seconds", "M parameters/s")
+    theirs, their_seconds = initialized(model, by_torch)
+    ours, our_seconds = initialized(model, by_fastinit)
+    columns = ("initialized by", "seconds", "M parameters/s")
     times = {"torch.nn.init.trunc_normal_": their_seconds, "fastinit.truncated_normal_": our_seconds}
     console.table("Time", columns, [(name, f"{s:.3f}", f"{count / s / 1e6:.0f}") for name, s in times.items()])
     print(f"fastinit: {their_seconds / our_seconds:.0f} times as fast\n")
@@ -53,11 +54,11 @@ def transformer(quick: bool) -> None:
     console.table(title, LAYER_COLUMNS, [layer_row(kind, theirs[kind], ours[kind]) for kind in ours])
 
 
-def initialised(model: gpt2.GPT2, fill: Callable[[str, Tensor, float], object]) -> tuple[dict[str, gpt2.Statistics], float]:
-    """The statistics of the weights, and the seconds it took to initialise them."""
+def initialized(model: gpt2.GPT2, fill: Callable[[str, Tensor, float], object]) -> tuple[dict[str, gpt2.Statistics], float]:
+    """The statistics of the weights, and the seconds it took to initialize them."""
     torch.manual_seed(0)
     began = time.perf_counter()
-    gpt2.initialise(model, fill)
+    gpt2.initialize(model, fill)
     seconds = time.perf_counter() - began
     return gpt2.statistics(model), seconds
 
@@ -92,56 +93,78 @@ def layer_row(kind: str, theirs: gpt2.Statistics, ours: gpt2.Statistics) -> list
 
 
 def digits(quick: bool, output: str) -> None:
-    """Part two: the study of `fastinit study` in short. One thread: its tensors are too small for two to help."""
-    from benchmarks.convergence import figures, optimizers, runs
-
+    """Part two: the training. On one thread: the tensors are too small for two to help."""
     seeds, epochs = (SEEDS[:1], 1) if quick else (SEEDS, EPOCHS)
-    wanted = [
-        runs.Run("grid", "digits", "MAE", optimizer, "torch", start, seed)
-        for optimizer in optimizers.COMPARED[:2]
-        for start in figures.SHOWN
-        for seed in seeds
-    ]
-    print(f"2. Conv1d, BatchNorm1d, bidirectional LSTM, Linear on handwritten digits: {epochs} epochs, seeds {seeds}, MAE")
-    results: Results = {}
+    print(
+        f"2. Conv1d, BatchNorm1d, bidirectional LSTM, Linear on handwritten digits: {epochs} epochs, seeds {seeds}, MAE, RMSprop"
+    )
+    wanted = [(start, seed) for start in STARTS for seed in seeds]
+    courses: Courses = {start: [] for start in STARTS}
+    images, labels = data()
     with torch_threads(1):
-        for batch in console.progress(runs.batches(wanted), "training"):
-            results = {**results, **dict(zip(batch, runs.trained(batch, epochs), strict=True))}
-    columns = ("optimizer", "initial weights", "after epoch 1", f"after epoch {epochs}")
-    console.table("Held-out accuracy, median (least to greatest) of the seeds", columns, accuracy_rows(results))
-    print(verdict(results))
-    figures.short(results).savefig(output)
+        for start, seed in console.progress(wanted, "training"):
+            courses[start].append(train(images, labels, start, seed, epochs))
+    columns = ("initial weights", "after epoch 1", f"after epoch {epochs}")
+    console.table("Held-out accuracy, median (least to greatest) of the seeds", columns, accuracy_rows(courses))
+    print(
+        "So few seeds are a hint. The study in benchmarks/convergence of the source asks with ten, two losses and Keras itself."
+    )
+    figure(courses).savefig(output)
     print(f"figure: {output}")
 
 
-def accuracy_rows(results: Results) -> list[list[str]]:
-    from benchmarks.convergence import figures
+def data() -> tuple[Tensor, Tensor]:
+    """Return the images [1797, columns, rows], values in [0, 1], and their labels, in an order that is shuffled once."""
+    from sklearn.datasets import load_digits
 
-    rows = []
-    for (optimizer, start), found in by_kind(results).items():
-        rows.append([optimizer, figures.SHOWN[start][0], *(spread([curve[epoch] for curve in found]) for epoch in (0, -1))])
-    return rows
+    found = load_digits()
+    order = torch.randperm(len(found.target), generator=torch.Generator().manual_seed(0))
+    images = torch.tensor(found.images / 16, dtype=torch.float32).mT
+    return images[order].contiguous(), torch.tensor(found.target)[order]
 
 
-def by_kind(results: Results) -> dict[tuple[str, str], list[list[float]]]:
-    """Optimizer and start -> the held-out accuracies of every seed."""
-    from benchmarks.convergence import data
-
-    found: dict[tuple[str, str], list[list[float]]] = {}
-    for run, curve in results.items():
-        accuracies = [right / len(data.load(run.data).test[1]) for right in curve.correct]
-        found.setdefault((run.optimizer, run.start), []).append(accuracies)
-    return found
+def accuracy_rows(courses: Courses) -> Iterator[list[str]]:
+    for start, found in courses.items():
+        yield [start, *(spread([course.accuracies[epoch] for course in found]) for epoch in (0, -1))]
 
 
 def spread(values: Sequence[float]) -> str:
     return f"{median(values):.1%} ({min(values):.1%} to {max(values):.1%})"
 
 
-def verdict(results: Results) -> str:
-    """What came out, in a sentence; no more than so few seeds can carry."""
-    last: dict[str, list[float]] = {}
-    for (optimizer, _), found in by_kind(results).items():
-        last.setdefault(optimizer, []).append(median(curve[-1] for curve in found))
-    ranges = [f"{min(medians):.1%} to {max(medians):.1%} by {optimizer}" for optimizer, medians in last.items()]
-    return f"From worst to best start: {', '.join(ranges)}. `fastinit study` asks with ten seeds, two losses and Keras itself."
+def figure(courses: Courses) -> Any:
+    """Return the figure: training loss, held-out accuracy, and what the dense layer started from."""
+    drawn = canvas(13, 4.6)
+    losses, accuracies, weights = drawn.subplots(1, 3)
+    for start, found in courses.items():
+        draw(losses, start, [course.losses for course in found])
+        draw(accuracies, start, [[100 * share for share in course.accuracies] for course in found])
+        draw_weights(weights, start, torch.cat([course.weights.flatten() for course in found]))
+    losses.set(title="Training loss", xlabel="epoch", ylabel="mean absolute error", yscale="log")
+    accuracies.set(title="Held-out accuracy", xlabel="epoch", ylabel="digits recognized (%)")
+    weights.set(title="Initial weights of the dense layer", xlabel="weight", ylabel="density", yscale="log")
+    for axes in (losses, accuracies, weights):
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.grid(alpha=0.25)
+    seeds = len(next(iter(courses.values())))
+    told = f"median and range of {seeds} seeds" if seeds > 1 else "one seed"
+    drawn.suptitle(f"A small network on handwritten digits: {told}; only the initial weights differ")
+    drawn.legend(
+        *losses.get_legend_handles_labels(), loc="outside lower center", ncols=len(STARTS), frameon=False, handlelength=3
+    )
+    return drawn
+
+
+def draw(axes: Any, start: str, curves: Sequence[Sequence[float]]) -> None:
+    """Draw the median of the seeds as a line, with their range behind it."""
+    color, line = STYLES[start]
+    epochs, by_epoch = range(1, len(curves[0]) + 1), list(zip(*curves, strict=True))
+    axes.fill_between(epochs, list(map(min, by_epoch)), list(map(max, by_epoch)), color=color, alpha=0.15, linewidth=0)
+    axes.plot(epochs, list(map(median, by_epoch)), line, color=color, linewidth=2.2, label=start, marker=".")
+    axes.xaxis.get_major_locator().set_params(integer=True)
+
+
+def draw_weights(axes: Any, start: str, weights: Tensor) -> None:
+    color, line = STYLES[start]
+    density, edges = torch.histogram(weights, 42, range=(-2.1, 2.1), density=True)
+    axes.stairs(density, edges, color=color, linestyle=line, linewidth=1.8)

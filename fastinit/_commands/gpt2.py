@@ -1,4 +1,4 @@
-"""GPT-2 small in plain torch modules (124M parameters), to be initialised and never run; and the statistics of its weights."""
+"""GPT-2 small in plain torch modules (124M parameters), to be initialized and never run; and the statistics of its weights."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class GPT2(nn.Module):
 
 
 def allocated(**sizes: int) -> GPT2:
-    """The model with memory that is touched and not initialised, so that no contender pays for page faults."""
+    """The model with memory that is touched and not initialized, so that no contender pays for page faults."""
     with torch.device("meta"):
         model = GPT2(**sizes)
     model.to_empty(device="cpu")
@@ -40,8 +40,8 @@ def allocated(**sizes: int) -> GPT2:
     return model
 
 
-def initialise(model: GPT2, truncated: Callable[[str, Tensor, float], object]) -> None:
-    """GPT-2's own initialisation, with the normal cut at two sigmas: `truncated(name, weight, std)` fills a weight."""
+def initialize(model: GPT2, truncated: Callable[[str, Tensor, float], object]) -> None:
+    """GPT-2's own initialization, with the normal cut at two sigmas: `truncated(name, weight, std)` fills a weight."""
     with torch.no_grad():
         for name, parameter in model.named_parameters():
             if parameter.ndim == 1:

@@ -1,10 +1,10 @@
-"""What figures have in common: colours, and a canvas that needs no screen."""
+"""What figures have in common: colors, and a canvas that needs no screen."""
 
 from __future__ import annotations
 
 from typing import Any
 
-# Okabe and Ito's colours, told apart with any colour vision; lines differ in their dashes as well.
+# Okabe and Ito's colors, told apart with any color vision; lines differ in their dashes as well.
 BLUE, VERMILION, GREEN, BLACK = "#0072B2", "#D55E00", "#009E73", "#000000"
 
 

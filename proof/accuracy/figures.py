@@ -24,7 +24,7 @@ Results = dict[str, Any]
 
 
 def draw_all(results: Results, folder: pathlib.Path) -> list[pathlib.Path]:
-    """Writes every figure as PNG; returns the files."""
+    """Write every figure as PNG; return the files."""
     folder.mkdir(parents=True, exist_ok=True)
     drawn = {"accuracy-ulps.png": ulps(results), "accuracy-bfloat16.png": ends(results)}
     for name, figure in drawn.items():

@@ -15,8 +15,8 @@ Array = np.ndarray
 ROOT2, INF = math.sqrt(2), math.inf
 
 
-class Walked(NamedTuple):
-    """A law of unit scale. Functions are vectorised and good to some 1e-15, in the tails relative to their mass."""
+class ExactLaw(NamedTuple):
+    """A law of unit scale with its distribution from SciPy, good to some 1e-15, in the tails relative to their mass."""
 
     law: laws.Law
     quantile: Callable[[Array, Array], Array]  # of the mass below and the mass above, which add up to 1; of fmod, before it
@@ -30,12 +30,12 @@ class Walked(NamedTuple):
     unit: float = 0.0  # errors of smaller values count in ulps of this
 
 
-def uniform(a: float, b: float) -> Walked:
+def uniform(a: float, b: float) -> ExactLaw:
     def nodes() -> tuple[Array, Array]:
         x, w = panels(np.array([a, b]))
         return x, w / (b - a)
 
-    return Walked(
+    return ExactLaw(
         laws.uniform(a, b),
         lambda below, above: a * above + b * below,
         lambda x: np.clip((x - a) / (b - a), 0, 1),
@@ -47,12 +47,12 @@ def uniform(a: float, b: float) -> Walked:
     )
 
 
-def cut_normal(low: float, high: float) -> Walked:
+def cut_normal(low: float, high: float) -> ExactLaw:
     """N(0, 1) between two bounds in sigmas."""
     infinite = (low, high) == (-INF, INF)
     mass = ndtr(high) - ndtr(low) if low <= 0 <= high else tail_mass(low, high)
     quantile = tail_quantile(low, high) if low >= 0 else mirrored(high) if low == -high else crossing_quantile(low, high)
-    return Walked(
+    return ExactLaw(
         laws.normal(0.0, 1.0) if infinite else laws.truncated_normal(0.0, 1.0, low, high),
         quantile,
         lambda x: part(np.full_like(x, low), np.clip(x, low, high)) / mass,
@@ -109,7 +109,7 @@ def crossing_quantile(low: float, high: float) -> Callable[[Array, Array], Array
     return quantile
 
 
-def fmod_normal(cut: float) -> Walked:
+def fmod_normal(cut: float) -> ExactLaw:
     """fmod(z, cut) of a standard normal z, the cut as float32 holds it: values of a word that lie a period apart are equal."""
     cut = float(np.float32(cut))
     folds = np.arange(0, 10, cut)  # beyond lies a mass of 1e-23
@@ -122,7 +122,7 @@ def fmod_normal(cut: float) -> Walked:
         z, w = density_nodes(np.unique(np.concatenate([-folds, folds])), 1.0)
         return np.fmod(z, cut), w
 
-    return Walked(
+    return ExactLaw(
         laws.fmod_normal(0.0, 1.0, -cut, cut),
         mirrored(INF),
         lambda x: 0.5 + np.sign(x) * half(np.abs(x)) / 2,

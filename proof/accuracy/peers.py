@@ -19,7 +19,7 @@ import torch
 
 from fastinit._commands.console import installed
 from proof.accuracy import summary
-from proof.accuracy.laws import LAWS, Walked
+from proof.accuracy.laws import LAWS, ExactLaw
 from proof.accuracy.tally import Tally, counted_bits
 
 DRAWS, AT_ONCE = 1 << 27, 1 << 22
@@ -58,7 +58,7 @@ def figures(draw: Draw, name: str, exhaustive: bool) -> dict[str, Any]:
     return found
 
 
-def errors(law: Walked, values: torch.Tensor, first: float) -> dict[str, float]:
+def errors(law: ExactLaw, values: torch.Tensor, first: float) -> dict[str, float]:
     """In ulps of the float32 quantile at first + k / n, which value k of n stands for, where it is not nearly 0."""
     k, n = np.arange(len(values)), len(values)
     exact = torch.from_numpy(law.quantile(first + k / n, (n - k) / n - first))

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from fastinit._core.recipes import Recipe
-from proof.accuracy.laws import Array, Walked
+from proof.accuracy.laws import Array, ExactLaw
 from proof.accuracy.tally import EDGE_BITS, NARROW, SLOTS, Tally
 
 INFINITY = 0x7F800000 >> EDGE_BITS  # the slot where finite values end
@@ -65,7 +65,7 @@ def moments(powers: Array, words: int, centre: float, mirrored: bool) -> dict[st
     return {name: float(value) for name, value in named.items()}
 
 
-def law_moments(law: Walked) -> dict[str, float]:
+def law_moments(law: ExactLaw) -> dict[str, float]:
     x, w = law.nodes()
     mean = 0.0 if law.symmetric else float(w @ x)
     return moments(np.array([w @ (x - mean) ** k for k in range(1, 5)]), 1, mean, law.symmetric)
@@ -135,7 +135,7 @@ def decoded(codes: Array, dtype: torch.dtype) -> Array:
     return torch.from_numpy(codes.astype(np.int16 if dtype.itemsize == 2 else np.int8)).view(integer).view(dtype).double().numpy()
 
 
-def masses(law: Walked, values: Array) -> Array:
+def masses(law: ExactLaw, values: Array) -> Array:
     """The law's probability of each value: between the middles to its neighbours, the outermost two taking all beyond."""
     middles = (values[1:] + values[:-1]) / 2
     below = np.concatenate([[0.0], law.below(middles), [1.0]])

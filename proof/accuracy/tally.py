@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from fastinit._core.recipes import Recipe, recipe
-from proof.accuracy.laws import Walked
+from proof.accuracy.laws import ExactLaw
 
 NARROW = (torch.bfloat16, torch.float16, torch.float8_e4m3fn, torch.float8_e5m2)
 EDGE_BITS = 11  # of a float32, dropped: 2^12 edges a binade, at which distributions are compared
@@ -22,7 +22,7 @@ RANGE = 6.5  # sigmas; no 32-bit word gives more
 class Tally:
     """Counts of float32 values, each with its number of words; threads may add at once."""
 
-    def __init__(self, law: Walked) -> None:
+    def __init__(self, law: ExactLaw) -> None:
         self.law, self.lock = law, threading.Lock()
         self.words, self.errors, self.worst = 0, 0.0, 0.0
         self.least_exponent = int(torch.tensor(max(law.unit, 2.0**-126), dtype=torch.float64).view(torch.int64))

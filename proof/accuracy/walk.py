@@ -1,120 +1,135 @@
-"""`fastinit check --full`: every 32-bit word through every law, in every instruction set; the figures beside the law's."""
+"""Every word through the native map of one law: all 2^32, in every instruction set of the processor.
+
+A word and its neighbour w ^ 1 have one value, and a law that is symmetric gives a word and its complement opposite values. Both
+are asserted bit for bit, for every word and instruction set (in scalar code, where another law takes every word through the
+same loop, for the odd words and a 32nd of the even ones); then the 2^30 odd positive words stand for four each.
+"""
 
 from __future__ import annotations
 
-import argparse
-import csv
-import json
-import pathlib
-import sys
-import time
-from typing import TYPE_CHECKING, Any
+import contextlib
+import ctypes
+import math
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import torch
 
 from fastinit._backends import cpu
-from fastinit._commands import console
-from fastinit._commands.measure import machine
+from fastinit._core.recipes import Recipe, recipe
+from proof.accuracy.laws import ExactLaw
+from proof.accuracy.tally import NARROW, Tally, narrowed
 
-if TYPE_CHECKING:
-    from proof.accuracy.sweep import Sweep
-
-COLUMNS = ("value", "words of 2^32", "probability", "law's probability")
-
-
-def run(args: argparse.Namespace) -> int:
-    """Walks, prints the tables, writes what was asked for. Exit status 1 after a fault, 2 where there is nothing to walk."""
-    console.require("scipy", extra="check")
-    reason = cpu.library_or_reason()
-    if isinstance(reason, str):
-        print(f"fastinit check --full walks through the native library, which cannot be used: {reason}", file=sys.stderr)
-        return 2
-    from proof.accuracy import peers, report
-
-    laws, faults = {}, []
-    for name in chosen(args.laws or []):
-        sweep, seconds = walked(name)
-        laws[name] = {"seconds": round(seconds, 1), **figures(sweep)}
-        faults += [*sweep.faults, *broken_promises(sweep, laws[name])]
-        if args.probabilities:
-            write_probabilities(sweep, pathlib.Path(args.probabilities))
-    others = peers.peers(list(laws)) if args.peers else {}
-    tables = [report.errors(laws), report.moments(laws), report.narrow(laws)]
-    if others:
-        tables += [report.peers(laws, others), report.narrow_peers(laws, others)]
-    for table in tables:
-        console.table(*table)
-    if args.json:
-        pathlib.Path(args.json).write_text(lines({"machine": machine(), "laws": laws, "peers": others, "faults": faults}))
-    print(*faults, f"{len(faults)} faults" if faults else "no faults", sep="\n")
-    return 1 if faults else 0
+CHUNK = 1 << 14  # odd words that one polynomial serves: a range of 2^15
+CHUNKS = 8  # in a block, which a thread handles at once: its temporaries stay in the caches
+BLOCK = CHUNK * CHUNKS
+BLOCKS = (1 << 30) // BLOCK
+DIRECT = 128 // CHUNKS  # blocks at either end that get the law's quantile itself: there polynomials would be poor
+NARROW_EVERY = 32  # blocks; one of them checks each narrow dtype
+SCALAR_EVEN_EVERY = 32  # blocks; one of them gives scalar code, twenty times as slow, the even words too
+ALL_SCALAR = (  # a law of each of the library's loops: its scalar code gets every word
+    "uniform on +-1",
+    "uniform from 0 to 1",
+    "normal",
+    "truncated normal above 0",
+    "fmod normal at 1 sigma",
+)
+TERMS = 7  # relative error of a chunk, at a 128th of its distance from the singularity: 2^-60
+HALF, FULL = 2.0**31, 2.0**-32
 
 
-def chosen(parts: list[str]) -> list[str]:
-    """The laws of these names, or whose names hold them; all, if there are none."""
-    from proof.accuracy.laws import LAWS
+class Walk:
+    """The walk through the words of one law."""
 
-    found = [name for name in LAWS if name in parts or any(part in name for part in parts if part not in LAWS)]
-    missed = [part for part in parts if not any(part in name for name in LAWS)]
-    if missed:
-        raise SystemExit(f"fastinit check --full: no law is called {missed[0]!r}. There are: {', '.join(LAWS)}.")
-    return found if parts else list(LAWS)
+    def __init__(self, name: str, law: ExactLaw) -> None:
+        self.name, self.law, self.tally = name, law, Tally(law)
+        self.recipe = recipe(law.law, torch.float32)
+        self.narrow = {dtype: recipe(law.law, dtype) for dtype in NARROW}
+        best = cpu.isa()
+        self.isas = [best, *(isa for isa, reason in cpu.isas().items() if reason is None and isa != best)]
+        self.even_every = 1 if name in ALL_SCALAR else SCALAR_EVEN_EVERY
+        self.faults: list[str] = []
+        self.odd = torch.arange(BLOCK, dtype=torch.int64) * 2 + 1
+        within = (2 * np.arange(CHUNK) + 1) / CHUNK - 1
+        self.basis = torch.from_numpy(np.polynomial.chebyshev.chebvander(within, TERMS - 1).T.copy())
+        self.lock = threading.Lock()
+
+    def run(self, step: int = 1, threads: int | None = None) -> Iterator[int]:
+        """Handle every `step`-th block, and both ends; yield a number for each that is done."""
+        chosen = [b for b in range(BLOCKS) if b % step == 0 or b < DIRECT or b >= BLOCKS - DIRECT]
+        threads = threads or torch.get_num_threads()
+        keep_freed_memory()
+        with ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,)) as pool:
+            yield from pool.map(self.block, chosen)
+
+    def block(self, number: int) -> int:
+        s = self.odd + 2 * BLOCK * number
+        positive = s.to(torch.int32)
+        sides = torch.stack([positive, ~positive])
+        words = torch.stack([sides, sides ^ 1])
+        values = self.transformed(self.recipe, self.isas[0], words)
+        self.compare(number, self.isas[0], values[1], values[0])
+        for isa in self.isas[1:]:
+            given = words[:1] if isa == "scalar" and number % self.even_every else words
+            self.compare(number, isa, self.transformed(self.recipe, isa, given), values[: len(given)])
+        if self.law.symmetric and not torch.equal(values[0, 0], -values[0, 1]):
+            self.fault(number, "a word and its complement do not give opposite values")
+        if number % NARROW_EVERY < len(NARROW):
+            self.check_narrow(number, NARROW[number % NARROW_EVERY], sides, values[0])
+        for side in range(1 if self.law.symmetric else 2):
+            self.tally.add_side(values[0, side], self.exact(number, s, side))
+        return number
+
+    def transformed(self, constants: Recipe, isa: str, words: torch.Tensor) -> torch.Tensor:
+        with cpu.forced_isa(isa):
+            return cpu.transform(constants, words)
+
+    def compare(self, number: int, isa: str, values: torch.Tensor, expected: torch.Tensor) -> None:
+        if not torch.equal(values.view(torch.int64), expected.view(torch.int64)):  # two at a time: in half the time
+            self.fault(number, f"{isa}: not the bits of {self.isas[0]}, or not one value for w and w ^ 1")
+
+    def check_narrow(self, number: int, dtype: torch.dtype, words: torch.Tensor, values: torch.Tensor) -> None:
+        """The dtype's values are the float32 values clamped and rounded once."""
+        constants, integer = self.narrow[dtype], torch.int8 if dtype.itemsize == 1 else torch.int16
+        expected = narrowed(values, constants).view(integer)
+        for isa in self.isas:
+            if not torch.equal(self.transformed(constants, isa, words).view(integer), expected):
+                self.fault(number, f"{isa}: {dtype} is not the rounded float32")
+
+    def fault(self, number: int, text: str) -> None:
+        with self.lock:
+            self.faults.append(f"{self.name}, words {2 * BLOCK * number:#x} and on, and their complements: {text}")
+
+    def exact(self, number: int, s: torch.Tensor, side: int) -> torch.Tensor:
+        """What the block's positive words should give, or (side 1) their complements: z folded after it was interpolated."""
+        smooth, period = self.smooth(number, s, side), self.law.period
+        if period == math.inf:
+            return smooth
+        first, last = (math.trunc(float(z) / period) for z in smooth[[0, -1]])
+        return smooth.fmod_(period) if first != last else smooth.sub_(first * period) if first else smooth  # as exact, and faster
+
+    def smooth(self, number: int, s: torch.Tensor, side: int) -> torch.Tensor:
+        """The law's quantile at the block's words."""
+        if number < DIRECT or number >= BLOCKS - DIRECT:
+            return self.quantile(s.numpy(), side)
+        degrees = np.arange(TERMS)
+        angles = np.pi * (degrees + 0.5) / TERMS
+        middles = 2.0 * BLOCK * number + CHUNK * (2 * np.arange(CHUNKS) + 1.0)
+        at = self.quantile(middles[:, None] + CHUNK * np.cos(angles), side)
+        to_series = np.cos(np.outer(angles, degrees)) * np.where(degrees, 2, 1) / TERMS
+        return (at @ torch.from_numpy(to_series) @ self.basis).view(-1)
+
+    def quantile(self, s: np.ndarray, side: int) -> torch.Tensor:
+        near, far = (HALF - s) * FULL, (HALF + s) * FULL
+        return torch.from_numpy(self.law.quantile(near, far) if side else self.law.quantile(far, near))
 
 
-def walked(name: str) -> tuple[Sweep, float]:
-    """A law's walk, and its seconds."""
-    from proof.accuracy.laws import LAWS
-    from proof.accuracy.sweep import BLOCKS, Sweep
-
-    sweep, began = Sweep(name, LAWS[name]), time.perf_counter()
-    for _ in console.progress(sweep.run(), name, total=BLOCKS):
-        pass
-    state, seconds = f"{len(sweep.faults)} faults" if sweep.faults else "ok", time.perf_counter() - began
-    print(f"{name}: every word in {', '.join(sweep.isas)}: {state} ({seconds:.0f} s)", flush=True)
-    return sweep, seconds
-
-
-def figures(sweep: Sweep) -> dict[str, Any]:
-    from proof.accuracy import summary
-
-    mirrored = sweep.law.symmetric
-    return {"errors": summary.errors(sweep.tally, mirrored), **summary.figures(sweep.tally, mirrored)}
-
-
-def broken_promises(sweep: Sweep, found: dict[str, Any]) -> list[str]:
-    """What every word was given, but the law does not allow."""
-    worst, limit, (a, b) = found["errors"]["worst"], sweep.law.promise, sweep.law.bounds
-    faults = [f"{sweep.name}: a value is {worst:.2f} ulp from the quantile, promised are {limit}"] if worst > limit else []
-    for dtype, ends in {"float32": found, **found["narrow"]}.items():
-        if not a <= ends["least"] <= ends["greatest"] <= b:
-            faults.append(f"{sweep.name}, {dtype}: values in [{ends['least']!r}, {ends['greatest']!r}] leave [{a!r}, {b!r}]")
-    return faults
-
-
-def write_probabilities(sweep: Sweep, folder: pathlib.Path) -> None:
-    """A file a law and narrow dtype: a line for each value inside the bounds."""
-    from proof.accuracy import summary
-    from proof.accuracy.tally import NARROW
-
-    folder.mkdir(parents=True, exist_ok=True)
-    for dtype in NARROW:
-        values, words = summary.tallied(sweep.tally, dtype, sweep.law.symmetric)
-        wanted, scale = summary.masses(sweep.law, values), 2**32 / words.sum()
-        path = folder / f"{sweep.name.replace(' ', '-')}.{str(dtype).removeprefix('torch.')}.csv"
-        with path.open("w", newline="") as file:
-            table = csv.writer(file, lineterminator="\n")
-            table.writerow(COLUMNS)
-            for value, count, mass in zip(values.tolist(), (words * scale).tolist(), wanted.tolist(), strict=True):
-                table.writerow((repr(value), int(count), f"{count / 2**32:.9e}", f"{mass:.9e}"))
-
-
-def lines(content: dict[str, Any]) -> str:
-    """JSON with a line for each law and library."""
-    parts = [
-        f"{json.dumps(key)}: "
-        + (
-            "{\n" + ",\n".join(f" {json.dumps(k)}: {json.dumps(v)}" for k, v in part.items()) + "\n}"
-            if part and key != "faults"
-            else json.dumps(part)
-        )
-        for key, part in content.items()
-    ]
-    return "{\n" + ",\n".join(parts) + "\n}\n"
+def keep_freed_memory() -> None:
+    """Have glibc keep what a block's temporaries leave: handed back and taken anew, their pages took two thirds of the time."""
+    trim_threshold, top_pad, mmap_threshold = -1, -2, -3
+    with contextlib.suppress(AttributeError, OSError):
+        mallopt = ctypes.CDLL(None).mallopt
+        for parameter, size in ((trim_threshold, 1 << 28), (top_pad, 1 << 26), (mmap_threshold, 1 << 25)):
+            mallopt(parameter, size)

@@ -1,0 +1,19 @@
+"""Scripts in processes of their own, on one rank or several."""
+
+import os
+import subprocess
+import sys
+
+
+def run(*command, **variables):
+    """Return what Python printed; where it failed, fail with what it said."""
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", **variables}
+    if sys.platform == "linux":
+        environment.setdefault("GLOO_SOCKET_IFNAME", "lo")  # no machine need be able to resolve its own name
+    done = subprocess.run([sys.executable, *command], capture_output=True, text=True, timeout=300, env=environment, check=False)
+    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-8000:]
+    return done.stdout
+
+
+def torchrun(ranks, script):
+    return run("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(ranks), str(script))
