@@ -100,12 +100,25 @@ def test_the_api_page_has_every_public_name():
     assert {name for name in shown if "._" not in name} <= public
 
 
-def test_an_initializer_of_one_s_own_as_the_readme_has_it():
-    blocks = re.findall(BLOCK, (ROOT / "README.md").read_text(), re.DOTALL | re.MULTILINE)
-    (code,) = (code for language, code in blocks if "laws.declares" in code)
+def block_of(page, words):
+    """What a page's only block with these words leaves behind when it has run."""
+    blocks = re.findall(BLOCK, (ROOT / page).read_text(), re.DOTALL | re.MULTILINE)
+    (code,) = (code for language, code in blocks if language == "python" and words in code)
     names = {}
     exec(code, names)
-    assert names["report"].filled == ["weight", "bias"]
+    return names
+
+
+def test_an_initializer_of_one_s_own_as_the_readme_has_it():
+    assert block_of("README.md", "laws.declares")["report"].filled == ["weight", "bias"]
+
+
+def test_the_first_calls_of_the_pages():
+    names = block_of("README.md", "fastinit.lecun_normal_(experts")
+    assert names["experts"].std().item() == pytest.approx(1024**-0.5, rel=1e-3), "the fan of one expert"
+    assert names["weight"].abs().max().item() <= (6 / 1024) ** 0.5, "filled last by he_uniform_"
+    report = block_of("docs/index.md", "fastinit.truncated_normal_(weight")["report"]
+    assert report.filled == ["0.weight", "0.bias", "2.weight", "2.bias"]
 
 
 def test_the_readme_keeps_the_two_commands():
