@@ -27,13 +27,13 @@ CUDA = os.environ.get("FASTINIT_CUDA")
 FLAGS = ["-std=c++17", "-O3", "-g0", "-fvisibility=hidden", "-ffp-contract=off", "-fno-strict-aliasing", "-Wno-psabi"]
 # One file per instruction set, with its own flags: flags on a whole target leak into code that runs everywhere.
 X86 = {
-    "csrc/cpu_scalar.cpp": ["-fno-plt"],  # fmaf is a call, six to nine a value: past the jump table in three fifths of the time
-    "csrc/cpu_avx2.cpp": ["-mavx2", "-mfma"],
+    "csrc/cpu/scalar.cpp": ["-fno-plt"],  # fmaf is a call, six to nine a value: past the jump table in three fifths of the time
+    "csrc/cpu/avx2.cpp": ["-mavx2", "-mfma"],
     # gcc 12 takes its own headers' undefined vectors for uninitialised ones
-    "csrc/cpu_avx512.cpp": [f"-m{name}" for name in ("avx512f", "avx512bw", "avx512dq", "avx512vl", "fma")]
+    "csrc/cpu/avx512.cpp": [f"-m{name}" for name in ("avx512f", "avx512bw", "avx512dq", "avx512vl", "fma")]
     + ["-Wno-maybe-uninitialized", "-Wno-uninitialized"],
 }
-ARM = {"csrc/cpu_neon.cpp": []}
+ARM = {"csrc/cpu/neon.cpp": []}
 # Products are not contracted; CUDA's runtime is linked in, its symbols hidden from torch's own copy.
 NVCC_FLAGS = ["-shared", "-std=c++17", "-O3", "--fmad=false", "-cudart", "static", "--threads", "0", "-Xfatbin", "-compress-all"]
 NVCC_FLAGS += ["-Xcompiler", "-fPIC,-fvisibility=hidden,-ffp-contract=off,-fno-strict-aliasing,-Wno-unknown-pragmas"]
@@ -47,7 +47,7 @@ def sources() -> "dict[str, list[str]]":
     machine = platform.machine().lower()
     vector = X86 if machine in ("x86_64", "amd64") else ARM if machine in ("aarch64", "arm64") else {}
     define = {id(X86): ["-DFASTINIT_HAS_X86"], id(ARM): ["-DFASTINIT_HAS_NEON"]}.get(id(vector), [])
-    return {"csrc/cpu.cpp": define, "csrc/cpu_scalar.cpp": [], **vector}
+    return {"csrc/cpu/cpu.cpp": define, "csrc/cpu/scalar.cpp": [], **vector}
 
 
 def nvcc() -> str:
@@ -111,7 +111,7 @@ class BuildLibraries(build_ext):
         compiler = nvcc()
         host = ["-ccbin", os.environ["CXX"]] if os.environ.get("CXX") else []
         try:
-            self.spawn([compiler, *NVCC_FLAGS, *host, *code_flags(architectures(compiler)), "csrc/cuda.cu", "-o", path])
+            self.spawn([compiler, *NVCC_FLAGS, *host, *code_flags(architectures(compiler)), "csrc/cuda/cuda.cu", "-o", path])
         except Exception as error:  # of setuptools' own kinds, which differ between its versions
             raise CompileError(str(error)) from error
 
@@ -135,9 +135,9 @@ class PlatformWheel(bdist_wheel):
         return "py3", "none", super().get_tag()[2]
 
 
-files = sorted(glob.glob("csrc/*"))  # also what other processors compile: a source distribution carries it all
+files = sorted(glob.glob("csrc/**/*.*", recursive=True))  # also what other processors compile: a source distribution carries it all
 cpu_library = Extension("fastinit.libfastinit", sources=list(sources()), depends=files, optional=NATIVE != "1")
-cuda_library = Extension("fastinit.libfastinit_cuda", sources=["csrc/cuda.cu"], depends=files, optional=CUDA != "1")
+cuda_library = Extension("fastinit.libfastinit_cuda", sources=["csrc/cuda/cuda.cu"], depends=files, optional=CUDA != "1")
 setup(
     ext_modules={"win32": [], "darwin": [cpu_library]}.get(sys.platform, [cpu_library, cuda_library]),
     cmdclass={"build_ext": BuildLibraries, "bdist_wheel": PlatformWheel},
