@@ -125,10 +125,14 @@ inline void walk(Words &words) {
   for (int byte = 0; byte < 256; byte++) {
     int8_t at = 0, top = 0;
     for (int bit = 0; bit < 8; bit++) top = std::max(top, at = static_cast<int8_t>(at + (byte >> bit & 1 ? 1 : -1)));
-    ends[byte] = at, tops[byte] = top;
+    ends[byte] = at;
+    tops[byte] = top;
   }
   vector<vector<uint64_t>> end_counts, top_counts;
-  for (size_t length : lengths) end_counts.emplace_back(32 * length + 1), top_counts.emplace_back(32 * length + 1);
+  for (size_t length : lengths) {
+    end_counts.emplace_back(32 * length + 1);
+    top_counts.emplace_back(32 * length + 1);
+  }
   for (const uint32_t *chunk; (chunk = words.take(1 << 14));)
     for (size_t number = 0; number < std::size(lengths); number++)
       for (size_t from = 0; from < 1 << 14; from += lengths[number]) {

@@ -18,7 +18,8 @@ static size_t used, held;
 
 static unsigned int next_word() {
   if (used == held) {
-    held = fread(words, sizeof *words, sizeof words / sizeof *words, stdin), used = 0;
+    held = fread(words, sizeof *words, sizeof words / sizeof *words, stdin);
+    used = 0;
     if (!held) {
       fprintf(stderr, "the words have ended\n");
       exit(3);

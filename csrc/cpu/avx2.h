@@ -20,6 +20,7 @@ struct Avx2 {
   using Shift = __m128i;
   using W = __m256i;
   static constexpr int LANES = 8, BLOCKS = 4, UNROLL = 4, MANTISSA = 23;
+  enum { TO_ZERO = _MM_FROUND_TO_ZERO | _MM_FROUND_NO_EXC }; /* one name, as portable intrinsics are macros */
 
   FASTINIT_INLINE W word(uint32_t x) { return _mm256_set1_epi32((int)x); }
   FASTINIT_INLINE W counter(uint64_t block) {
@@ -52,7 +53,7 @@ struct Avx2 {
   FASTINIT_INLINE F abs(F a) { return _mm256_andnot_ps(_mm256_set1_ps(-0.0f), a); }
   FASTINIT_INLINE F negate(F a) { return _mm256_xor_ps(_mm256_set1_ps(-0.0f), a); }
   FASTINIT_INLINE F copy_sign(F size, F sign) { return _mm256_or_ps(abs(size), _mm256_and_ps(_mm256_set1_ps(-0.0f), sign)); }
-  FASTINIT_INLINE F truncate(F a) { return _mm256_round_ps(a, _MM_FROUND_TO_ZERO | _MM_FROUND_NO_EXC); }
+  FASTINIT_INLINE F truncate(F a) { return _mm256_round_ps(a, TO_ZERO); }
   FASTINIT_INLINE F at_least(F v, F low) { return _mm256_max_ps(v, low); } /* of two equal zeros, low: max returns its second operand */
   FASTINIT_INLINE F at_most(F v, F high) { return _mm256_min_ps(v, high); }
   FASTINIT_INLINE M less(F a, F b) { return _mm256_cmp_ps(a, b, _CMP_LT_OQ); }

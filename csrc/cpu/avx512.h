@@ -20,6 +20,7 @@ struct Avx512 {
   using Shift = __m128i;
   using W = __m512i;
   static constexpr int LANES = 16, BLOCKS = 8, UNROLL = 4, MANTISSA = 23;
+  enum { TO_ZERO = _MM_FROUND_TO_ZERO | _MM_FROUND_NO_EXC }; /* one name, as portable intrinsics are macros */
 
   FASTINIT_INLINE W word(uint32_t x) { return _mm512_set1_epi32((int)x); }
   FASTINIT_INLINE W counter(uint64_t block) {
@@ -54,7 +55,7 @@ struct Avx512 {
   FASTINIT_INLINE F copy_sign(F size, F sign) {
     return from_bits(_mm512_ternarylogic_epi32(integer(0x80000000u), bits(sign), bits(size), 0xCA));
   }
-  FASTINIT_INLINE F truncate(F a) { return _mm512_roundscale_ps(a, _MM_FROUND_TO_ZERO | _MM_FROUND_NO_EXC); }
+  FASTINIT_INLINE F truncate(F a) { return _mm512_roundscale_ps(a, TO_ZERO); }
   FASTINIT_INLINE F at_least(F v, F low) { return _mm512_max_ps(v, low); } /* of two equal zeros, low: max returns its second operand */
   FASTINIT_INLINE F at_most(F v, F high) { return _mm512_min_ps(v, high); }
   FASTINIT_INLINE M less(F a, F b) { return _mm512_cmp_ps_mask(a, b, _CMP_LT_OQ); }

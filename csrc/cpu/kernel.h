@@ -17,8 +17,8 @@ namespace { /* a copy for each file: the linker must not merge code that is comp
 
 /* The rounds of a key's two streams; only 64-bit values take the second. */
 struct Streams {
-  Rounds<Vector> of[2];
-  Streams(uint64_t key, uint32_t block_high) : of{{key, block_high, 0}, {key, block_high, 1}} {}
+  Rounds<Vector> first, second;
+  Streams(uint64_t key, uint32_t block_high) : first(key, block_high, 0), second(key, block_high, 1) {}
 };
 
 /* How many vectors are in a group. */
@@ -60,7 +60,7 @@ template <Variant VARIANT> struct Float32 {
     Vector::I words[VECTORS<U>];
     Vector::F v[VECTORS<U>];
     for (; count > 0; count--, block += BLOCKS, out += bytes) {
-      philox<Vector, U>(streams.of[0], block, words);
+      philox<Vector, U>(streams.first, block, words);
       FASTINIT_UNROLL
       for (int i = 0; i < VECTORS<U>; i++) v[i] = value(constants, words[i]);
       store<VECTORS<U>>(dtype, out, v);
@@ -89,7 +89,7 @@ template <int U> FASTINIT_INLINE void both_streams(const Streams &streams, uint6
   uint32_t halves[2][COUNT];
   for (int stream = 0; stream < 2; stream++) {
     Vector::I part[VECTORS<U>];
-    philox<Vector, U>(streams.of[stream], block, part);
+    philox<Vector, U>(stream ? streams.second : streams.first, block, part);
     for (int i = 0; i < VECTORS<U>; i++) Vector::store_words(halves[stream] + i * Vector::LANES, part[i]);
   }
   for (int i = 0; i < COUNT; i++) words[i] = (uint64_t)halves[0][i] << 32 | halves[1][i];
@@ -127,7 +127,7 @@ struct Words32 {
     constexpr int BLOCKS = U * Vector::BLOCKS;
     Vector::I words[VECTORS<U>];
     for (; count > 0; count--, block += BLOCKS, out += BLOCKS * 16) {
-      philox<Vector, U>(streams.of[0], block, words);
+      philox<Vector, U>(streams.first, block, words);
       for (int i = 0; i < VECTORS<U>; i++) Vector::store_words((uint32_t *)out + i * Vector::LANES, words[i]);
     }
   }

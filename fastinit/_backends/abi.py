@@ -136,15 +136,17 @@ def refusal(library: Library, status: int) -> RuntimeError:
 
 def packed(plans: list[Plan]) -> tuple[bytes, object]:
     """Return an array of plans as the library's bytes, and what must stay alive until the library has been called."""
-    raw, kept = [], []
-    for out, recipe, key, box in plans:
-        constants, layout, dims = raw_recipe(recipe), None, 0
+    raw: list[bytes] = []
+    kept: list[object] = []
+    for out, recipe, key, (start, rows, cols, pitch) in plans:
+        made, at = raw_recipe(recipe)
+        kept.append(made)
+        layout, dims = 0, 0
         if not out.is_contiguous():
-            layout = layout_of(out)
-            dims = len(layout) // 2
-        at = ctypes.addressof(layout) if layout else 0
-        raw.append(FIELDS.pack(out.data_ptr(), key, *box, at, ctypes.addressof(constants), dims))
-        kept.append((constants, layout))
+            sizes_and_strides = layout_of(out)
+            kept.append(sizes_and_strides)
+            layout, dims = ctypes.addressof(sizes_and_strides), len(sizes_and_strides) // 2
+        raw.append(FIELDS.pack(out.data_ptr(), key, start, rows, cols, pitch, layout, at, dims))
     return b"".join(raw), kept
 
 
@@ -164,10 +166,10 @@ def packed_map(recipe: Recipe, words: torch.Tensor) -> tuple[bytes, torch.Tensor
 
 
 @functools.lru_cache(maxsize=1024)
-def raw_recipe(recipe: Recipe) -> RawRecipe:
-    """Return a recipe as the library's structure, made once; the recipe, which this cache and every plan keep, owns the table."""
+def raw_recipe(recipe: Recipe) -> tuple[RawRecipe, int]:
+    """Return a recipe as the library's structure, and its address; the recipe, which every plan keeps, owns the table."""
     raw = RawRecipe(*recipe.constants, kind=recipe.kind, dtype=DTYPES[recipe.dtype])
     if recipe.table is not None:
         _, raw.terms, raw.cells = recipe.table.shape
         raw.table, raw.top_bits = recipe.table.data_ptr(), recipe.top_bits
-    return raw
+    return raw, ctypes.addressof(raw)

@@ -14,7 +14,7 @@ def raw(**fields) -> abi.RawPlan:
     """A plan with a recipe of its own, in one of which these fields are set."""
     out, law = torch.zeros(64), recipes.recipe(LAWS["2 sigmas"], torch.float32)
     made, _ = abi.packed([Plan(out, law, 1, whole(out))])
-    plan, recipe = abi.RawPlan.from_buffer_copy(made), abi.RawRecipe.from_buffer_copy(abi.raw_recipe(law))
+    plan, recipe = abi.RawPlan.from_buffer_copy(made), abi.RawRecipe.from_buffer_copy(abi.raw_recipe(law)[0])
     plan.recipe = ctypes.addressof(recipe)
     for name, value in fields.items():
         setattr(plan if hasattr(plan, name) else recipe, name, value)
