@@ -124,7 +124,8 @@ def is_two_sided(loop: list[str], elements: int) -> bool:
 
 def shown_row(loop: Loop) -> dict[str, object]:
     """A row of the results file, which names a law of the variant."""
-    return {("law" if name == "variant" else name): value for name, value in loop._asdict().items()} | {"law": SHOWN[loop.variant]}
+    named = {"law" if name == "variant" else name: value for name, value in loop._asdict().items()}
+    return named | {"law": SHOWN[loop.variant]}
 
 
 def main() -> None:

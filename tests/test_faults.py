@@ -80,7 +80,7 @@ class Fault(NamedTuple):
 
 UNCHECKED = "({0} = (int64_t)({1}), false)"
 FAULTS = {
-    "an element behind a row of memory": Fault("cpu/cpu.cpp", "for (int64_t i = 0; i < n; i++)", "for (int64_t i = 0; i <= n; i++)"),
+    "an element behind a row of memory": Fault("cpu/cpu.cpp", "int64_t i = 0; i < n; i++)", "int64_t i = 0; i <= n; i++)"),
     "a row of other values": Fault("cpu/cpu.cpp", "from += n;", "from += 1;", "another value"),
     "a piece too short": Fault("cpu/cpu.cpp", "fill(plan, first, n, buffer)", "fill(plan, first, n - (n > 9), buffer)"),
     "a list filled while it is checked": Fault(
@@ -124,7 +124,7 @@ def broken(folder: pathlib.Path, flags, source: str, file: str, *changes: tuple[
     shutil.copy(faults.ROOT / "setup.py", root)
     text = (root / "csrc" / file).read_text()
     for old, new in changes:
-        assert text.count(old) == 1, f"csrc/{file} has {text.count(old)} times {old!r}: break it anew"
+        assert text.count(old) == 1, f"csrc/{file} has {old!r} {text.count(old)} times: choose another place to break"
         text = text.replace(old, new)
     (root / "csrc" / file).write_text(text)
     return faults.Build(GCC, flags, folder, root).compile(source)

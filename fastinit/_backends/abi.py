@@ -114,15 +114,16 @@ def usable(library: Library | str) -> Library:
 
 
 def is_truncated(path: pathlib.Path) -> bool:
-    """Whether an ELF file ends before its section headers, its last part: mapping it would end the process by a signal."""
+    """Whether an ELF file ends before its section headers, its last part; to map such a file would end the process by a signal."""
     with path.open("rb") as file:
         head = file.read(64)
     if len(head) < 64:
         return head[:4] == b"\x7fELF" or not head
     if head[:5] != b"\x7fELF\x02":  # no ELF file of 64 bits, which the loader says by itself
         return False
-    (offset,), (entry_size, entries) = struct.unpack_from("<Q", head, 40), struct.unpack_from("<HH", head, 58)
-    return offset + entry_size * entries > path.stat().st_size
+    offset: int = struct.unpack_from("<Q", head, 40)[0]
+    entry_size, entries = struct.unpack_from("<HH", head, 58)
+    return bool(offset + entry_size * entries > path.stat().st_size)
 
 
 def refusal(library: Library, status: int) -> RuntimeError:
