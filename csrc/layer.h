@@ -37,7 +37,7 @@ template <class V> struct Layer {
   void (*multiply)(W, uint32_t, W &, W &) = V::multiply;        /* x * m as 64 bits: third argument high, fourth low half */
   W (*xor_word)(W, W) = V::xor_word;                            /* a ^ b */
   W (*xor3)(W, W, W) = V::xor3;                                 /* a ^ b ^ c */
-  void (*interleave)(W, W, W, W, I *) = V::interleave;          /* the blocks' words 0 to 3, to 4 * BLOCKS lanes in element order */
+  void (*interleave)(W, W, W, W, I *) = V::interleave;          /* words 0 to 3 of the blocks, to 4 * BLOCKS lanes in element order */
 
   /* --- making and viewing ------------------------------------------------------------------------------------------------ */
 
@@ -77,7 +77,7 @@ template <class V> struct Layer {
   I (*sub_int)(I, I) = V::sub_int;                              /* a - b */
   I (*shift_right)(I, Shift) = V::shift_right;                  /* logical, by a count known only at run time */
   I (*shift_right_1)(I) = V::shift_right_1;                     /* logical, by one */
-  I (*shift_right_by)(I) = V::template shift_right_by<16>;      /* logical, by a constant: a template over the count */
+  I (*shift_right_by)(I) = V::template shift_right_by<16>;      /* logical, by a constant, the template's argument */
   I (*distance)(I) = V::distance;                               /* 2^(bits - 1) - |x| of an odd signed x */
 
   /* --- the quantile table ------------------------------------------------------------------------------------------------ */

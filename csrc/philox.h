@@ -36,8 +36,8 @@ template <class V> struct Rounds {
   }
 };
 
-/* The words of U times V::BLOCKS consecutive blocks, in element order. The words of blocks past the last one that the rounds serve
- * are undefined. */
+/* The words of U times V::BLOCKS consecutive blocks, in element order. The words of blocks past the last one that the rounds
+ * serve are undefined. */
 template <class V, int U> FASTINIT_INLINE void philox(const Rounds<V> &rounds, uint64_t block, typename V::I *words) {
   typename V::W c0[U], c1[U], c2[U], c3[U];
   for (int u = 0; u < U; u++) {

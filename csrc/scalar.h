@@ -1,4 +1,5 @@
-/* The vector layer of one lane (see layer.h), for float and double: portable C++, and what float64 is computed with everywhere. */
+/* The vector layer of one lane (see layer.h), for float and double: portable C++, and what all processors compute float64
+ * with. */
 #pragma once
 
 #include <stdint.h>
@@ -30,7 +31,8 @@ FASTINIT_INLINE double truncated(double a) { return trunc(a); }
  * sums; the four conversions take 1.1 times as long. */
 FASTINIT_INLINE float fused(float a, float b, float c) { return __builtin_fmaf(a, b, c); }
 FASTINIT_INLINE double fused(double a, double b, double c) { return __builtin_fma(a, b, c); }
-/* Not trunc, which is a call where SSE4.1 is not assumed. Numbers from the limit on have no fraction, and may not fit an integer. */
+/* Not trunc, which is a call where SSE4.1 is not assumed. Numbers from the limit on have no fraction, and may be too large for an
+ * integer. */
 FASTINIT_INLINE float truncated(float a) { return __builtin_fabsf(a) < 0x1p23f ? (float)(int32_t)a : a; }
 FASTINIT_INLINE double truncated(double a) { return __builtin_fabs(a) < 0x1p52 ? (double)(int64_t)a : a; }
 #endif

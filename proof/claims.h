@@ -1,4 +1,4 @@
-/* Bytes become hostile plans, of which the memory that they point to is as long as they claim, to the byte. */
+/* Bytes become hostile plans. The memory that a plan points to is as long as the plan claims, to the byte. */
 #pragma once
 
 #include <random>

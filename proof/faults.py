@@ -129,7 +129,7 @@ class Build:
 
 
 def stress(program: pathlib.Path, *arguments: str) -> Report:
-    """Runs it; without randomised addresses, of which ThreadSanitizer cannot have as many as new kernels give."""
+    """Run it; with fixed addresses, as ThreadSanitizer fails where a kernel randomizes them by many bits."""
     fixed = ["setarch", "-R"] if shutil.which("setarch") else []
     began = time.monotonic()
     said = run(*fixed, program, *arguments, timeout=3600)
@@ -151,7 +151,7 @@ def seeds(folder: pathlib.Path) -> list[pathlib.Path]:
 
 
 def keep(program: pathlib.Path, folders: Iterable[pathlib.Path], kept: pathlib.Path) -> None:
-    """Writes proof/corpus.txt: the fewest inputs of the folders that reach all branches which those reach together."""
+    """Write proof/corpus.txt: the fewest inputs of the folders that reach all branches which those reach together."""
     kept.mkdir()
     run(program, "-merge=1", "-use_counters=0", f"-max_len={LONGEST}", "-rss_limit_mb=4096", kept, *folders)
     inputs = sorted((path.read_bytes() for path in kept.iterdir()), key=lambda content: (len(content), content))
@@ -257,7 +257,7 @@ def place(tool: Compiler) -> Report:
 
 
 def step(report: Report, name: str, work: Any) -> None:
-    """Does a part of the work, prints its figures, and keeps them or its fault."""
+    """Do a part of the work, print its figures, and keep them or its fault."""
     print(f"{name} ... ", end="", flush=True)
     try:
         report[name] = work()

@@ -22,7 +22,7 @@ using namespace proof;
 
 namespace {
 
-/* The library at hand: the CPU's, or with -DPROOF_TWIN the CUDA library's twin, to which threads and isa mean nothing. */
+/* The library under test: the CPU's, or with -DPROOF_TWIN the CUDA library's twin, to which threads and isa mean nothing. */
 #ifdef PROOF_TWIN
 constexpr bool IS_TWIN = true;
 int32_t call_fill(const fastinit_plan *plans, int64_t count, int32_t, int32_t) {
@@ -37,7 +37,7 @@ constexpr auto call_fill = fastinit_fill;
 constexpr auto call_transform = fastinit_transform;
 #endif
 
-/* What CUDA alone refuses: addresses that are no multiples of an element, and 2^41 elements. */
+/* What only CUDA refuses: addresses that are not multiples of an element's size, and 2^41 elements. */
 uint32_t refusals_of_cuda(const void *address, int size, Wide elements) {
   if (!IS_TWIN) return 0;
   return ((uintptr_t)address % size ? bit(FASTINIT_MISALIGNED) : 0) | (elements >> 41 ? bit(FASTINIT_TOO_LARGE) : 0);
@@ -155,7 +155,7 @@ void transform(Bytes &bytes) {
     refusals |= refusals_of_cuda(plan.out, item, count);
     refusals |= refusals_of_cuda(given, item == 8 ? 8 : 4, count);
   }
-  if (!refusals && !fits) return; /* nobody has the memory */
+  if (!refusals && !fits) return; /* too large to be given */
   const int32_t status = call_transform(is_null ? nullptr : &plan, given, count, threads, isa);
   demand_status(status, refusals, &plan);
   if (refusals) return demand(claim.out.is_untouched(), "wrote, and refused", &plan, status);
@@ -181,7 +181,7 @@ namespace {
 
 using Input = std::vector<uint8_t>;
 
-Input input; /* at hand */
+Input input; /* the one that runs */
 
 void print_input() {
   std::string text = "the input, in hexadecimal: ";

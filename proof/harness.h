@@ -1,6 +1,6 @@
-/* What a call of the library must do, written anew from csrc/fastinit.h: which statuses may come back, which bytes are written
- * and with which values. Shares nothing with the library but its header; values are the scalar instruction set's, of words that
- * are made here. */
+/* What a call of the library must do, written independently from csrc/fastinit.h: which statuses may come back, which bytes are
+ * written and with which values. It shares only the header with the library. Values are the scalar instruction set's, of words
+ * that are made here. */
 #pragma once
 
 #include <math.h>

@@ -1,5 +1,5 @@
-/* Fills and maps through the C ABI, in every instruction set that this processor has, for sanitizers to watch; `stress`, or
- * `stress quick`, or `stress quick CHECK`.
+/* Fill and map through the C ABI, in every instruction set that this processor has, under sanitizers: `stress`, `stress quick` or
+ * `stress quick CHECK`.
  *
  * Every kind, dtype and shape of table; lengths and starts around groups, counters' carries and the last index; boxes; layouts of
  * up to 64 axes; lists with empty plans; threads, also from 64 callers at once, and where none can be started (by the linker's

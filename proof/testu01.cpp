@@ -1,6 +1,6 @@
 /* One test of a battery of TestU01 on the words of standard input: `testu01 crush 17`; test 0 is the whole battery.
  *
- * Writes a line for each p value: its place, the name of its statistic, the p value. */
+ * It writes a line for each p value: its place, the name of its statistic, the p value. */
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>

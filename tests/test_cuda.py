@@ -1,7 +1,7 @@
 """The CUDA kernels and their host code: bit for bit the reference for every law, dtype, box, stride and list; launches; refusals.
 
-Where there is no GPU, the twin runs (tests/emulation/twin.py): the same source, built for the CPU, on CPU tensors. Where there is one, the
-library runs there.
+Where there is no GPU, the twin runs (tests/emulation/twin.py): the same source, built for the CPU, on CPU tensors. Where there
+is one, the library runs there.
 """
 
 import ctypes

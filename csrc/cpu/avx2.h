@@ -1,7 +1,7 @@
 /* The vector layer of AVX2 and FMA (see layer.h): 8 lanes of float.
  *
- * A counter word sits in the even half of each 64-bit lane, where the widening multiply reads it; the odd halves hold garbage that
- * the multiply ignores. A round of Philox is two multiplies, two shifts and two three-way xors. */
+ * A counter word is in the even half of each 64-bit lane, where the widening multiply reads it; the multiply ignores what is in
+ * the odd halves. A round of Philox is two multiplies, two shifts and two three-way xors. */
 #pragma once
 
 #include "schedule.h"
@@ -54,7 +54,7 @@ struct Avx2 {
   FASTINIT_INLINE F negate(F a) { return _mm256_xor_ps(_mm256_set1_ps(-0.0f), a); }
   FASTINIT_INLINE F copy_sign(F size, F sign) { return _mm256_or_ps(abs(size), _mm256_and_ps(_mm256_set1_ps(-0.0f), sign)); }
   FASTINIT_INLINE F truncate(F a) { return _mm256_round_ps(a, TO_ZERO); }
-  FASTINIT_INLINE F at_least(F v, F low) { return _mm256_max_ps(v, low); } /* of two equal zeros, low: max returns its second operand */
+  FASTINIT_INLINE F at_least(F v, F low) { return _mm256_max_ps(v, low); } /* of equal zeros, low */
   FASTINIT_INLINE F at_most(F v, F high) { return _mm256_min_ps(v, high); }
   FASTINIT_INLINE M less(F a, F b) { return _mm256_cmp_ps(a, b, _CMP_LT_OQ); }
   FASTINIT_INLINE M positive(I s) { return _mm256_castsi256_ps(_mm256_cmpgt_epi32(s, _mm256_setzero_si256())); }

@@ -1,7 +1,7 @@
 /* The vector layer of AVX-512 (see layer.h): 16 lanes of float.
  *
- * A counter word sits in the even half of each 64-bit lane, where the widening multiply reads it; the odd halves hold garbage that
- * the multiply ignores. A round of Philox is two multiplies, two shifts and two three-way xors. */
+ * A counter word is in the even half of each 64-bit lane, where the widening multiply reads it; the multiply ignores what is in
+ * the odd halves. A round of Philox is two multiplies, two shifts and two three-way xors. */
 #pragma once
 
 #include "schedule.h"
@@ -56,7 +56,7 @@ struct Avx512 {
     return from_bits(_mm512_ternarylogic_epi32(integer(0x80000000u), bits(sign), bits(size), 0xCA));
   }
   FASTINIT_INLINE F truncate(F a) { return _mm512_roundscale_ps(a, TO_ZERO); }
-  FASTINIT_INLINE F at_least(F v, F low) { return _mm512_max_ps(v, low); } /* of two equal zeros, low: max returns its second operand */
+  FASTINIT_INLINE F at_least(F v, F low) { return _mm512_max_ps(v, low); } /* of equal zeros, low */
   FASTINIT_INLINE F at_most(F v, F high) { return _mm512_min_ps(v, high); }
   FASTINIT_INLINE M less(F a, F b) { return _mm512_cmp_ps_mask(a, b, _CMP_LT_OQ); }
   FASTINIT_INLINE M positive(I s) { return _mm512_cmpgt_epi32_mask(s, _mm512_setzero_si512()); }

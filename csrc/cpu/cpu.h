@@ -5,7 +5,7 @@
 
 namespace fastinit {
 
-/* The loops for one recipe: fill local elements [first, first + count) of a plan's box into contiguous memory; map given words. */
+/* The loops for one recipe: fill local elements [first, first + count) of a plan's box into contiguous memory; map words. */
 struct Kernel {
   void (*fill)(const fastinit_plan &plan, int64_t first, int64_t count, char *out);
   void (*transform)(const fastinit_recipe &recipe, const char *words, int64_t count, char *out);

@@ -1,4 +1,5 @@
-/* Plans of one dtype to launches: by tiles where they are made of whole Philox blocks at multiples of 16 bytes, else by elements. */
+/* Plans of one dtype to launches: by tiles where they are made of whole Philox blocks at multiples of 16 bytes, otherwise by
+ * elements. */
 #pragma once
 
 #include "axes.h"
@@ -72,8 +73,8 @@ template <int DTYPE> int32_t fill_all_by_elements(const Target &target, const fa
 
 /* --- by tiles -------------------------------------------------------------------------------------------------------------- */
 
-/* Whether a contiguous tensor's rows are lines of whole vectors, long enough to keep most of a tile's threads busy, in the same 2^32
- * blocks. */
+/* Whether a contiguous tensor's rows are lines of whole vectors, long enough to keep most of a tile's threads busy, in the same
+ * 2^32 blocks. */
 template <int DTYPE> bool has_lines(const fastinit_plan &plan) {
   const int64_t tiles = (plan.cols + TILE<DTYPE> - 1) / TILE<DTYPE>;
   const uint64_t first = (uint64_t)plan.start / 4;

@@ -105,11 +105,11 @@ template <int BYTES> struct alignas(16) Launch {
   char data[BYTES];
   int32_t rows, reserved[3];
 };
-/* What every driver takes, and the most since CUDA 12.1; copying a larger one takes the host longer. */
+/* Bytes of parameters: what every driver accepts, and the most since CUDA 12.1, which the host takes longer to copy. */
 constexpr int LITTLE = 4096 - 16, MUCH = 32752 - 16;
 
-/* A tensor of whole blocks, or a rectangle of a larger one whose lines are of whole blocks. All its blocks share the upper half of
- * their number. */
+/* A tensor of whole blocks, or a rectangle of a larger one whose lines are of whole blocks. All its blocks share the upper half
+ * of their number. */
 template <int DTYPE> struct alignas(16) Row {
   char *out;
   uint64_t key, block; /* the first */
@@ -124,12 +124,12 @@ template <int DTYPE> struct alignas(16) Row {
 
 /* Bring a recipe's table to shared memory, for the whole block. */
 template <class R> __device__ __forceinline__ void load_table(const Recipe<R> &recipe, R *table) {
-  __syncthreads(); /* no thread reads the last one any more */
+  __syncthreads(); /* no thread still reads the table before it */
   for (int i = threadIdx.x; i < recipe.reals; i += THREADS) table[i] = recipe.table()[i];
   __syncthreads();
 }
 
-/* Call work(Map) with the recipe that stands there, its table in shared memory; work(Words) where the dtype is of words. */
+/* Call work(Map) with the recipe at that place, its table in shared memory; work(Words) where the dtype is of words. */
 template <int DTYPE, Served SERVED, class Work> __device__ __forceinline__ void with_recipe(const char *where, Work work) {
   if constexpr (IS_WORDS<DTYPE>) {
     work(Words());

@@ -1,5 +1,5 @@
-/* What one GPU thread does: the vector layer of a thread, recipes as kernels read them, elements from words. A C++ compiler builds
- * it for the CPU, too: see tests/emulation/twin.py. */
+/* What one GPU thread does: the vector layer of a thread, recipes as kernels read them, elements from words. A C++ compiler
+ * builds it for the CPU, too: see tests/emulation/twin.py. */
 #pragma once
 
 #include <cuda_runtime.h>
@@ -185,8 +185,8 @@ template <int DTYPE> FASTINIT_INLINE void store(char *out, int64_t place, Word<D
   else ((Word<DTYPE> *)out)[place] = bits;
 }
 
-/* Two floats are rounded to a pair of 16-bit ones, the first in the low half, and the pair is clamped. As the bounds are values of
- * the dtype, this gives what a clamp before the rounding gives, in half the instructions, where the GPU has them. */
+/* Two floats are rounded to a pair of 16-bit ones, the first in the low half, and the pair is clamped. As the bounds are values
+ * of the dtype, this gives what a clamp before the rounding gives, in half the instructions, where the GPU has them. */
 #if defined(__CUDA_ARCH__) && __CUDA_ARCH__ < 800
 constexpr bool HAS_PAIRS = false;
 #else
@@ -241,10 +241,11 @@ template <int DTYPE, class M> FASTINIT_INLINE void pack(const M &map, const Word
       if constexpr (SIZE<DTYPE> == 8) {
         pieces[2 * i] = (uint32_t)bits;
         pieces[2 * i + 1] = (uint32_t)((uint64_t)bits >> 32);
-      } else if (i % (4 / SIZE<DTYPE>) == 0) {
-        pieces[i / (4 / SIZE<DTYPE>)] = (uint32_t)bits;
       } else {
-        pieces[i / (4 / SIZE<DTYPE>)] |= (uint32_t)bits << (i % (4 / SIZE<DTYPE>) * SIZE<DTYPE> * 8);
+        constexpr int IN_A_PIECE = 4 / SIZE<DTYPE>, BITS = 8 * SIZE<DTYPE>;
+        const uint32_t shifted = (uint32_t)bits << (i % IN_A_PIECE * BITS);
+        if (i % IN_A_PIECE == 0) pieces[i / IN_A_PIECE] = shifted;
+        else pieces[i / IN_A_PIECE] |= shifted;
       }
     }
   }

@@ -114,7 +114,7 @@ def usable(library: Library | str) -> Library:
 
 
 def is_truncated(path: pathlib.Path) -> bool:
-    """Whether an ELF file ends before its section headers, its last part; to map such a file would end the process by a signal."""
+    """Whether an ELF file ends before its section headers, its last part: mapping it would end the process by a signal."""
     with path.open("rb") as file:
         head = file.read(64)
     if len(head) < 64:

@@ -1,5 +1,6 @@
 """Execute nvcc's PTX of csrc/cuda/cuda.cu on the CPU, for the launches that its host code makes, and compare the bits with the
-reference: `PYTHONPATH=.:tests python -m emulation.cuda_ptx`. With --all, in every dtype and law, and for both PTX targets of setup.py.
+reference: `PYTHONPATH=.:tests python -m emulation.cuda_ptx`. With --all, in every dtype and law, and for both PTX targets of
+setup.py.
 
 The host code runs on the CPU, against cuda_twin's stand-in for CUDA; a launch is recorded there as its kernel's name and its
 parameters, byte for byte, and ptx.py executes it. Not seen are ptxas and a missing barrier. Exit status 1 on a

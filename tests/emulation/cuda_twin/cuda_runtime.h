@@ -1,4 +1,4 @@
-/* Stands in for CUDA's header, so that a C++ compiler builds csrc/cuda/cuda.cu, kernels and host code, for the CPU: its twin.
+/* A stand-in for CUDA's header, so that a C++ compiler builds csrc/cuda/cuda.cu, kernels and host code, for the CPU: its twin.
  *
  * A block's threads are fibers, which run one after another from barrier to barrier, the last thread first: a thread that reads
  * what another has yet to write gets it wrong here. There are TWIN_DEVICES devices, each with two small multiprocessors. */
@@ -63,7 +63,7 @@ static void enter() {
   running->done = true;
 }
 
-/* Runs a block's threads to their end. */
+/* Run a block's threads to their end. */
 static void run_block(unsigned threads) {
   static Fiber *fibers = (Fiber *)calloc(1024, sizeof(Fiber));
   static char *stacks = (char *)malloc(1024 * TWIN_STACK);
