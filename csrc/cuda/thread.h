@@ -10,7 +10,7 @@
 
 namespace fastinit {
 
-/* --- one thread as a vector layer (see layer.h) --------------------------------------------------------------------------------------- */
+/* --- one thread as a vector layer (see layer.h) ---------------------------------------------------------------------------- */
 
 #if defined(__CUDA_ARCH__)
 using SharedAddress = uint32_t;
