@@ -41,15 +41,15 @@ enum fastinit_status {
   FASTINIT_NULL_POINTER, /* no plan, recipe, output or words, or no table where the kind needs one */
   FASTINIT_BAD_KIND,     /* the kind is unknown, or the dtype does not go with it */
   FASTINIT_BAD_DTYPE,
-  FASTINIT_BAD_BOX,      /* negative, or its indices leave 0 <= index < 2^63 */
-  FASTINIT_BAD_LAYOUT,   /* more than FASTINIT_MAX_DIMS dimensions, or sizes whose product is not the box's */
-  FASTINIT_BAD_TABLE,    /* a shape other than the three of fastinit/_core/tables.py, or top_bits out of range */
-  FASTINIT_BAD_ISA,      /* not built in, or not available on this processor */
-  FASTINIT_BAD_COUNT,    /* fewer than 0 plans or words, or fewer than 1 thread */
-  FASTINIT_MISALIGNED,   /* CUDA: an address is not a multiple of the element's size */
-  FASTINIT_TOO_LARGE,    /* CUDA: 2^41 elements or more */
-  FASTINIT_BAD_DEVICE,   /* CUDA: no such device, or one of compute capability below 7.5 */
-  FASTINIT_OLD_DRIVER,   /* CUDA: the driver is older than CUDA 12.1 */
+  FASTINIT_BAD_BOX,    /* negative, or its indices leave 0 <= index < 2^63 */
+  FASTINIT_BAD_LAYOUT, /* more than FASTINIT_MAX_DIMS dimensions, or sizes whose product is not the box's */
+  FASTINIT_BAD_TABLE,  /* a shape other than the three of fastinit/_core/tables.py, or top_bits out of range */
+  FASTINIT_BAD_ISA,    /* not built in, or not available on this processor */
+  FASTINIT_BAD_COUNT,  /* fewer than 0 plans or words, or fewer than 1 thread */
+  FASTINIT_MISALIGNED, /* CUDA: an address is not a multiple of the element's size */
+  FASTINIT_TOO_LARGE,  /* CUDA: 2^41 elements or more */
+  FASTINIT_BAD_DEVICE, /* CUDA: no such device, or one of compute capability below 7.5 */
+  FASTINIT_OLD_DRIVER, /* CUDA: the driver is older than CUDA 12.1 */
   FASTINIT_STATUSES,
   FASTINIT_CUDA_ERRORS = 1000 /* and above: 1000 + a cudaError_t */
 };
@@ -115,7 +115,8 @@ FASTINIT_API int32_t fastinit_fill(const fastinit_plan *plans, int64_t count, in
 
 /* Map words to values: out[i] of the recipe's dtype from words[i]; uint64_t words for FASTINIT_FLOAT64 and FASTINIT_UINT64, else
  * uint32_t. Key, box and layout of the plan are not used. */
-FASTINIT_API int32_t fastinit_transform(const fastinit_plan *plan, const void *words, int64_t count, int32_t threads, int32_t isa);
+FASTINIT_API int32_t fastinit_transform(const fastinit_plan *plan, const void *words, int64_t count, int32_t threads,
+                                        int32_t isa);
 
 /* libfastinit_cuda.so ----------------------------------------------------------------------------------------------------- */
 

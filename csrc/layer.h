@@ -34,51 +34,51 @@ template <class V> struct Layer {
 
   W (*word)(uint32_t) = V::word;       /* the same word for every block */
   W (*counter)(uint64_t) = V::counter; /* low 32 bits of `block`, `block` + 1, ..., all with the same high 32 bits */
-  void (*multiply)(W, uint32_t, W &, W &) = V::multiply;        /* x * m as 64 bits: third argument high, fourth low half */
-  W (*xor_word)(W, W) = V::xor_word;                            /* a ^ b */
-  W (*xor3)(W, W, W) = V::xor3;                                 /* a ^ b ^ c */
-  void (*interleave)(W, W, W, W, I *) = V::interleave;          /* words 0 to 3 of the blocks, to 4 * BLOCKS lanes in element order */
+  void (*multiply)(W, uint32_t, W &, W &) = V::multiply; /* x * m as 64 bits: third argument high, fourth low half */
+  W (*xor_word)(W, W) = V::xor_word;                     /* a ^ b */
+  W (*xor3)(W, W, W) = V::xor3;                          /* a ^ b ^ c */
+  void (*interleave)(W, W, W, W, I *) = V::interleave;   /* words 0 to 3 of the blocks, to 4 * BLOCKS lanes in element order */
 
   /* --- making and viewing ------------------------------------------------------------------------------------------------ */
 
-  F (*real)(double) = V::real;           /* every lane x, which is exact in Real */
-  I (*integer)(uint64_t) = V::integer;   /* every lane x, cut to the width of a real */
-  Shift (*shift)(int) = V::shift;        /* for shift_right */
-  I (*bits)(F) = V::bits;                /* the reals' bits */
-  F (*from_bits)(I) = V::from_bits;      /* and back */
-  F (*to_real)(I) = V::to_real;          /* of x as a signed integer, rounded to nearest even */
+  F (*real)(double) = V::real;         /* every lane x, which is exact in Real */
+  I (*integer)(uint64_t) = V::integer; /* every lane x, cut to the width of a real */
+  Shift (*shift)(int) = V::shift;      /* for shift_right */
+  I (*bits)(F) = V::bits;              /* the reals' bits */
+  F (*from_bits)(I) = V::from_bits;    /* and back */
+  F (*to_real)(I) = V::to_real;        /* of x as a signed integer, rounded to nearest even */
 
   /* --- reals: IEEE 754, each with one rounding to nearest even ----------------------------------------------------------- */
 
-  F (*fma)(F, F, F) = V::fma;               /* a * b + c, with one rounding */
-  F (*mul)(F, F) = V::mul;                  /* a * b; never contracted with another operation */
-  F (*add)(F, F) = V::add;                  /* a + b */
-  F (*sub)(F, F) = V::sub;                  /* a - b */
-  F (*abs)(F) = V::abs;                     /* x without its sign */
-  F (*negate)(F) = V::negate;               /* x with the other sign */
-  F (*copy_sign)(F, F) = V::copy_sign;      /* the first with the sign of the second */
-  F (*truncate)(F) = V::truncate;           /* toward zero, to an integer; of any x >= 0 */
-  F (*at_least)(F, F) = V::at_least;        /* x <= low ? low : x, for a low that is not -0 */
-  F (*at_most)(F, F) = V::at_most;          /* x >= high ? high : x, for a high that is not +0 */
+  F (*fma)(F, F, F) = V::fma;          /* a * b + c, with one rounding */
+  F (*mul)(F, F) = V::mul;             /* a * b; never contracted with another operation */
+  F (*add)(F, F) = V::add;             /* a + b */
+  F (*sub)(F, F) = V::sub;             /* a - b */
+  F (*abs)(F) = V::abs;                /* x without its sign */
+  F (*negate)(F) = V::negate;          /* x with the other sign */
+  F (*copy_sign)(F, F) = V::copy_sign; /* the first with the sign of the second */
+  F (*truncate)(F) = V::truncate;      /* toward zero, to an integer; of any x >= 0 */
+  F (*at_least)(F, F) = V::at_least;   /* x <= low ? low : x, for a low that is not -0 */
+  F (*at_most)(F, F) = V::at_most;     /* x >= high ? high : x, for a high that is not +0 */
 
   /* --- comparisons and choices ------------------------------------------------------------------------------------------- */
 
-  M (*less)(F, F) = V::less;                   /* a < b; false for NaN */
-  M (*positive)(I) = V::positive;              /* x > 0 as a signed integer */
-  F (*select)(M, F, F) = V::select;            /* m ? a : b */
-  I (*select_int)(M, I, I) = V::select_int;    /* m ? a : b */
+  M (*less)(F, F) = V::less;                /* a < b; false for NaN */
+  M (*positive)(I) = V::positive;           /* x > 0 as a signed integer */
+  F (*select)(M, F, F) = V::select;         /* m ? a : b */
+  I (*select_int)(M, I, I) = V::select_int; /* m ? a : b */
 
   /* --- integers ---------------------------------------------------------------------------------------------------------- */
 
-  I (*and_)(I, I) = V::and_;                                    /* a & b */
-  I (*or_)(I, I) = V::or_;                                      /* a | b */
-  I (*xor_)(I, I) = V::xor_;                                    /* a ^ b */
-  I (*add_int)(I, I) = V::add_int;                              /* a + b */
-  I (*sub_int)(I, I) = V::sub_int;                              /* a - b */
-  I (*shift_right)(I, Shift) = V::shift_right;                  /* logical, by a count known only at run time */
-  I (*shift_right_1)(I) = V::shift_right_1;                     /* logical, by one */
-  I (*shift_right_by)(I) = V::template shift_right_by<16>;      /* logical, by a constant, the template's argument */
-  I (*distance)(I) = V::distance;                               /* 2^(bits - 1) - |x| of an odd signed x */
+  I (*and_)(I, I) = V::and_;                               /* a & b */
+  I (*or_)(I, I) = V::or_;                                 /* a | b */
+  I (*xor_)(I, I) = V::xor_;                               /* a ^ b */
+  I (*add_int)(I, I) = V::add_int;                         /* a + b */
+  I (*sub_int)(I, I) = V::sub_int;                         /* a - b */
+  I (*shift_right)(I, Shift) = V::shift_right;             /* logical, by a count known only at run time */
+  I (*shift_right_1)(I) = V::shift_right_1;                /* logical, by one */
+  I (*shift_right_by)(I) = V::template shift_right_by<16>; /* logical, by a constant, the template's argument */
+  I (*distance)(I) = V::distance;                          /* 2^(bits - 1) - |x| of an odd signed x */
 
   /* --- the quantile table ------------------------------------------------------------------------------------------------ */
 
@@ -92,11 +92,11 @@ template <class V> struct Layer {
 
   /* --- memory, at any address -------------------------------------------------------------------------------------------- */
 
-  I (*load_words)(const uint32_t *) = V::load_words;            /* LANES words */
-  void (*store_words)(uint32_t *, I) = V::store_words;          /* and back */
-  void (*store_real)(Real *, F) = V::store_real;                /* LANES reals */
-  void (*store_16)(uint16_t *, I) = V::store_16;                /* the low 16 bits of every lane */
-  void (*store_8)(uint8_t *, I) = V::store_8;                   /* the low 8 bits of every lane */
+  I (*load_words)(const uint32_t *) = V::load_words;   /* LANES words */
+  void (*store_words)(uint32_t *, I) = V::store_words; /* and back */
+  void (*store_real)(Real *, F) = V::store_real;       /* LANES reals */
+  void (*store_16)(uint16_t *, I) = V::store_16;       /* the low 16 bits of every lane */
+  void (*store_8)(uint8_t *, I) = V::store_8;          /* the low 8 bits of every lane */
 };
 
 /* Whether V provides all of it; else it does not compile. */

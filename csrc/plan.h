@@ -45,8 +45,8 @@ static inline bool has_shape(const fastinit_recipe &recipe, Shape shape) {
 
 static inline int32_t check_table(const fastinit_recipe &recipe) {
   if (!recipe.table) return FASTINIT_NULL_POINTER;
-  const bool is_known = recipe.dtype == FASTINIT_FLOAT64 ? has_shape(recipe, DOUBLE)
-                                                         : has_shape(recipe, SMALL) || has_shape(recipe, LARGE);
+  const bool is_known =
+      recipe.dtype == FASTINIT_FLOAT64 ? has_shape(recipe, DOUBLE) : has_shape(recipe, SMALL) || has_shape(recipe, LARGE);
   return is_known && recipe.top_bits >= 0 && recipe.top_bits <= 16 ? FASTINIT_OK : FASTINIT_BAD_TABLE;
 }
 

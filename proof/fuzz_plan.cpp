@@ -54,8 +54,8 @@ struct {
 void describe(const fastinit_recipe &r) {
   fprintf(stderr, "  kind %d dtype %d cells %d terms %d top_bits %d table %p flip %llx\n", r.kind, r.dtype, r.cells, r.terms,
           r.top_bits, r.table, (unsigned long long)r.flip);
-  fprintf(stderr, "  slope %a anchor %a std %a cut %a inverse_cut %a low %a high %a offset %a %a scale %a %a\n", r.slope, r.anchor,
-          r.std, r.cut, r.inverse_cut, r.low, r.high, r.offset[0], r.offset[1], r.scale[0], r.scale[1]);
+  fprintf(stderr, "  slope %a anchor %a std %a cut %a inverse_cut %a low %a high %a offset %a %a scale %a %a\n", r.slope,
+          r.anchor, r.std, r.cut, r.inverse_cut, r.low, r.high, r.offset[0], r.offset[1], r.scale[0], r.scale[1]);
 }
 
 void describe(const fastinit_plan &p) {

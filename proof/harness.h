@@ -179,9 +179,7 @@ inline std::vector<uint8_t> mapped(const fastinit_recipe &recipe, const std::vec
 }
 
 /* A constant as the arithmetic of the dtype has it. */
-inline double real_of(const fastinit_recipe &recipe, double x) {
-  return recipe.dtype == FASTINIT_FLOAT64 ? x : (double)(float)x;
-}
+inline double real_of(const fastinit_recipe &recipe, double x) { return recipe.dtype == FASTINIT_FLOAT64 ? x : (double)(float)x; }
 
 /* Whether the bounds are values of the dtype, as fastinit.h requires. CUDA's fills of 16-bit dtypes clamp after the rounding, so
  * that nothing is promised of them with other bounds. */

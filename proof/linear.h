@@ -51,9 +51,10 @@ inline void ranks(Words &words) {
     const double full = rank_law(static_cast<int>(size), 0), less = rank_law(static_cast<int>(size), 1);
     pearson(name, counts, {full, less, 1 - full - less}, 5);
     const auto none = [&](size_t d) { /* P(no matrix misses d or more of its rank) */
-      double p = 0;
-      for (size_t i = d; i <= std::min(size, d + 8); i++) p += rank_law(static_cast<int>(size), static_cast<int>(i));
-      return d == 0 ? 0.0 : std::exp(static_cast<double>(matrices) * std::log1p(-p));
+                                      double p = 0;
+                                      for (size_t i = d; i <= std::min(size, d + 8); i++)
+                                        p += rank_law(static_cast<int>(size), static_cast<int>(i));
+                                      return d == 0 ? 0.0 : std::exp(static_cast<double>(matrices) * std::log1p(-p));
     };
     if (matrices) between(name + "/least", none(deepest), none(deepest + 1), words);
   }

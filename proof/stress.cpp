@@ -25,9 +25,10 @@ struct Variant {
   bool is_large; /* of the two shapes of float32 tables */
 };
 constexpr Variant VARIANTS[] = {
-    {FASTINIT_UNIFORM, 0, false},         {FASTINIT_UNIFORM, INT64_MAX, false},   {FASTINIT_SYMMETRIC, 0, false},
-    {FASTINIT_SYMMETRIC, 0, true},        {FASTINIT_TWO_SIDED, 0, false},         {FASTINIT_TWO_SIDED, 0, true},
-    {FASTINIT_FMOD, 0, false},            {FASTINIT_FMOD, 0, true},
+    {FASTINIT_UNIFORM, 0, false},   {FASTINIT_UNIFORM, INT64_MAX, false},
+    {FASTINIT_SYMMETRIC, 0, false}, {FASTINIT_SYMMETRIC, 0, true},
+    {FASTINIT_TWO_SIDED, 0, false}, {FASTINIT_TWO_SIDED, 0, true},
+    {FASTINIT_FMOD, 0, false},      {FASTINIT_FMOD, 0, true},
 };
 constexpr Variant RAW = {FASTINIT_WORDS, 0, false};
 constexpr int64_t LAST = INT64_MAX;
@@ -290,8 +291,9 @@ int __wrap_pthread_create(pthread_t *thread, const pthread_attr_t *attributes, v
 struct {
   const char *name;
   void (*run)(int32_t isa);
-} const CHECKS[] = {{"lengths", lengths_and_starts}, {"boxes", boxes}, {"layouts", layouts}, {"words", mapped_words},
-                    {"lists", lists}, {"large", large_tensors}, {"callers", callers}};
+} const CHECKS[] = {
+    {"lengths", lengths_and_starts}, {"boxes", boxes},    {"layouts", layouts}, {"words", mapped_words}, {"lists", lists},
+    {"large", large_tensors},        {"callers", callers}};
 
 int main(int count, char **arguments) {
   quick = count > 1 && !strcmp(arguments[1], "quick");

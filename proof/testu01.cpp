@@ -33,8 +33,9 @@ struct Battery {
   int tests;
   void (*run)(unif01_Gen *, int *);
 };
-static const Battery batteries[] = {
-    {"smallcrush", 10, bbattery_RepeatSmallCrush}, {"crush", 96, bbattery_RepeatCrush}, {"bigcrush", 106, bbattery_RepeatBigCrush}};
+static const Battery batteries[] = {{"smallcrush", 10, bbattery_RepeatSmallCrush},
+                                    {"crush", 96, bbattery_RepeatCrush},
+                                    {"bigcrush", 106, bbattery_RepeatBigCrush}};
 
 int main(int count, char **arguments) {
   const Battery *battery = nullptr;

@@ -77,8 +77,7 @@ struct Avx2 {
     alignas(32) float row[HALVES * CELLS][4 * QUADS];
     FASTINIT_INLINE_MEMBER void load(const float *table) {
       for (int cell = 0; cell < HALVES * CELLS; cell++)
-        for (int term = 0; term < TERMS; term++)
-          row[cell][term] = table[(cell / CELLS * TERMS + term) * CELLS + cell % CELLS];
+        for (int term = 0; term < TERMS; term++) row[cell][term] = table[(cell / CELLS * TERMS + term) * CELLS + cell % CELLS];
     }
     FASTINIT_INLINE void four_lanes(__m128i cell, uint32_t *at) {
       const uint64_t low = (uint64_t)_mm_cvtsi128_si64(cell), high = (uint64_t)_mm_extract_epi64(cell, 1);
@@ -117,9 +116,7 @@ struct Avx2 {
   FASTINIT_INLINE I load_words(const uint32_t *words) { return _mm256_loadu_si256((const __m256i *)words); }
   FASTINIT_INLINE void store_words(uint32_t *out, I w) { _mm256_storeu_si256((__m256i *)out, w); }
   FASTINIT_INLINE void store_real(float *out, F v) { _mm256_storeu_ps(out, v); }
-  FASTINIT_INLINE __m128i low_halves(I b) {
-    return _mm_packus_epi32(_mm256_castsi256_si128(b), _mm256_extracti128_si256(b, 1));
-  }
+  FASTINIT_INLINE __m128i low_halves(I b) { return _mm_packus_epi32(_mm256_castsi256_si128(b), _mm256_extracti128_si256(b, 1)); }
   FASTINIT_INLINE void store_16(uint16_t *out, I b) { _mm_storeu_si128((__m128i *)out, low_halves(b)); }
   FASTINIT_INLINE void store_8(uint8_t *out, I b) {
     __m128i half = low_halves(b);

@@ -27,8 +27,8 @@ bool has_isa(int32_t isa) {
   const bool avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
   if (isa == FASTINIT_AVX2) return avx2;
   if (isa == FASTINIT_AVX512)
-    return avx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq") &&
-           __builtin_cpu_supports("avx512vl");
+    return avx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+           __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl");
 #elif defined(FASTINIT_HAS_NEON)
   if (isa == FASTINIT_NEON) return true;
 #endif
@@ -63,7 +63,8 @@ struct Cursor {
 
   /* The logical element `first` of a plan's tensor. */
   Cursor(const fastinit_plan &plan, int64_t first, int item)
-      : sizes(plan.layout), strides(plan.layout + plan.dims), inner(plan.dims - 1), item((uint64_t)item), at((uintptr_t)plan.out) {
+      : sizes(plan.layout), strides(plan.layout + plan.dims), inner(plan.dims - 1), item((uint64_t)item),
+        at((uintptr_t)plan.out) {
     for (int64_t d = inner; d >= 0; d--) {
       position[d] = first % sizes[d];
       at += position[d] * step(d);

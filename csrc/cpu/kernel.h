@@ -99,8 +99,7 @@ template <int U> FASTINIT_INLINE void both_streams(const Streams &streams, uint6
 template <Variant VARIANT> struct Float64 {
   Constants<Scalar<double>, VARIANT> constants;
 
-  explicit Float64(const fastinit_recipe &recipe)
-      : constants(Constants<Scalar<double>, VARIANT>::make(recipe, recipe.table)) {}
+  explicit Float64(const fastinit_recipe &recipe) : constants(Constants<Scalar<double>, VARIANT>::make(recipe, recipe.table)) {}
 
   template <int U> FASTINIT_INLINE_MEMBER void groups(const Streams &streams, uint64_t block, int64_t count, char *out) const {
     constexpr int BLOCKS = U * Vector::BLOCKS;

@@ -79,8 +79,7 @@ struct Neon {
     alignas(16) float row[HALVES * CELLS][4 * QUADS];
     FASTINIT_INLINE_MEMBER void load(const float *table) {
       for (int cell = 0; cell < HALVES * CELLS; cell++)
-        for (int term = 0; term < TERMS; term++)
-          row[cell][term] = table[(cell / CELLS * TERMS + term) * CELLS + cell % CELLS];
+        for (int term = 0; term < TERMS; term++) row[cell][term] = table[(cell / CELLS * TERMS + term) * CELLS + cell % CELLS];
     }
     FASTINIT_INLINE_MEMBER void look_up(I cell, M upper, F *coefficient) const {
       cell = and_(cell, integer(CELLS - 1));

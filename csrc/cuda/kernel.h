@@ -33,7 +33,7 @@ constexpr int BLOCKS_AT_ONCE = 3;
 
 /* How many vectors of a tile a thread makes: 16 elements, or 4 of 8 bytes. */
 template <int DTYPE> constexpr int VECTORS = IS_WIDE<DTYPE> ? 1 : 16 / VECTOR<DTYPE>;
-template <int DTYPE> constexpr int TILE = THREADS *VECTORS<DTYPE> *VECTOR<DTYPE>; /* elements */
+template <int DTYPE> constexpr int TILE = THREADS * VECTORS<DTYPE> * VECTOR<DTYPE>; /* elements */
 
 /* --- words ---------------------------------------------------------------------------------------------------------------- */
 

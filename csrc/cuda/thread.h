@@ -209,8 +209,7 @@ template <int DTYPE> FASTINIT_INLINE uint32_t clamped_pair(uint32_t pair, uint32
 #if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 800
   if constexpr (DTYPE == FASTINIT_BFLOAT16)
     asm("max.bf16x2 %0, %0, %1; min.bf16x2 %0, %0, %2;" : "+r"(pair) : "r"(low), "r"(high));
-  else
-    asm("max.f16x2 %0, %0, %1; min.f16x2 %0, %0, %2;" : "+r"(pair) : "r"(low), "r"(high));
+  else asm("max.f16x2 %0, %0, %1; min.f16x2 %0, %0, %2;" : "+r"(pair) : "r"(low), "r"(high));
   return pair;
 #else
   const auto order = [](uint32_t half) { return half & 0x8000 ? -1 - (int)(half & 0x7FFF) : (int)half; };
@@ -224,7 +223,7 @@ template <int DTYPE> FASTINIT_INLINE uint32_t clamped_pair(uint32_t pair, uint32
 
 /* What a thread stores at a time: 16 bytes, or of 8-byte elements one block, 32. */
 template <int DTYPE> constexpr int VECTOR = IS_WIDE<DTYPE> ? 4 : 16 / SIZE<DTYPE>;
-template <int DTYPE> constexpr int VECTOR_BYTES = VECTOR<DTYPE> *SIZE<DTYPE>;
+template <int DTYPE> constexpr int VECTOR_BYTES = VECTOR<DTYPE> * SIZE<DTYPE>;
 
 /* A vector's elements from their words, as 32-bit pieces in the order of memory. */
 template <int DTYPE, class M> FASTINIT_INLINE void pack(const M &map, const Word<DTYPE> *words, uint32_t *pieces) {
