@@ -1,10 +1,11 @@
-"""Builds the native libraries behind one C ABI: neither torch nor Python's headers are needed.
+"""Build the native libraries behind one C ABI: neither torch nor Python's headers are needed.
 
-The CPU's takes a C++ compiler: without one the package installs all the same, and `fastinit info` says so. FASTINIT_NATIVE=1
-demands it, FASTINIT_NATIVE=0 leaves it out.
+The CPU's needs a C++ compiler. Without one the package is installed without it, and `fastinit info` says so. FASTINIT_NATIVE=1
+makes that an error, FASTINIT_NATIVE=0 leaves the library out.
 
-CUDA's takes nvcc of CUDA 12.4 or newer (CUDACXX, CUDA_HOME, the PATH or /usr/local/cuda name it), and no GPU. FASTINIT_CUDA=1
-demands it, FASTINIT_CUDA=0 leaves it out; FASTINIT_CUDA_ARCHS="80 90" names the architectures instead of all that nvcc knows.
+CUDA's needs nvcc of CUDA 12.4 or newer (found by CUDACXX, CUDA_HOME, the PATH or in /usr/local/cuda), and no GPU. FASTINIT_CUDA=1
+makes its absence an error, FASTINIT_CUDA=0 leaves the library out; FASTINIT_CUDA_ARCHS="80 90" names the architectures, which are
+otherwise all that nvcc knows.
 """
 
 import contextlib
@@ -27,31 +28,33 @@ CUDA = os.environ.get("FASTINIT_CUDA")
 FLAGS = ["-std=c++17", "-O3", "-g0", "-fvisibility=hidden", "-ffp-contract=off", "-fno-strict-aliasing", "-Wno-psabi"]
 # One file per instruction set, with its own flags: flags on a whole target leak into code that runs everywhere.
 X86 = {
-    "csrc/cpu_scalar.cpp": ["-fno-plt"],  # fmaf is a call, six to nine a value: past the jump table in three fifths of the time
-    "csrc/cpu_avx2.cpp": ["-mavx2", "-mfma"],
-    # gcc 12 takes its own headers' undefined vectors for uninitialised ones
-    "csrc/cpu_avx512.cpp": [f"-m{name}" for name in ("avx512f", "avx512bw", "avx512dq", "avx512vl", "fma")]
+    "csrc/cpu/scalar.cpp": [
+        "-fno-plt"
+    ],  # fmaf is a call, six to nine times a value: without the jump table it takes 3/5 of the time
+    "csrc/cpu/avx2.cpp": ["-mavx2", "-mfma"],
+    # gcc 12 takes the undefined vectors of its own headers for uninitialized ones
+    "csrc/cpu/avx512.cpp": [f"-m{name}" for name in ("avx512f", "avx512bw", "avx512dq", "avx512vl", "fma")]
     + ["-Wno-maybe-uninitialized", "-Wno-uninitialized"],
 }
-ARM = {"csrc/cpu_neon.cpp": []}
+ARM = {"csrc/cpu/neon.cpp": []}
 # Products are not contracted; CUDA's runtime is linked in, its symbols hidden from torch's own copy.
 NVCC_FLAGS = ["-shared", "-std=c++17", "-O3", "--fmad=false", "-cudart", "static", "--threads", "0", "-Xfatbin", "-compress-all"]
 NVCC_FLAGS += ["-Xcompiler", "-fPIC,-fvisibility=hidden,-ffp-contract=off,-fno-strict-aliasing,-Wno-unknown-pragmas"]
 NVCC_FLAGS += ["-Xlinker", "--exclude-libs,ALL"]
 OLDEST_NVCC, OLDEST_ARCHITECTURE = (12, 4), 75
-BASES = (80, 75)  # what is compiled to PTX; other architectures have nothing more that these kernels use
+BASES = (80, 75)  # compiled to PTX; other architectures add nothing that these kernels use
 
 
 def sources() -> "dict[str, list[str]]":
-    """Source file -> its own flags, for this processor."""
+    """Return the source files for this processor, each with its own flags."""
     machine = platform.machine().lower()
     vector = X86 if machine in ("x86_64", "amd64") else ARM if machine in ("aarch64", "arm64") else {}
     define = {id(X86): ["-DFASTINIT_HAS_X86"], id(ARM): ["-DFASTINIT_HAS_NEON"]}.get(id(vector), [])
-    return {"csrc/cpu.cpp": define, "csrc/cpu_scalar.cpp": [], **vector}
+    return {"csrc/cpu/cpu.cpp": define, "csrc/cpu/scalar.cpp": [], **vector}
 
 
 def nvcc() -> str:
-    """Where it is. Raises CompileError where it is not, or too old."""
+    """Return the path of nvcc. Raises CompileError if there is none, or if it is too old."""
     homes = [os.environ.get(name) for name in ("CUDA_HOME", "CUDA_PATH")] + ["/usr/local/cuda"]
     named = [os.environ.get("CUDACXX"), *(os.path.join(home, "bin", "nvcc") for home in homes[:2] if home)]
     found = next(filter(None, map(shutil.which, [*filter(None, named), "nvcc", f"{homes[2]}/bin/nvcc"])), None)
@@ -68,7 +71,7 @@ def told(*command: str) -> str:
 
 
 def architectures(compiler: str) -> "list[int]":
-    """Compute capabilities to compile for, as 80 for 8.0."""
+    """Return the compute capabilities to compile for, such as 80 for 8.0."""
     known = [int(number) for number in re.findall(r"compute_(\d+)$", told(compiler, "--list-gpu-arch"), re.M)]
     known = [number for number in known if number >= OLDEST_ARCHITECTURE]
     wanted = os.environ.get("FASTINIT_CUDA_ARCHS", "").replace(".", "")
@@ -81,7 +84,7 @@ def architectures(compiler: str) -> "list[int]":
 
 
 def code_flags(numbers: "list[int]") -> "list[str]":
-    """Machine code for each, and PTX for GPUs to come."""
+    """Return the flags for machine code of each, and for PTX, which serves GPUs to come."""
     bases = {number: next(base for base in BASES if base <= number) for number in numbers}
     pairs = [(base, f"sm_{number}") for number, base in bases.items()]
     pairs.append((max(bases.values()), f"compute_{max(bases.values())}"))
@@ -97,7 +100,7 @@ class BuildLibraries(build_ext):
     def build_extension(self, ext: Extension) -> None:
         path = self.get_ext_fullpath(ext.name)
         with contextlib.suppress(FileNotFoundError):
-            # an earlier build's: where this one fails, it must not serve in its place
+            # of an earlier build, which must not be used in its place if this one fails
             os.remove(self.get_ext_filename(ext.name) if self.editable_mode else path)
         os.makedirs(os.path.dirname(path), exist_ok=True)
         if ext is cuda_library:
@@ -111,7 +114,7 @@ class BuildLibraries(build_ext):
         compiler = nvcc()
         host = ["-ccbin", os.environ["CXX"]] if os.environ.get("CXX") else []
         try:
-            self.spawn([compiler, *NVCC_FLAGS, *host, *code_flags(architectures(compiler)), "csrc/cuda.cu", "-o", path])
+            self.spawn([compiler, *NVCC_FLAGS, *host, *code_flags(architectures(compiler)), "csrc/cuda/cuda.cu", "-o", path])
         except Exception as error:  # of setuptools' own kinds, which differ between its versions
             raise CompileError(str(error)) from error
 
@@ -135,9 +138,9 @@ class PlatformWheel(bdist_wheel):
         return "py3", "none", super().get_tag()[2]
 
 
-files = sorted(glob.glob("csrc/*"))  # also what other processors compile: a source distribution carries it all
+files = sorted(glob.glob("csrc/**/*.*", recursive=True))  # all of it, as a source distribution is for every processor
 cpu_library = Extension("fastinit.libfastinit", sources=list(sources()), depends=files, optional=NATIVE != "1")
-cuda_library = Extension("fastinit.libfastinit_cuda", sources=["csrc/cuda.cu"], depends=files, optional=CUDA != "1")
+cuda_library = Extension("fastinit.libfastinit_cuda", sources=["csrc/cuda/cuda.cu"], depends=files, optional=CUDA != "1")
 setup(
     ext_modules={"win32": [], "darwin": [cpu_library]}.get(sys.platform, [cpu_library, cuda_library]),
     cmdclass={"build_ext": BuildLibraries, "bdist_wheel": PlatformWheel},

@@ -1,8 +1,8 @@
-"""Counts the instructions of the CUDA kernels in the installed library: `python -m benchmarks.cuda_code`. No GPU is needed.
+"""Count the instructions of the CUDA kernels in the installed library: `python -m benchmarks.cuda_code`. No GPU is needed.
 
 Instructions an element: those of a kernel's loop over tiles, from its first to the branch back, over the elements that a thread
-makes in a turn; guards, clamps, stores and the loop's own are inside. A kernel has a loop for each law, told apart by what it
-does. NOPs are not counted.
+makes in a turn; guards, clamps, stores and the loop's own are included. A kernel has a loop for each variant of recipe, which is
+recognized by what the loop does. NOPs are not counted.
 """
 
 from __future__ import annotations
@@ -29,12 +29,12 @@ LINE = "{:7}{:15}{:15}{:26}{:>10}{:>8}{:>10}"
 
 
 class Loop(NamedTuple):
-    """A law's loop in a kernel."""
+    """A variant's loop in a kernel."""
 
     target: str
     kernel: str
     dtype: str
-    law: str
+    variant: str
     an_element: float
     widest_store: int  # bits
     stores: int  # a turn and thread
@@ -92,13 +92,13 @@ def tile_loops(target: str) -> list[Loop]:
             stores = [text for text in loop if sass.opcode(text).startswith("STG")]
             if stores:
                 widest = min(map(sass.store_bits, stores))
-                law = law_of(loop, elements, dtype)
-                found.append(Loop(target, kernel, dtype, law, len(loop) / elements, widest, len(stores)))
+                variant = variant_of(loop, elements, dtype)
+                found.append(Loop(target, kernel, dtype, variant, len(loop) / elements, widest, len(stores)))
     return found
 
 
-def law_of(loop: list[str], elements: int, dtype: str) -> str:
-    """By its look-ups an element, the truncations of fmod's quotient, the selections of two halves."""
+def variant_of(loop: list[str], elements: int, dtype: str) -> str:
+    """Recognize a variant by the look-ups an element, the truncations of fmod's quotient, the selections of two halves."""
     if dtype.startswith("uint"):
         return "words"
     terms = sass.count(loop, "LDS") // elements
@@ -122,6 +122,12 @@ def is_two_sided(loop: list[str], elements: int) -> bool:
     return sass.count(loop, "ISETP") >= elements
 
 
+def shown_row(loop: Loop) -> dict[str, object]:
+    """A row of the results file, which names a law of the variant."""
+    named = {"law" if name == "variant" else name: value for name, value in loop._asdict().items()}
+    return named | {"law": SHOWN[loop.variant]}
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--targets", nargs="+", help="architectures, such as sm_90 (default: all in the library)")
@@ -130,11 +136,11 @@ def main() -> None:
     chosen = arguments.targets or targets()
     rows = [loop for target in chosen for loop in tile_loops(target)]
     if arguments.output:  # of the kernel for one tensor, by the names of laws that Triton's table has
-        shown = [row._asdict() | {"law": SHOWN[row.law]} for row in rows if row.kernel == "fill_one" and row.law in SHOWN]
+        shown = [shown_row(row) for row in rows if row.kernel == "fill_one" and row.variant in SHOWN]
         shown.sort(key=lambda row: list(SHOWN.values()).index(row["law"]))
         arguments.output.write_text(json.dumps({"compiler": compiler(), "rows": shown}, indent=1) + "\n")
     print(f"{compiler()}, instructions of the loops over tiles, compiled only: none of it was run")
-    print(LINE.format("target", "kernel", "dtype", "law", "an element", "stores", "of bits"))
+    print(LINE.format("target", "kernel", "dtype", "variant", "an element", "stores", "of bits"))
     for row in rows:
         print(LINE.format(*row[:4], f"{row.an_element:.2f}", row.stores, row.widest_store))
     whole = [kernel for target in chosen for kernel in kernels(target)]

@@ -137,7 +137,7 @@ def build(device: torch.device) -> str:
     """Compiles the libraries into a bare source tree, for this GPU alone; what came of it."""
     if pathlib.Path(fastinit.__file__).parents[1] != ROOT:
         return f"installed at {pathlib.Path(fastinit.__file__).parent}"
-    sources = max(path.stat().st_mtime for path in (ROOT / "csrc").iterdir())
+    sources = max(path.stat().st_mtime for path in (ROOT / "csrc").rglob("*"))
     if all(path.is_file() and path.stat().st_mtime > sources for path in (cpu.library_path(), cuda.library_path())):
         return "in the source tree, up to date"
     architecture = "".join(map(str, torch.cuda.get_device_capability(device)))

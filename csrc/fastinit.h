@@ -1,9 +1,10 @@
 /* fastinit's C ABI: fill memory with initial weights. Plain C, 64-bit sizes, no torch, no allocation, no exit, no print.
  *
- * Two libraries have it: libfastinit.so for the CPU, libfastinit_cuda.so for NVIDIA GPUs, which loads without a driver too.
+ * Two libraries have it: libfastinit.so for the CPU, and libfastinit_cuda.so for NVIDIA GPUs, which also loads without a driver.
  *
- * The value contract (words, variate, kinds, rounding) is the docstring of fastinit/distributions.py; the constants of a plan
- * are the fields of that file's Recipe. Every function returns a fastinit_status and may be called from any thread.
+ * The value contract (words, variate, kinds, rounding) is the docstring of fastinit/_core/recipes.py. Python's side of this file
+ * is fastinit/_backends/abi.py, and tests/test_one_order.py holds the two together. Every function returns a fastinit_status and
+ * may be called from any thread.
  */
 #ifndef FASTINIT_H
 #define FASTINIT_H
@@ -14,14 +15,11 @@
 extern "C" {
 #endif
 
-#if defined(_WIN32)
-#define FASTINIT_API __declspec(dllexport)
-#else
 #define FASTINIT_API __attribute__((visibility("default")))
-#endif
 
-#define FASTINIT_ABI 2 /* changes with anything in this file; as ABI in fastinit/backends/library.py */
+#define FASTINIT_ABI 3 /* changes with anything in this file; as ABI in fastinit/_backends/abi.py */
 
+/* The formula of a recipe. */
 enum fastinit_kind { FASTINIT_UNIFORM, FASTINIT_SYMMETRIC, FASTINIT_TWO_SIDED, FASTINIT_FMOD, FASTINIT_WORDS, FASTINIT_KINDS };
 
 enum fastinit_dtype {
@@ -31,8 +29,8 @@ enum fastinit_dtype {
   FASTINIT_BFLOAT16,
   FASTINIT_FLOAT8_E4M3FN,
   FASTINIT_FLOAT8_E5M2,
-  FASTINIT_UINT32, /* with FASTINIT_WORDS alone: stream 0 */
-  FASTINIT_UINT64, /* with FASTINIT_WORDS alone: stream 0 above stream 1 */
+  FASTINIT_UINT32, /* only with FASTINIT_WORDS: stream 0 */
+  FASTINIT_UINT64, /* only with FASTINIT_WORDS: stream 0 above stream 1 */
   FASTINIT_DTYPES
 };
 
@@ -40,37 +38,61 @@ enum fastinit_isa { FASTINIT_BEST, FASTINIT_SCALAR, FASTINIT_AVX2, FASTINIT_AVX5
 
 enum fastinit_status {
   FASTINIT_OK,
-  FASTINIT_NULL_POINTER,    /* no plan, no output, no words, or no table where the kind needs one */
-  FASTINIT_BAD_KIND,        /* the kind is unknown, or the dtype does not go with it */
+  FASTINIT_NULL_POINTER, /* no plan, recipe, output or words, or no table where the kind needs one */
+  FASTINIT_BAD_KIND,     /* the kind is unknown, or the dtype does not go with it */
   FASTINIT_BAD_DTYPE,
-  FASTINIT_BAD_BOX,         /* negative, or its indices leave 0 <= index < 2^63 */
-  FASTINIT_BAD_LAYOUT,      /* more than FASTINIT_MAX_DIMS dimensions, or sizes whose product is not the box's */
-  FASTINIT_BAD_TABLE,       /* a shape other than the three of fastinit/quantile.py, or top_bits out of range */
-  FASTINIT_BAD_ISA,         /* not built in, or this processor has it not */
-  FASTINIT_BAD_COUNT,       /* fewer than 0 plans or words, or fewer than 1 thread */
-  FASTINIT_MISALIGNED,      /* CUDA: an address that is no multiple of the element's size */
-  FASTINIT_TOO_LARGE,       /* CUDA: 2^41 elements or more */
-  FASTINIT_BAD_DEVICE,      /* CUDA: no such device, or one of compute capability below 7.5 */
-  FASTINIT_OLD_DRIVER,      /* CUDA: the driver is older than CUDA 12.1 */
+  FASTINIT_BAD_BOX,    /* negative, or its indices leave 0 <= index < 2^63 */
+  FASTINIT_BAD_LAYOUT, /* more than FASTINIT_MAX_DIMS dimensions, or sizes whose product is not the box's */
+  FASTINIT_BAD_TABLE,  /* a shape other than the three of fastinit/_core/tables.py, or top_bits out of range */
+  FASTINIT_BAD_ISA,    /* not built in, or not available on this processor */
+  FASTINIT_BAD_COUNT,  /* fewer than 0 plans or words, or fewer than 1 thread */
+  FASTINIT_MISALIGNED, /* CUDA: an address is not a multiple of the element's size */
+  FASTINIT_TOO_LARGE,  /* CUDA: 2^41 elements or more */
+  FASTINIT_BAD_DEVICE, /* CUDA: no such device, or one of compute capability below 7.5 */
+  FASTINIT_OLD_DRIVER, /* CUDA: the driver is older than CUDA 12.1 */
   FASTINIT_STATUSES,
   FASTINIT_CUDA_ERRORS = 1000 /* and above: 1000 + a cudaError_t */
 };
 
 #define FASTINIT_MAX_DIMS 64
 
+/* The constants of a recipe, in their one order: that of Constants in fastinit/_core/recipes.py. Kernels have them in the real
+ * type of the dtype. Entries of two are for the lower and the upper half of the table; a table of one half has the first. */
+#define FASTINIT_CONSTANTS(REAL, WORD) \
+  REAL slope;                          \
+  REAL anchor;                         \
+  REAL std;                            \
+  REAL cut;                            \
+  REAL inverse_cut;                    \
+  REAL low; /* a value of the dtype */ \
+  REAL high;                           \
+  REAL offset[2];                      \
+  REAL scale[2];                       \
+  WORD flip;
+
+/* A law in a dtype: everything that a value depends on but its word. */
+typedef struct fastinit_recipe {
+  FASTINIT_CONSTANTS(double, uint64_t)
+  const void *table; /* [halves][terms][cells], float64 for FASTINIT_FLOAT64, else float32 */
+  int32_t kind;
+  int32_t dtype;
+  int32_t cells;
+  int32_t terms;
+  int32_t top_bits;
+  int32_t reserved; /* ignored */
+} fastinit_recipe;
+
 /* All that is needed to fill one tensor, or one rectangle of a larger tensor's indices. */
 typedef struct fastinit_plan {
   void *out;
   uint64_t key;
-  int64_t start, rows, cols, pitch; /* local element (r, c), row-major, is global element start + r * pitch + c */
-  const int64_t *layout;            /* dims sizes, then dims strides in elements; unused with dims 0: out is contiguous */
-  const void *table;                /* [halves][terms][cells], float64 for FASTINIT_FLOAT64, else float32 */
-  double slope, anchor;
-  uint64_t flip;
-  double std, cut, inverse_cut;
-  double low, high; /* values of dtype */
-  double offset[2], scale[2];
-  int32_t kind, dtype, dims, cells, terms, top_bits;
+  int64_t start; /* local element (r, c), row-major, is global element start + r * pitch + c */
+  int64_t rows;
+  int64_t cols;
+  int64_t pitch;
+  const int64_t *layout; /* dims sizes, then dims strides in elements; unused with dims 0: out is contiguous */
+  const fastinit_recipe *recipe;
+  int64_t dims;
 } fastinit_plan;
 
 /* In both libraries. */
@@ -87,26 +109,28 @@ FASTINIT_API int32_t fastinit_check_isa(int32_t isa);
 /* The instruction set that FASTINIT_BEST stands for. */
 FASTINIT_API int32_t fastinit_best_isa(void);
 
-/* Fills every plan's tensor, in as many threads as `threads` and the work allow. All plans are checked before any byte is written. */
+/* Fill every plan's tensor, in as many threads as `threads` and the work allow. All plans are checked before any byte is
+ * written. */
 FASTINIT_API int32_t fastinit_fill(const fastinit_plan *plans, int64_t count, int32_t threads, int32_t isa);
 
-/* The map words -> values: out[i] of the plan's dtype from words[i]; uint64_t words for FASTINIT_FLOAT64 and FASTINIT_UINT64,
- * else uint32_t. Key, box and layout of the plan are not used. */
-FASTINIT_API int32_t fastinit_transform(const fastinit_plan *plan, const void *words, int64_t count, int32_t threads, int32_t isa);
+/* Map words to values: out[i] of the recipe's dtype from words[i]; uint64_t words for FASTINIT_FLOAT64 and FASTINIT_UINT64, else
+ * uint32_t. Key, box and layout of the plan are not used. */
+FASTINIT_API int32_t fastinit_transform(const fastinit_plan *plan, const void *words, int64_t count, int32_t threads,
+                                        int32_t isa);
 
 /* libfastinit_cuda.so ----------------------------------------------------------------------------------------------------- */
 
-/* FASTINIT_OK if the driver, the device of this number and the code built in go together. */
+/* FASTINIT_OK if the driver, the device of this number and the code that was built go together. */
 FASTINIT_API int32_t fastinit_cuda_check(int32_t device);
 
-/* Fills every plan's tensor on the device, in the order of the stream (a cudaStream_t of the device; null: its default stream).
- * `out` points to the device's memory, `layout` and `table` to the host's, and they are read before the return. Nothing is
- * allocated, copied or waited for, the calling thread's current device stays what it was, and a stream may be under capture. All
- * plans are checked before anything is launched: one launch for each dtype, or more where the plans exceed a kernel's
- * parameters, and one for each plan that is not made of whole Philox blocks at multiples of 16 bytes. */
+/* Fill every plan's tensor on the device, in the order of the stream (a cudaStream_t of the device; null: its default stream).
+ * `out` points to memory of the device. `recipe`, `table` and `layout` point to memory of the host, which is read before the
+ * function returns. Nothing is allocated, copied or waited for, the calling thread's current device does not change, and the
+ * stream may be under capture. All plans are checked before anything is launched. There is one launch for each dtype, more if the
+ * plans exceed a kernel's parameters, and one for each plan that is not made of whole Philox blocks at multiples of 16 bytes. */
 FASTINIT_API int32_t fastinit_cuda_fill(const fastinit_plan *plans, int64_t count, int32_t device, void *stream);
 
-/* fastinit_transform, of words on the device. */
+/* As fastinit_transform, with words and out on the device. */
 FASTINIT_API int32_t fastinit_cuda_transform(const fastinit_plan *plan, const void *words, int64_t count, int32_t device,
                                              void *stream);
 

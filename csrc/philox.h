@@ -1,17 +1,9 @@
-/* Philox4x32-10 (Salmon et al., SC 2011): the constants, the key schedule, one block. Host and device. */
+/* Philox4x32-10 (Salmon et al., SC 2011): the constants, the key schedule, the rounds. Host and device. */
 #pragma once
 
 #include <stdint.h>
 
-#if defined(__CUDACC__)
-#define FASTINIT_INLINE_MEMBER __host__ __device__ __forceinline__
-#define FASTINIT_UNROLL _Pragma("unroll")
-#else
-#define FASTINIT_INLINE_MEMBER inline __attribute__((always_inline))
-#define FASTINIT_UNROLL _Pragma("GCC unroll 16")
-#endif
-/* Static: a header's function compiled for two instruction sets must not be merged into one by the linker. */
-#define FASTINIT_INLINE static FASTINIT_INLINE_MEMBER
+#include "platform.h"
 
 namespace fastinit {
 
@@ -20,7 +12,7 @@ constexpr uint32_t WEYL_0 = 0x9E3779B9u, WEYL_1 = 0xBB67AE85u;
 constexpr int ROUNDS = 10;
 
 /* What the rounds of 2^32 consecutive blocks share, as words of a vector layer V. Keys are bumped once, so that a round costs
- * no addition; and as only the counter's lowest word differs, half of the first two rounds is done here, once. */
+ * no addition. Only the counter's lowest word differs from block to block, so half of the first two rounds is done once, here. */
 template <class V> struct Rounds {
   using W = typename V::W;
   W c2_key;          /* round 1: c2 = high(c0 * M0) ^ c2_key, c3 = low(c0 * M0) */
@@ -30,8 +22,10 @@ template <class V> struct Rounds {
   FASTINIT_INLINE_MEMBER Rounds(uint64_t key, uint32_t block_high, uint32_t stream) {
     uint32_t bumped[ROUNDS][2];
     for (uint32_t r = 0; r < ROUNDS; r++) {
-      this->key[r][0] = V::word(bumped[r][0] = (uint32_t)key + r * WEYL_0);
-      this->key[r][1] = V::word(bumped[r][1] = (uint32_t)(key >> 32) + r * WEYL_1);
+      bumped[r][0] = (uint32_t)key + r * WEYL_0;
+      bumped[r][1] = (uint32_t)(key >> 32) + r * WEYL_1;
+      this->key[r][0] = V::word(bumped[r][0]);
+      this->key[r][1] = V::word(bumped[r][1]);
     }
     const uint64_t p1 = (uint64_t)stream * MULTIPLIER_1;
     const uint64_t p0 = (uint64_t)((uint32_t)(p1 >> 32) ^ block_high ^ bumped[0][0]) * MULTIPLIER_0;
@@ -42,8 +36,8 @@ template <class V> struct Rounds {
   }
 };
 
-/* The words of U times V::BLOCKS consecutive blocks, in element order; of blocks past the last that the rounds serve, anything.
- * V says how a counter word of V::BLOCKS blocks lies in a V::W, and how it is multiplied to 64 bits. */
+/* The words of U times V::BLOCKS consecutive blocks, in element order. The words of blocks past the last one that the rounds
+ * serve are undefined. */
 template <class V, int U> FASTINIT_INLINE void philox(const Rounds<V> &rounds, uint64_t block, typename V::I *words) {
   typename V::W c0[U], c1[U], c2[U], c3[U];
   for (int u = 0; u < U; u++) {

@@ -2,6 +2,7 @@
 #pragma once
 
 #include "fastinit.h"
+#include "variant.h"
 
 namespace fastinit {
 
@@ -24,11 +25,11 @@ static const char *const MESSAGES[FASTINIT_STATUSES] = {
     "the kind is unknown or does not go with the dtype",
     "the dtype is unknown",
     "the index box is negative or its indices leave 0 <= index < 2^63",
-    "the memory layout has too many dimensions or another number of elements than the box",
-    "the quantile table has a shape that no kernel has",
-    "the instruction set is not built in or this processor has it not",
+    "the memory layout has too many dimensions, or its sizes do not multiply to the elements of the box",
+    "the quantile table has a shape that no kernel is compiled for",
+    "the instruction set is not built in or not available on this processor",
     "a count is negative, or there are no threads",
-    "an address is no multiple of its element's size",
+    "an address is not a multiple of its element's size",
     "2^41 elements or more do not fit into one fill",
     "there is no such device, or its compute capability is below 7.5",
     "the driver is older than CUDA 12.1",
@@ -38,19 +39,37 @@ static inline const char *message(int32_t status) {
   return status >= 0 && status < FASTINIT_STATUSES ? MESSAGES[status] : "an unknown status";
 }
 
-static inline int32_t check_values(const fastinit_plan &plan) {
-  if (plan.kind < 0 || plan.kind >= FASTINIT_KINDS) return FASTINIT_BAD_KIND;
-  if (plan.dtype < 0 || plan.dtype >= FASTINIT_DTYPES) return FASTINIT_BAD_DTYPE;
-  const bool words = plan.dtype == FASTINIT_UINT32 || plan.dtype == FASTINIT_UINT64;
-  if (words != (plan.kind == FASTINIT_WORDS)) return FASTINIT_BAD_KIND;
-  if (plan.kind == FASTINIT_WORDS || plan.kind == FASTINIT_UNIFORM) return FASTINIT_OK;
-  if (!plan.table) return FASTINIT_NULL_POINTER;
-  const bool wide = plan.dtype == FASTINIT_FLOAT64;
-  const bool shape = wide ? plan.cells == 256 && plan.terms == 13
-                          : (plan.cells == 32 && plan.terms == 5) || (plan.cells == 64 && plan.terms == 7);
-  return shape && plan.top_bits >= 0 && plan.top_bits <= 16 ? FASTINIT_OK : FASTINIT_BAD_TABLE;
+static inline bool has_shape(const fastinit_recipe &recipe, Shape shape) {
+  return recipe.cells == shape.cells && recipe.terms == shape.terms;
 }
 
+static inline int32_t check_table(const fastinit_recipe &recipe) {
+  if (!recipe.table) return FASTINIT_NULL_POINTER;
+  const bool is_known =
+      recipe.dtype == FASTINIT_FLOAT64 ? has_shape(recipe, DOUBLE) : has_shape(recipe, SMALL) || has_shape(recipe, LARGE);
+  return is_known && recipe.top_bits >= 0 && recipe.top_bits <= 16 ? FASTINIT_OK : FASTINIT_BAD_TABLE;
+}
+
+static inline int32_t check_recipe(const fastinit_recipe *recipe) {
+  if (!recipe) return FASTINIT_NULL_POINTER;
+  const int32_t kind = recipe->kind, dtype = recipe->dtype;
+  if (kind < 0 || kind >= FASTINIT_KINDS) return FASTINIT_BAD_KIND;
+  if (dtype < 0 || dtype >= FASTINIT_DTYPES) return FASTINIT_BAD_DTYPE;
+  const bool words = dtype == FASTINIT_UINT32 || dtype == FASTINIT_UINT64;
+  if (words != (kind == FASTINIT_WORDS)) return FASTINIT_BAD_KIND;
+  return has_table(*recipe) ? check_table(*recipe) : FASTINIT_OK;
+}
+
+static inline int32_t check_layout(const fastinit_plan &plan, int64_t elements) {
+  if (plan.dims < 0 || plan.dims > FASTINIT_MAX_DIMS) return FASTINIT_BAD_LAYOUT;
+  if (plan.dims == 0) return FASTINIT_OK;
+  int64_t product = 1;
+  for (int64_t d = 0; d < plan.dims; d++)
+    if (plan.layout[d] < 1 || __builtin_mul_overflow(product, plan.layout[d], &product)) return FASTINIT_BAD_LAYOUT;
+  return product == elements ? FASTINIT_OK : FASTINIT_BAD_LAYOUT;
+}
+
+/* Check a plan's box and its memory. The memory of an empty box is not asked for. */
 static inline int32_t check_place(const fastinit_plan &plan, int64_t *elements) {
   int64_t last;
   if (plan.rows < 0 || plan.cols < 0 || plan.start < 0 || plan.pitch < 0) return FASTINIT_BAD_BOX;
@@ -60,11 +79,7 @@ static inline int32_t check_place(const fastinit_plan &plan, int64_t *elements) 
       __builtin_add_overflow(last, plan.cols - 1, &last))
     return FASTINIT_BAD_BOX;
   if (!plan.out || (plan.dims > 0 && !plan.layout)) return FASTINIT_NULL_POINTER;
-  if (plan.dims < 0 || plan.dims > FASTINIT_MAX_DIMS) return FASTINIT_BAD_LAYOUT;
-  int64_t product = 1;
-  for (int32_t d = 0; d < plan.dims; d++)
-    if (plan.layout[d] < 1 || __builtin_mul_overflow(product, plan.layout[d], &product)) return FASTINIT_BAD_LAYOUT;
-  return plan.dims == 0 || product == *elements ? FASTINIT_OK : FASTINIT_BAD_LAYOUT;
+  return check_layout(plan, *elements);
 }
 
 }  // namespace fastinit

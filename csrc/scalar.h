@@ -1,10 +1,11 @@
-/* The vector layer of one lane, for float and double: portable C++, and what float64 is computed with everywhere. */
+/* The vector layer of one lane (see layer.h), for float and double: portable C++, and what all processors compute float64
+ * with. */
 #pragma once
 
 #include <stdint.h>
 #include <string.h>
 
-#include "philox.h"
+#include "layer.h"
 
 namespace fastinit {
 
@@ -26,11 +27,12 @@ FASTINIT_INLINE double fused(double a, double b, double c) { return __fma_rn(a, 
 FASTINIT_INLINE float truncated(float a) { return truncf(a); }
 FASTINIT_INLINE double truncated(double a) { return trunc(a); }
 #else
-/* A call where the compiler may not assume the instruction. The same by a double, with the call for ties and small sums alone,
- * was tried: its four conversions take 1.1 times as long. */
+/* A call where the compiler may not assume the instruction. Also tried: by way of a double, with the call only for ties and small
+ * sums; the four conversions take 1.1 times as long. */
 FASTINIT_INLINE float fused(float a, float b, float c) { return __builtin_fmaf(a, b, c); }
 FASTINIT_INLINE double fused(double a, double b, double c) { return __builtin_fma(a, b, c); }
-/* Not trunc, a call where SSE4.1 is not assumed. What is not below the limit has no fraction, and not always an integer. */
+/* Not trunc, which is a call where SSE4.1 is not assumed. Numbers from the limit on have no fraction, and may be too large for an
+ * integer. */
 FASTINIT_INLINE float truncated(float a) { return __builtin_fabsf(a) < 0x1p23f ? (float)(int32_t)a : a; }
 FASTINIT_INLINE double truncated(double a) { return __builtin_fabs(a) < 0x1p52 ? (double)(int64_t)a : a; }
 #endif
@@ -55,7 +57,10 @@ template <class R> struct Scalar {
   FASTINIT_INLINE W xor_word(W a, W b) { return a ^ b; }
   FASTINIT_INLINE W xor3(W a, W b, W c) { return a ^ b ^ c; }
   FASTINIT_INLINE void interleave(W c0, W c1, W c2, W c3, I *words) {
-    words[0] = (uint32_t)c0, words[1] = (uint32_t)c1, words[2] = (uint32_t)c2, words[3] = (uint32_t)c3;
+    words[0] = (uint32_t)c0;
+    words[1] = (uint32_t)c1;
+    words[2] = (uint32_t)c2;
+    words[3] = (uint32_t)c3;
   }
 
   FASTINIT_INLINE F real(double x) { return (F)x; }
@@ -105,7 +110,7 @@ template <class R> struct Scalar {
     }
   };
 
-  FASTINIT_INLINE void store_float(float *out, F v) { memcpy(out, &v, sizeof v); }
+  FASTINIT_INLINE void store_real(R *out, F v) { memcpy(out, &v, sizeof v); }
   FASTINIT_INLINE I load_words(const uint32_t *words) {
     uint32_t w;
     memcpy(&w, words, sizeof w);
@@ -117,5 +122,7 @@ template <class R> struct Scalar {
 
   static constexpr I SIGN = (I)1 << (8 * sizeof(I) - 1);
 };
+
+static_assert(is_layer<Scalar<float>>() && is_layer<Scalar<double>>());
 
 }  // namespace fastinit

@@ -1,47 +1,57 @@
-/* Word -> value: the value contract (docstring of fastinit/distributions.py), written once over a vector layer V.
+/* Word -> value: the value contract (docstring of fastinit/_core/recipes.py), written once over a vector layer V.
  *
- * V is one of simd.h's or scalar.h's structs: V::F holds V::LANES reals (float or double), V::I as many integers of the same
- * width, V::M as many truth values. Nothing here contracts, reassociates or calls libm. */
+ * layer.h says what a layer provides. Nothing here contracts, reassociates or calls libm. */
 #pragma once
 
-#include "fastinit.h"
-#include "philox.h"
+#include "platform.h"
+#include "variant.h"
 
 namespace fastinit {
 
-/* How the kinds split into loops: what a template is instantiated for. */
-enum Kind { UNIFORM, UNIFORM_FROM_BOUND, SYMMETRIC, TWO_SIDED, FMOD };
-
-/* A plan's constants, broadcast once a fill. */
-template <class V, Kind KIND, int CELLS, int TERMS> struct Constants {
+/* A recipe's constants, broadcast once a fill. */
+template <class V, Variant VARIANT> struct Constants {
+  static constexpr int CELLS = SHAPE<typename V::Real, VARIANT>.cells;
+  static constexpr int TERMS = SHAPE<typename V::Real, VARIANT>.terms;
   typename V::F slope, anchor, std, cut, inverse_cut, low, high, offset[2], scale[2], one;
   typename V::I flip, fraction_mask, one_bits;
   typename V::Shift shift;
-  typename V::template Table<CELLS, TERMS, KIND == TWO_SIDED ? 2 : 1> table;
+  typename V::template Table<CELLS, TERMS, IS_TWO_SIDED<VARIANT> ? 2 : 1> table;
 
-  /* Of a plan, or of what has a plan's fields for them. */
-  template <class Plan> FASTINIT_INLINE Constants make(const Plan &plan, const void *table) {
-    using Real = typename V::Real;
+  /* Of a fastinit_recipe, or of another struct with its constants and top_bits. */
+  template <class Recipe> FASTINIT_INLINE Constants make(const Recipe &recipe, const void *table) {
     Constants c;
-    c.slope = V::real(plan.slope), c.anchor = V::real(plan.anchor), c.std = V::real(plan.std);
-    c.cut = V::real(plan.cut), c.inverse_cut = V::real(plan.inverse_cut);
-    c.low = V::real(plan.low), c.high = V::real(plan.high), c.one = V::real(1.0);
-    c.flip = V::integer(plan.flip), c.one_bits = V::bits(c.one);
-    const int fraction_bits = V::MANTISSA - (KIND >= SYMMETRIC ? plan.top_bits : 0); /* of others, unchecked */
+    c.slope = V::real(recipe.slope);
+    c.anchor = V::real(recipe.anchor);
+    c.std = V::real(recipe.std);
+    c.cut = V::real(recipe.cut);
+    c.inverse_cut = V::real(recipe.inverse_cut);
+    c.low = V::real(recipe.low);
+    c.high = V::real(recipe.high);
+    c.one = V::real(1.0);
+    c.flip = V::integer(recipe.flip);
+    c.one_bits = V::bits(c.one);
+    const int fraction_bits = V::MANTISSA - (HAS_TABLE<VARIANT> ? recipe.top_bits : 0); /* unchecked where there is no table */
     c.fraction_mask = V::integer(((uint64_t)1 << fraction_bits) - 1);
     c.shift = V::shift(fraction_bits);
-    for (int half = 0; half < 2; half++) c.offset[half] = V::real(plan.offset[half]), c.scale[half] = V::real(plan.scale[half]);
-    if (KIND >= SYMMETRIC) c.table.load((const Real *)table);
+    for (int half = 0; half < 2; half++) {
+      c.offset[half] = V::real(recipe.offset[half]);
+      c.scale[half] = V::real(recipe.scale[half]);
+    }
+    if (HAS_TABLE<VARIANT>) c.table.load((const typename V::Real *)table);
     return c;
   }
 };
 
-template <class V, Kind KIND, int CELLS, int TERMS>
-FASTINIT_INLINE typename V::F polynomial(const Constants<V, KIND, CELLS, TERMS> &c, typename V::I s) {
+template <class V, Variant VARIANT>
+FASTINIT_INLINE typename V::F polynomial(const Constants<V, VARIANT> &c, typename V::I s) {
   using F = typename V::F;
+  constexpr int TERMS = Constants<V, VARIANT>::TERMS;
   F d = V::to_real(V::distance(s)), scale = c.scale[0], offset = c.offset[0];
   typename V::M upper = V::positive(s);
-  if (KIND == TWO_SIDED) scale = V::select(upper, c.scale[1], scale), offset = V::select(upper, c.offset[1], offset);
+  if (IS_TWO_SIDED<VARIANT>) {
+    scale = V::select(upper, c.scale[1], scale);
+    offset = V::select(upper, c.offset[1], offset);
+  }
   typename V::I y = V::bits(V::fma(d, scale, offset));
   F r = V::sub(V::from_bits(V::or_(V::and_(y, c.fraction_mask), c.one_bits)), c.one);
   F coefficient[TERMS];
@@ -52,9 +62,9 @@ FASTINIT_INLINE typename V::F polynomial(const Constants<V, KIND, CELLS, TERMS> 
   return p;
 }
 
-/* fmod(z, cut) with the sign of z, exactly: the quotient may be one off, its remainder is then mended without rounding. */
-template <class V, Kind KIND, int CELLS, int TERMS>
-FASTINIT_INLINE typename V::F remainder(const Constants<V, KIND, CELLS, TERMS> &c, typename V::F z) {
+/* fmod(z, cut) with the sign of z, exactly: where the quotient is one off, the remainder is corrected without rounding. */
+template <class V, Variant VARIANT>
+FASTINIT_INLINE typename V::F remainder(const Constants<V, VARIANT> &c, typename V::F z) {
   using F = typename V::F;
   F size = V::abs(z), n = V::truncate(V::mul(size, c.inverse_cut));
   F r = V::fma(V::negate(n), c.cut, size);
@@ -64,25 +74,25 @@ FASTINIT_INLINE typename V::F remainder(const Constants<V, KIND, CELLS, TERMS> &
 }
 
 /* The value before its clamp and its rounding to the dtype. */
-template <class V, Kind KIND, int CELLS, int TERMS>
-FASTINIT_INLINE typename V::F unclamped(const Constants<V, KIND, CELLS, TERMS> &c, typename V::I word) {
+template <class V, Variant VARIANT>
+FASTINIT_INLINE typename V::F unclamped(const Constants<V, VARIANT> &c, typename V::I word) {
   typename V::I s = V::or_(word, V::integer(1));
   typename V::F v;
-  if constexpr (KIND == UNIFORM) {
+  if constexpr (VARIANT == UNIFORM) {
     v = V::fma(V::to_real(s), c.slope, c.anchor);
-  } else if constexpr (KIND == UNIFORM_FROM_BOUND) {
+  } else if constexpr (VARIANT == UNIFORM_FROM_BOUND) {
     v = V::fma(V::to_real(V::shift_right_1(V::xor_(s, c.flip))), c.slope, c.anchor);
   } else {
     v = polynomial(c, s);
-    if constexpr (KIND == SYMMETRIC) v = V::fma(V::to_real(s), v, c.anchor);
-    if constexpr (KIND == FMOD) v = V::fma(remainder(c, V::mul(V::to_real(s), v)), c.std, c.anchor);
+    if constexpr (IS_SYMMETRIC<VARIANT>) v = V::fma(V::to_real(s), v, c.anchor);
+    if constexpr (IS_FMOD<VARIANT>) v = V::fma(remainder(c, V::mul(V::to_real(s), v)), c.std, c.anchor);
   }
   return v;
 }
 
 /* The value before its rounding to the dtype, clamped to the dtype's values inside the bounds. */
-template <class V, Kind KIND, int CELLS, int TERMS>
-FASTINIT_INLINE typename V::F value(const Constants<V, KIND, CELLS, TERMS> &c, typename V::I word) {
+template <class V, Variant VARIANT>
+FASTINIT_INLINE typename V::F value(const Constants<V, VARIANT> &c, typename V::I word) {
   return V::at_most(V::at_least(unclamped(c, word), c.low), c.high);
 }
 

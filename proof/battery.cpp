@@ -9,9 +9,18 @@
 
 int main(int argc, char **argv) {
   const std::pair<const char *, void (*)(Words &)> tests[] = {
-      {"bits", bits},             {"lags", lags}, {"weights", weights}, {"serial", serial}, {"birthdays", birthdays},
-      {"duplicates", duplicates}, {"gaps", gaps}, {"maximum", maximum}, {"ranks", ranks},   {"collisions", collisions},
-      {"complexity", complexity}, {"walk", walk},
+      {"bits", bits},
+      {"lags", lags},
+      {"weights", weights},
+      {"serial", serial},
+      {"birthdays", birthdays},
+      {"duplicates", duplicates},
+      {"gaps", gaps},
+      {"maximum", maximum},
+      {"ranks", ranks},
+      {"collisions", collisions},
+      {"complexity", complexity},
+      {"walk", walk},
   };
   for (const auto &[name, test] : tests)
     if (argc == 3 && std::strcmp(argv[1], name) == 0) {

@@ -20,7 +20,7 @@
 using std::vector;
 
 class Words {
-public:
+ public:
   const uint64_t count;
   explicit Words(uint64_t count) : count(count), left(count), words(1 << 16) {}
 
@@ -42,7 +42,7 @@ public:
   /* A number in [0, 1) from a word that no count has seen. */
   double spread() { return *read(1) * 0x1p-32; }
 
-private:
+ private:
   uint64_t left;
   vector<uint32_t> words;
 

@@ -88,11 +88,15 @@ inline void gaps(Words &words) {
     vector<double> law(1);
     double within = 0;
     for (size_t gap = 0; gap < cell_of.back().size(); gap++) {
-      if (within >= 1.0 / 64) law.push_back(0), within = 0;
+      if (within >= 1.0 / 64) {
+        law.push_back(0);
+        within = 0;
+      }
       cell_of.back()[gap] = static_cast<uint32_t>(law.size() - 1);
       const double share = gap + 1 < cell_of.back().size() ? p * std::exp(static_cast<double>(gap) * std::log1p(-p))
                                                            : std::exp(static_cast<double>(gap) * std::log1p(-p));
-      law.back() += share, within += share;
+      law.back() += share;
+      within += share;
     }
     counts.emplace_back(law.size());
     laws.push_back(law);

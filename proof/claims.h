@@ -1,4 +1,4 @@
-/* Bytes become hostile plans, of which the memory that they point to is as long as they claim, to the byte. */
+/* Bytes become hostile plans. The memory that a plan points to is as long as the plan claims, to the byte. */
 #pragma once
 
 #include <random>
@@ -58,22 +58,29 @@ class Bytes {
 /* A plan and the memory that it points to. */
 struct Claim {
   fastinit_plan plan = {};
+  std::unique_ptr<fastinit_recipe> recipe{new fastinit_recipe()};
   Memory out, table;
   std::unique_ptr<int64_t[]> layout;
-  bool is_good = false, is_large = false; /* by what is its own: the call may be bad, the list too large */
+  bool is_good = false, is_large = false; /* by itself: the call may be bad, the list too large */
 };
 
-inline void read_values(Bytes &bytes, fastinit_plan &plan) {
+inline void read_recipe(Bytes &bytes, Claim &claim) {
+  fastinit_recipe &recipe = *claim.recipe;
   const uint8_t style = bytes.byte(), shape = bytes.byte(), top_bits = bytes.byte();
-  plan.dtype = style < 0xF0 ? style % 8 : (int32_t)bytes.number();
-  plan.kind = style >= 0xF0 ? (int32_t)bytes.number() : plan.dtype >= FASTINIT_UINT32 ? FASTINIT_WORDS : style / 8 % 4;
-  plan.cells = plan.dtype == FASTINIT_FLOAT64 ? 256 : shape % 2 ? 32 : 64;
-  plan.terms = plan.dtype == FASTINIT_FLOAT64 ? 13 : shape % 2 ? 5 : 7;
-  if (shape >= 0xF0) (shape & 2 ? plan.cells : plan.terms) = (int32_t)bytes.number();
-  plan.top_bits = top_bits < 0xF0 ? top_bits % 17 : (int32_t)bytes.number();
-  plan.key = (uint64_t)bytes.number(), plan.flip = (uint64_t)bytes.number();
-  for (double *x : {&plan.slope, &plan.anchor, &plan.std, &plan.cut, &plan.inverse_cut, &plan.low, &plan.high}) *x = bytes.real();
-  for (int half = 0; half < 2; half++) plan.offset[half] = bytes.real(), plan.scale[half] = bytes.real();
+  recipe.dtype = style < 0xF0 ? style % 8 : (int32_t)bytes.number();
+  recipe.kind = style >= 0xF0 ? (int32_t)bytes.number() : recipe.dtype >= FASTINIT_UINT32 ? FASTINIT_WORDS : style / 8 % 4;
+  recipe.cells = recipe.dtype == FASTINIT_FLOAT64 ? 256 : shape % 2 ? 32 : 64;
+  recipe.terms = recipe.dtype == FASTINIT_FLOAT64 ? 13 : shape % 2 ? 5 : 7;
+  if (shape >= 0xF0) (shape & 2 ? recipe.cells : recipe.terms) = (int32_t)bytes.number();
+  recipe.top_bits = top_bits < 0xF0 ? top_bits % 17 : (int32_t)bytes.number();
+  claim.plan.key = (uint64_t)bytes.number();
+  recipe.flip = (uint64_t)bytes.number();
+  for (double *x : {&recipe.slope, &recipe.anchor, &recipe.std, &recipe.cut, &recipe.inverse_cut, &recipe.low, &recipe.high})
+    *x = bytes.real();
+  for (int half = 0; half < 2; half++) {
+    recipe.offset[half] = bytes.real();
+    recipe.scale[half] = bytes.real();
+  }
 }
 
 template <class R> void read_table(Bytes &bytes, R *table, int64_t reals) {
@@ -90,31 +97,36 @@ template <class R> void read_table(Bytes &bytes, R *table, int64_t reals) {
   for (int patches = bytes.byte() % 4; patches > 0; patches--) table[(uint64_t)bytes.number() % reals] = (R)bytes.real();
 }
 
-/* A table as long as the kind, the dtype and the shape say; of none that a kernel has, an address that must not be read. */
-inline void give_table(Bytes &bytes, Claim &claim) {
-  fastinit_plan &plan = claim.plan;
-  plan.table = claim.table.get();
-  if (has_table(plan.kind) && !refusals_of_values(plan)) {
-    const int64_t reals = (int64_t)plan.cells * plan.terms * (plan.kind == FASTINIT_TWO_SIDED ? 2 : 1);
-    claim.table = Memory(reals * (plan.dtype == FASTINIT_FLOAT64 ? sizeof(double) : sizeof(float)));
-    plan.table = claim.table.get();
-    if (plan.dtype == FASTINIT_FLOAT64) read_table(bytes, (double *)claim.table.get(), reals);
+/* A table as long as the kind, the dtype and the shape say; where they are refused, an address that must not be read. */
+inline void give_recipe(Bytes &bytes, Claim &claim) {
+  read_recipe(bytes, claim);
+  fastinit_recipe &recipe = *claim.recipe;
+  claim.plan.recipe = &recipe;
+  recipe.table = claim.table.get();
+  if (has_table(recipe.kind) && !refusals_of_recipe(&recipe)) {
+    const int64_t reals = reals_of(recipe);
+    claim.table = Memory(reals * (recipe.dtype == FASTINIT_FLOAT64 ? sizeof(double) : sizeof(float)));
+    recipe.table = claim.table.get();
+    if (recipe.dtype == FASTINIT_FLOAT64) read_table(bytes, (double *)claim.table.get(), reals);
     else read_table(bytes, (float *)claim.table.get(), reals);
   }
-  if (bytes.rarely()) plan.table = nullptr;
+  const uint8_t null = bytes.byte();
+  if (null >= 0xFA) claim.plan.recipe = nullptr;
+  else if (null >= 0xF4) recipe.table = nullptr;
 }
 
 /* Sizes and strides: mostly those of some order of the axes, with gaps, reversals and repetitions. */
 inline void read_layout(Bytes &bytes, Claim &claim) {
   const uint8_t style = bytes.byte();
   const bool outer_first = style & 1;
-  int32_t dims = style < 0x60 ? 0 : style < 0xD0 ? style % 7 : style < 0xF4 ? style % 65 : (int32_t)bytes.number();
+  const int64_t dims = style < 0x60 ? 0 : style < 0xD0 ? style % 7 : style < 0xF4 ? style % 65 : bytes.number();
   const bool is_read = dims > 0 && dims <= FASTINIT_MAX_DIMS;
   claim.layout.reset(new int64_t[is_read ? 2 * dims : 0]);
-  claim.plan.dims = dims, claim.plan.layout = claim.layout.get();
+  claim.plan.dims = dims;
+  claim.plan.layout = claim.layout.get();
   uint64_t step = 1;
-  for (int32_t i = 0; is_read && i < dims; i++) {
-    const int32_t d = outer_first ? i : dims - 1 - i;
+  for (int64_t i = 0; is_read && i < dims; i++) {
+    const int64_t d = outer_first ? i : dims - 1 - i;
     const uint8_t size = bytes.byte(), stride = bytes.byte();
     int64_t *const at = claim.layout.get() + d;
     at[0] = size >= 0xF8 ? bytes.number() : dims > 8 ? 1 + (size % 16 == 0) : 1 + size % 5;
@@ -127,7 +139,7 @@ inline void read_layout(Bytes &bytes, Claim &claim) {
 
 inline void read_box(Bytes &bytes, fastinit_plan &plan) {
   Wide product = 1;
-  for (int32_t d = 0; plan.layout && d < plan.dims && plan.dims <= FASTINIT_MAX_DIMS; d++)
+  for (int64_t d = 0; plan.layout && d < plan.dims && plan.dims <= FASTINIT_MAX_DIMS; d++)
     product = std::min(product * std::max<int64_t>(plan.layout[d], 0), (Wide)INT64_MAX);
   const uint8_t style = bytes.byte(), pitch = bytes.byte();
   const int64_t elements = plan.dims > 0 ? (int64_t)product : bytes.number(), part = bytes.number();
@@ -140,12 +152,13 @@ inline void read_box(Bytes &bytes, fastinit_plan &plan) {
 
 inline void give_memory(Bytes &bytes, Claim &claim, const Limits &limits) {
   fastinit_plan &plan = claim.plan;
-  claim.out = Memory(LITTLE), plan.out = claim.out.get();
-  claim.is_good = !refusals_of_values(plan) && !refusals_of_place(plan);
+  claim.out = Memory(LITTLE);
+  plan.out = claim.out.get();
+  claim.is_good = !refusals_of_recipe(plan.recipe) && !refusals_of_place(plan);
   const size_t skip = bytes.byte() % 16;
   if (claim.is_good) {
     const Extent extent = extent_of(plan);
-    const int size = size_of(plan.dtype);
+    const int size = size_of(plan.recipe->dtype);
     claim.is_large = extent.end - extent.low > limits.bytes / size || elements_of(plan) > limits.elements;
     if (!claim.is_large) {
       claim.out = Memory((size_t)(extent.end - extent.low) * size, skip);
@@ -156,8 +169,7 @@ inline void give_memory(Bytes &bytes, Claim &claim, const Limits &limits) {
 }
 
 inline void read_claim(Bytes &bytes, Claim &claim, const Limits &limits) {
-  read_values(bytes, claim.plan);
-  give_table(bytes, claim);
+  give_recipe(bytes, claim);
   read_layout(bytes, claim);
   read_box(bytes, claim.plan);
   give_memory(bytes, claim, limits);

@@ -1,9 +1,9 @@
-"""Looks for faults of the C library by sanitizers and a fuzzer: `python -m proof.faults`, half an hour; `--quick`, four minutes.
+"""Look for faults of the C library by sanitizers and a fuzzer: `python -m proof.faults`, half an hour; `--quick`, four minutes.
 
-Builds csrc with the flags of setup.py and clang's or gcc's sanitizers, runs proof/stress.cpp under AddressSanitizer with
+It builds csrc with the flags of setup.py and clang's or gcc's sanitizers, runs proof/stress.cpp under AddressSanitizer with
 UndefinedBehaviorSanitizer and under ThreadSanitizer, then clang's libFuzzer over proof/fuzz_plan.cpp, from the inputs in
-proof/corpus.txt, and without --quick the same target, blindly, on the twin of the CUDA library (tests/twin.py). Without clang
-the fuzzer's program is gcc's, which mutates the inputs blindly. Exit status 1 on any fault.
+proof/corpus.txt, and without --quick the same target, blindly, on the twin of the CUDA library (tests/emulation/twin.py). Where
+there is no clang, gcc builds the fuzzer as a program that mutates the inputs blindly. Exit status 1 on any fault.
 
 proof/corpus.txt has the fewest inputs that reach every branch that was ever reached, a line each, in base 64; --keep makes it
 anew of itself and what was found.
@@ -123,13 +123,13 @@ class Build:
     def twin(self, library: list[pathlib.Path]) -> pathlib.Path:
         """The fuzz target on the twin of the CUDA library; the CPU's is there too, as the harness's measure."""
         others = [f"-Dfastinit_{name}=twin_{name}" for name in ("abi", "message")]
-        include = ["-I", str(self.root / "tests" / "cuda_twin")]
-        twin = self.compile("csrc/cuda.cu", ["-O0", *include, *others, "-x", "c++"])  # optimised, it compiles for minutes
+        include = ["-I", str(self.root / "tests" / "emulation" / "cuda_twin")]
+        twin = self.compile("csrc/cuda/cuda.cu", ["-O0", *include, *others, "-x", "c++"])  # optimized, it compiles for minutes
         return self.link([self.compile("proof/fuzz_plan.cpp", ["-DPROOF_TWIN"]), twin, *library], "fuzz_twin")
 
 
 def stress(program: pathlib.Path, *arguments: str) -> Report:
-    """Runs it; without randomised addresses, of which ThreadSanitizer cannot have as many as new kernels give."""
+    """Run it; with fixed addresses, as ThreadSanitizer fails where a kernel randomizes them by many bits."""
     fixed = ["setarch", "-R"] if shutil.which("setarch") else []
     began = time.monotonic()
     said = run(*fixed, program, *arguments, timeout=3600)
@@ -151,7 +151,7 @@ def seeds(folder: pathlib.Path) -> list[pathlib.Path]:
 
 
 def keep(program: pathlib.Path, folders: Iterable[pathlib.Path], kept: pathlib.Path) -> None:
-    """Writes proof/corpus.txt: the fewest inputs of the folders that reach all branches which those reach together."""
+    """Write proof/corpus.txt: the fewest inputs of the folders that reach all branches which those reach together."""
     kept.mkdir()
     run(program, "-merge=1", "-use_counters=0", f"-max_len={LONGEST}", "-rss_limit_mb=4096", kept, *folders)
     inputs = sorted((path.read_bytes() for path in kept.iterdir()), key=lambda content: (len(content), content))
@@ -193,7 +193,8 @@ def line_coverage(tool: Compiler, folders: list[pathlib.Path], folder: pathlib.P
     run(merge, "merge", raw, "-o", raw.with_suffix(".profdata"))
     told = run(show, "export", "-summary-only", f"-instr-profile={raw.with_suffix('.profdata')}", program)
     files = {pathlib.Path(entry["filename"]): entry["summary"]["lines"] for entry in json.loads(told)["data"][0]["files"]}
-    return {path.name: [line["covered"], line["count"]] for path, line in files.items() if path.parent.name == "csrc"}
+    found = {path.relative_to(ROOT / "csrc"): line for path, line in files.items() if path.is_relative_to(ROOT / "csrc")}
+    return {path.as_posix(): [line["covered"], line["count"]] for path, line in found.items()}
 
 
 # --- the command --------------------------------------------------------------------------------------------------------------
@@ -256,7 +257,7 @@ def place(tool: Compiler) -> Report:
 
 
 def step(report: Report, name: str, work: Any) -> None:
-    """Does a part of the work, prints its figures, and keeps them or its fault."""
+    """Do a part of the work, print its figures, and keep them or its fault."""
     print(f"{name} ... ", end="", flush=True)
     try:
         report[name] = work()

@@ -1,10 +1,11 @@
 /* A fuzz target: bytes become a call of the CPU library with hostile plans, and what fastinit.h promises of such a call is
- * demanded. Either a status comes back and no byte is written, or exactly the plans' elements are, with the right values.
+ * demanded: either a status comes back and no byte is written, or exactly the plans' elements are, with the right values.
  *
- * What C leaves to the caller is kept: a pointer that is not null points to as much memory as the plan claims, to the byte. Of
- * what claims more than its Limits only the refusal is asked for, in a list with one more plan, which is always refused.
+ * What C leaves to the caller is kept: a pointer that is not null points to as much memory as the plan claims, to the byte. Where
+ * plans claim more than their Limits, only the refusal is tested, by a list with one more plan, which is always refused.
  *
- * With -DPROOF_TWIN the library is the twin of CUDA's: csrc/cuda.cu for the CPU, with the names that the CPU's has changed.
+ * With -DPROOF_TWIN the library is the twin of CUDA's: csrc/cuda/cuda.cu built for the CPU, with other names where the CPU's
+ * library has the same.
  *
  * With -DPROOF_LIBFUZZER for clang's -fsanitize=fuzzer. Without it a program: fuzz_plan RUNS SEED FILE..., which runs the files
  * and then inputs of a fixed seed, random ones and mutations of the files. */
@@ -21,7 +22,7 @@ using namespace proof;
 
 namespace {
 
-/* The library at hand: the CPU's, or with -DPROOF_TWIN the CUDA library's twin, to which threads and isa mean nothing. */
+/* The library under test: the CPU's, or with -DPROOF_TWIN the CUDA library's twin, to which threads and isa mean nothing. */
 #ifdef PROOF_TWIN
 constexpr bool IS_TWIN = true;
 int32_t call_fill(const fastinit_plan *plans, int64_t count, int32_t, int32_t) {
@@ -36,7 +37,7 @@ constexpr auto call_fill = fastinit_fill;
 constexpr auto call_transform = fastinit_transform;
 #endif
 
-/* What CUDA alone refuses: addresses that are no multiples of an element, and 2^41 elements. */
+/* What only CUDA refuses: addresses that are not multiples of an element's size, and 2^41 elements. */
 uint32_t refusals_of_cuda(const void *address, int size, Wide elements) {
   if (!IS_TWIN) return 0;
   return ((uintptr_t)address % size ? bit(FASTINIT_MISALIGNED) : 0) | (elements >> 41 ? bit(FASTINIT_TOO_LARGE) : 0);
@@ -50,17 +51,21 @@ struct {
   uint64_t filled, mapped, refused;
 } tally;
 
+void describe(const fastinit_recipe &r) {
+  fprintf(stderr, "  kind %d dtype %d cells %d terms %d top_bits %d table %p flip %llx\n", r.kind, r.dtype, r.cells, r.terms,
+          r.top_bits, r.table, (unsigned long long)r.flip);
+  fprintf(stderr, "  slope %a anchor %a std %a cut %a inverse_cut %a low %a high %a offset %a %a scale %a %a\n", r.slope,
+          r.anchor, r.std, r.cut, r.inverse_cut, r.low, r.high, r.offset[0], r.offset[1], r.scale[0], r.scale[1]);
+}
+
 void describe(const fastinit_plan &p) {
-  fprintf(stderr, "  out %p start %lld rows %lld cols %lld pitch %lld kind %d dtype %d cells %d terms %d top_bits %d table %p\n",
-          p.out, (long long)p.start, (long long)p.rows, (long long)p.cols, (long long)p.pitch, p.kind, p.dtype, p.cells, p.terms,
-          p.top_bits, p.table);
-  fprintf(stderr, "  key %llx flip %llx slope %a anchor %a std %a cut %a inverse_cut %a low %a high %a\n",
-          (unsigned long long)p.key, (unsigned long long)p.flip, p.slope, p.anchor, p.std, p.cut, p.inverse_cut, p.low, p.high);
-  fprintf(stderr, "  offset %a %a scale %a %a layout %p of %d:", p.offset[0], p.offset[1], p.scale[0], p.scale[1],
-          (const void *)p.layout, p.dims);
-  for (int32_t i = 0; p.layout && p.dims <= FASTINIT_MAX_DIMS && i < 2 * p.dims; i++)
+  fprintf(stderr, "  out %p key %llx start %lld rows %lld cols %lld pitch %lld layout %p of %lld:", p.out,
+          (unsigned long long)p.key, (long long)p.start, (long long)p.rows, (long long)p.cols, (long long)p.pitch,
+          (const void *)p.layout, (long long)p.dims);
+  for (int64_t i = 0; p.layout && p.dims <= FASTINIT_MAX_DIMS && i < 2 * p.dims; i++)
     fprintf(stderr, " %lld", (long long)p.layout[i]);
   fprintf(stderr, "\n");
+  if (p.recipe) describe(*p.recipe);
 }
 
 void demand(bool holds, const char *what, const fastinit_plan *plan, int32_t status) {
@@ -73,7 +78,7 @@ void demand(bool holds, const char *what, const fastinit_plan *plan, int32_t sta
 void demand_status(int32_t status, uint32_t refusals, const fastinit_plan *plan) {
   (refusals ? tally.refused : tally.filled)++;
   if (!refusals) return demand(status == FASTINIT_OK, "refused what fastinit.h allows", plan, status);
-  demand(status != FASTINIT_OK, "took what fastinit.h refuses", plan, status);
+  demand(status != FASTINIT_OK, "accepted what fastinit.h refuses", plan, status);
   demand(status > 0 && status < FASTINIT_STATUSES && refusals & bit(status), "refused for another reason", plan, status);
 }
 
@@ -82,11 +87,12 @@ uint32_t refusals_of_list(const std::vector<Claim> &claims, const fastinit_plan 
   Wide total = 0;
   for (const Claim &claim : claims) {
     *bad = &claim.plan;
-    if (uint32_t found = refusals_of_values(claim.plan) | refusals_of_place(claim.plan)) return found;
+    if (uint32_t found = refusals_of_recipe(claim.plan.recipe) | refusals_of_place(claim.plan)) return found;
     const Wide elements = elements_of(claim.plan);
     if (elements == 0) continue;
-    if (uint32_t found = refusals_of_cuda(claim.plan.out, size_of(claim.plan.dtype), elements)) return found;
-    if ((total += elements) > INT64_MAX && !IS_TWIN) return bit(FASTINIT_BAD_BOX);
+    if (uint32_t found = refusals_of_cuda(claim.plan.out, size_of(claim.plan.recipe->dtype), elements)) return found;
+    total += elements;
+    if (total > INT64_MAX && !IS_TWIN) return bit(FASTINIT_BAD_BOX);
   }
   return 0;
 }
@@ -100,7 +106,9 @@ void fill(Bytes &bytes) {
   bool is_large = false;
   for (Claim &claim : claims) {
     read_claim(bytes, claim, limits);
-    if (claim.is_good) elements += elements_of(claim.plan), is_large |= claim.is_large;
+    if (!claim.is_good) continue;
+    elements += elements_of(claim.plan);
+    is_large |= claim.is_large;
   }
   const fastinit_plan *bad = nullptr;
   const bool is_null = bytes.rarely();
@@ -112,7 +120,9 @@ void fill(Bytes &bytes) {
   const int64_t given = (int64_t)claims.size() + guard;
   std::unique_ptr<fastinit_plan[]> plans(new fastinit_plan[given]());
   for (size_t i = 0; i < claims.size(); i++) plans[i] = claims[i].plan;
-  if (guard) plans[given - 1].kind = FASTINIT_KINDS;
+  fastinit_recipe refused = {};
+  refused.kind = FASTINIT_KINDS;
+  if (guard) plans[given - 1].recipe = &refused;
   const int32_t status = call_fill(is_null ? nullptr : plans.get(), count < 0 ? count : count + guard, threads, isa);
   demand_status(status, refusals, bad);
   for (const Claim &claim : claims) {
@@ -126,12 +136,11 @@ void transform(Bytes &bytes) {
   const Limits &limits = bytes.rarely() ? RARE : USUAL;
   Claim claim;
   fastinit_plan &plan = claim.plan;
-  read_values(bytes, plan);
-  give_table(bytes, claim);
+  give_recipe(bytes, claim);
   const int64_t count = bytes.number();
-  uint32_t refusals = refusals_of_call(count, threads, isa) | refusals_of_values(plan);
+  uint32_t refusals = refusals_of_call(count, threads, isa) | refusals_of_recipe(plan.recipe);
   const bool fits = count >= 0 && count <= limits.elements, is_known = !refusals && fits;
-  const int size = is_known ? size_of(plan.dtype) : 1;
+  const int size = is_known ? size_of(plan.recipe->dtype) : 1;
   Memory words(is_known ? count * (size == 8 ? 8 : 4) : 0, bytes.byte() % 16);
   std::mt19937_64 random(bytes.byte());
   for (size_t i = 0; i < words.size(); i++) words.get()[i] = (uint8_t)(random() >> 32);
@@ -141,17 +150,18 @@ void transform(Bytes &bytes) {
   const void *given = bytes.rarely() ? nullptr : words.get();
   const bool is_null = bytes.rarely();
   if (is_null || (count > 0 && !(given && plan.out))) refusals |= bit(FASTINIT_NULL_POINTER);
-  if (!refusals_of_values(plan)) {
-    refusals |= refusals_of_cuda(plan.out, size_of(plan.dtype), count);
-    refusals |= refusals_of_cuda(given, size_of(plan.dtype) == 8 ? 8 : 4, count);
+  if (!refusals_of_recipe(plan.recipe)) {
+    const int item = size_of(plan.recipe->dtype);
+    refusals |= refusals_of_cuda(plan.out, item, count);
+    refusals |= refusals_of_cuda(given, item == 8 ? 8 : 4, count);
   }
-  if (!refusals && !fits) return; /* nobody has the memory */
+  if (!refusals && !fits) return; /* too large to be given */
   const int32_t status = call_transform(is_null ? nullptr : &plan, given, count, threads, isa);
   demand_status(status, refusals, &plan);
   if (refusals) return demand(claim.out.is_untouched(), "wrote, and refused", &plan, status);
   tally.mapped++;
   const std::vector<uint8_t> all(words.get(), words.get() + words.size());
-  const std::vector<uint8_t> values = mapped(plan, all), known = promised(plan, all);
+  const std::vector<uint8_t> values = mapped(*plan.recipe, all), known = promised(*plan.recipe, all);
   for (int64_t i = 0; i < count; i++)
     demand(!known[i] || !memcmp(claim.out.get() + i * size, &values[i * size], size), "a word has another value", &plan, status);
   demand(claim.out.is_untouched_in_front(), "memory in front of the values was written", &plan, status);
@@ -171,11 +181,14 @@ namespace {
 
 using Input = std::vector<uint8_t>;
 
-Input input; /* at hand */
+Input input; /* the one that runs */
 
 void print_input() {
   std::string text = "the input, in hexadecimal: ";
-  for (uint8_t byte : input) text += "0123456789abcdef"[byte >> 4], text += "0123456789abcdef"[byte & 15];
+  for (uint8_t byte : input) {
+    text += "0123456789abcdef"[byte >> 4];
+    text += "0123456789abcdef"[byte & 15];
+  }
   fputs((text + "\n").c_str(), stderr);
 }
 

@@ -1,6 +1,6 @@
-/* What a call of the library must do, written anew from csrc/fastinit.h: which statuses may come back, which bytes are written
- * and with which values. Shares nothing with the library but its header; values are the scalar instruction set's, of words that
- * are made here. */
+/* What a call of the library must do, written independently from csrc/fastinit.h: which statuses may come back, which bytes are
+ * written and with which values. It shares only the header with the library. Values are the scalar instruction set's, of words
+ * that are made here. */
 #pragma once
 
 #include <math.h>
@@ -31,18 +31,25 @@ inline int size_of(int32_t dtype) {
   return sizes[dtype];
 }
 
-/* The statuses with which the plan's values may be refused, as bits; 0: it must be taken. */
-inline uint32_t refusals_of_values(const fastinit_plan &plan) {
+/* Reals of a recipe's table. */
+inline int64_t reals_of(const fastinit_recipe &recipe) {
+  return (int64_t)recipe.cells * recipe.terms * (recipe.kind == FASTINIT_TWO_SIDED ? 2 : 1);
+}
+
+/* The statuses with which a recipe may be refused, as bits; 0: it must be accepted. */
+inline uint32_t refusals_of_recipe(const fastinit_recipe *given) {
+  if (!given) return bit(FASTINIT_NULL_POINTER);
+  const fastinit_recipe &recipe = *given;
   uint32_t found = 0;
-  const bool kind = plan.kind >= 0 && plan.kind < FASTINIT_KINDS, dtype = plan.dtype >= 0 && plan.dtype < FASTINIT_DTYPES;
+  const bool kind = recipe.kind >= 0 && recipe.kind < FASTINIT_KINDS, dtype = recipe.dtype >= 0 && recipe.dtype < FASTINIT_DTYPES;
   if (!kind) found |= bit(FASTINIT_BAD_KIND);
   if (!dtype) found |= bit(FASTINIT_BAD_DTYPE);
-  if (kind && dtype && (plan.kind == FASTINIT_WORDS) != (plan.dtype >= FASTINIT_UINT32)) found |= bit(FASTINIT_BAD_KIND);
-  if (!has_table(plan.kind)) return found;
-  const bool narrow = (plan.cells == 32 && plan.terms == 5) || (plan.cells == 64 && plan.terms == 7);
-  const bool shape = plan.dtype == FASTINIT_FLOAT64 ? plan.cells == 256 && plan.terms == 13 : narrow;
-  if (!plan.table) found |= bit(FASTINIT_NULL_POINTER);
-  if (!shape || plan.top_bits < 0 || plan.top_bits > 16) found |= bit(FASTINIT_BAD_TABLE);
+  if (kind && dtype && (recipe.kind == FASTINIT_WORDS) != (recipe.dtype >= FASTINIT_UINT32)) found |= bit(FASTINIT_BAD_KIND);
+  if (!has_table(recipe.kind)) return found;
+  const bool narrow = (recipe.cells == 32 && recipe.terms == 5) || (recipe.cells == 64 && recipe.terms == 7);
+  const bool shape = recipe.dtype == FASTINIT_FLOAT64 ? recipe.cells == 256 && recipe.terms == 13 : narrow;
+  if (!recipe.table) found |= bit(FASTINIT_NULL_POINTER);
+  if (!shape || recipe.top_bits < 0 || recipe.top_bits > 16) found |= bit(FASTINIT_BAD_TABLE);
   return found;
 }
 
@@ -54,7 +61,7 @@ inline Wide elements_of(const fastinit_plan &plan) {
   return elements > INT64_MAX || (elements > 0 && last > INT64_MAX) ? -1 : elements;
 }
 
-/* As refusals_of_values, of the plan's place. The memory of an empty box is not asked for. */
+/* As refusals_of_recipe, for the plan's place. The memory of an empty box is not asked for. */
 inline uint32_t refusals_of_place(const fastinit_plan &plan) {
   const Wide elements = elements_of(plan);
   if (elements < 0) return bit(FASTINIT_BAD_BOX);
@@ -63,7 +70,7 @@ inline uint32_t refusals_of_place(const fastinit_plan &plan) {
   if (plan.dims < 0 || plan.dims > FASTINIT_MAX_DIMS) found |= bit(FASTINIT_BAD_LAYOUT);
   if (plan.dims > 0 && !plan.layout) return found | bit(FASTINIT_NULL_POINTER);
   Wide product = 1;
-  for (int32_t d = 0; d < plan.dims && plan.dims <= FASTINIT_MAX_DIMS; d++) {
+  for (int64_t d = 0; d < plan.dims && plan.dims <= FASTINIT_MAX_DIMS; d++) {
     if (plan.layout[d] < 1) return found | bit(FASTINIT_BAD_LAYOUT);
     product = std::min(product * plan.layout[d], (Wide)INT64_MAX + 1);
   }
@@ -87,7 +94,7 @@ inline Extent extent_of(const fastinit_plan &plan) {
   Extent extent;
   if (elements_of(plan) == 0) return extent;
   extent.end = plan.dims == 0 ? elements_of(plan) : 1;
-  for (int32_t d = 0; d < plan.dims; d++) {
+  for (int64_t d = 0; d < plan.dims; d++) {
     const Wide reach = (Wide)(plan.layout[d] - 1) * plan.layout[plan.dims + d];
     (reach < 0 ? extent.low : extent.end) += reach;
   }
@@ -98,15 +105,16 @@ inline Extent extent_of(const fastinit_plan &plan) {
 inline int64_t offset_of(const fastinit_plan &plan, int64_t element) {
   if (plan.dims == 0) return element;
   int64_t offset = 0;
-  for (int32_t d = plan.dims - 1; d >= 0; d--) {
+  for (int64_t d = plan.dims - 1; d >= 0; d--) {
     const int64_t size = plan.layout[d];
     if (size == 1) continue;
-    offset += element % size * plan.layout[plan.dims + d], element /= size;
+    offset += element % size * plan.layout[plan.dims + d];
+    element /= size;
   }
   return offset;
 }
 
-/* Canaries on the heap, so that what lies behind them is AddressSanitizer's; `skip` more in front make any alignment. */
+/* Canaries on the heap, so that AddressSanitizer guards what lies behind them; `skip` more in front make any alignment. */
 class Memory {
   std::unique_ptr<uint8_t[]> bytes_;
   size_t skip_, size_;
@@ -140,13 +148,17 @@ inline void philox(uint64_t key, uint64_t block, uint32_t stream, uint32_t words
 
 /* The words of elements [0, count) of a plan's box, of 4 or 8 bytes each. */
 inline std::vector<uint8_t> words_of(const fastinit_plan &plan, int64_t count) {
-  const bool wide = size_of(plan.dtype) == 8;
+  const bool wide = size_of(plan.recipe->dtype) == 8;
   std::vector<uint8_t> made(count * (wide ? 8 : 4));
   uint32_t first[4], second[4];
   uint64_t known = UINT64_MAX;
   for (int64_t i = 0; i < count; i++) {
     const uint64_t index = (uint64_t)plan.start + (uint64_t)(i / plan.cols) * (uint64_t)plan.pitch + (uint64_t)(i % plan.cols);
-    if (index >> 2 != known) philox(plan.key, known = index >> 2, 0, first), philox(plan.key, known, 1, second);
+    if (index >> 2 != known) {
+      known = index >> 2;
+      philox(plan.key, known, 0, first);
+      philox(plan.key, known, 1, second);
+    }
     const uint64_t both = (uint64_t)first[index & 3] << 32 | second[index & 3];
     if (wide) memcpy(&made[8 * i], &both, 8);
     else memcpy(&made[4 * i], &first[index & 3], 4);
@@ -155,24 +167,26 @@ inline std::vector<uint8_t> words_of(const fastinit_plan &plan, int64_t count) {
 }
 
 /* Those words through the scalar instruction set, in one thread. */
-inline std::vector<uint8_t> mapped(fastinit_plan plan, const std::vector<uint8_t> &words) {
-  const int size = size_of(plan.dtype);
+inline std::vector<uint8_t> mapped(const fastinit_recipe &recipe, const std::vector<uint8_t> &words) {
+  const int size = size_of(recipe.dtype);
   const int64_t count = (int64_t)words.size() / (size == 8 ? 8 : 4);
   std::vector<uint8_t> made(count * size, ANOTHER);
+  fastinit_plan plan = {};
   plan.out = made.data();
+  plan.recipe = &recipe;
   if (count > 0 && fastinit_transform(&plan, words.data(), count, 1, FASTINIT_SCALAR)) abort();
   return made;
 }
 
 /* A constant as the arithmetic of the dtype has it. */
-inline double real_of(const fastinit_plan &plan, double x) { return plan.dtype == FASTINIT_FLOAT64 ? x : (double)(float)x; }
+inline double real_of(const fastinit_recipe &recipe, double x) { return recipe.dtype == FASTINIT_FLOAT64 ? x : (double)(float)x; }
 
-/* Whether the bounds are values of the dtype, as fastinit.h has them. CUDA's fills of 16-bit dtypes clamp behind the rounding, so
- * that others do not bound them: there nothing is promised of such plans. */
-inline bool has_own_bounds(const fastinit_plan &plan) {
-  if (plan.dtype != FASTINIT_FLOAT16 && plan.dtype != FASTINIT_BFLOAT16) return true;
-  const bool half = plan.dtype == FASTINIT_FLOAT16;
-  for (double bound : {plan.low, plan.high}) {
+/* Whether the bounds are values of the dtype, as fastinit.h requires. CUDA's fills of 16-bit dtypes clamp after the rounding, so
+ * that nothing is promised of them with other bounds. */
+inline bool has_own_bounds(const fastinit_recipe &recipe) {
+  if (recipe.dtype != FASTINIT_FLOAT16 && recipe.dtype != FASTINIT_BFLOAT16) return true;
+  const bool half = recipe.dtype == FASTINIT_FLOAT16;
+  for (double bound : {recipe.low, recipe.high}) {
     if (bound == 0 || isinf(bound)) continue;
     const double last = ldexp(1, std::max(ilogb(bound), half ? -14 : -126) - (half ? 10 : 7)); /* the place */
     if (fabs(bound) > (half ? 65504 : 0x1.FEp127) || fmod(bound, last) != 0) return false;
@@ -180,34 +194,36 @@ inline bool has_own_bounds(const fastinit_plan &plan) {
   return true;
 }
 
-/* Whether a plan's constants have a law: finite, the bounds numbers, their zeros with the contract's signs. Of others nothing is
- * promised but to be harmless: instruction sets differ in what they make of NaN. */
-inline bool has_law(const fastinit_plan &plan) {
-  for (double x : {plan.slope, plan.anchor, plan.std, plan.cut, plan.inverse_cut, plan.offset[0], plan.offset[1], plan.scale[0],
-                   plan.scale[1]})
-    if (!isfinite(real_of(plan, x))) return false;
-  const double low = real_of(plan, plan.low), high = real_of(plan, plan.high);
+/* Whether a recipe can be one of a law: constants finite, bounds numbers, their zeros with the contract's signs. Others must only
+ * be harmless: instruction sets differ in what they make of NaN. */
+inline bool has_promise(const fastinit_recipe &recipe) {
+  for (double x : {recipe.slope, recipe.anchor, recipe.std, recipe.cut, recipe.inverse_cut, recipe.offset[0], recipe.offset[1],
+                   recipe.scale[0], recipe.scale[1]})
+    if (!isfinite(real_of(recipe, x))) return false;
+  const double low = real_of(recipe, recipe.low), high = real_of(recipe, recipe.high);
 #ifdef PROOF_TWIN
-  if (!has_own_bounds(plan)) return false;
+  if (!has_own_bounds(recipe)) return false;
 #endif
   if (isnan(low) || isnan(high) || (low == 0 && signbit(low)) || (high == 0 && !signbit(high))) return false;
-  if (!has_table(plan.kind)) return true;
-  const int64_t reals = (int64_t)plan.cells * plan.terms * (plan.kind == FASTINIT_TWO_SIDED ? 2 : 1);
+  if (!has_table(recipe.kind)) return true;
+  const int64_t reals = reals_of(recipe);
   const auto are_finite = [&](auto *table) { return std::all_of(table, table + reals, [](double x) { return isfinite(x); }); };
-  return plan.dtype == FASTINIT_FLOAT64 ? are_finite((const double *)plan.table) : are_finite((const float *)plan.table);
+  return recipe.dtype == FASTINIT_FLOAT64 ? are_finite((const double *)recipe.table) : are_finite((const float *)recipe.table);
 }
 
-/* Which elements have a promised value: those that are numbers before the clamp, and in the dtype's finite range behind it. */
-inline std::vector<uint8_t> promised(const fastinit_plan &plan, const std::vector<uint8_t> &words) {
+/* Which elements have a promised value: those that are numbers before the clamp, and in the dtype's finite range after it. */
+inline std::vector<uint8_t> promised(const fastinit_recipe &recipe, const std::vector<uint8_t> &words) {
   static const double greatest[FASTINIT_DTYPES] = {HUGE_VAL, HUGE_VAL, 65504, HUGE_VAL, 448, 57344, HUGE_VAL, HUGE_VAL};
-  const bool wide = plan.dtype == FASTINIT_FLOAT64;
-  const size_t count = words.size() / (size_of(plan.dtype) == 8 ? 8 : 4);
-  if (plan.kind == FASTINIT_WORDS) return std::vector<uint8_t>(count, true);
-  if (!has_law(plan)) return std::vector<uint8_t>(count, false);
-  fastinit_plan open = plan;
-  open.low = -HUGE_VAL, open.high = HUGE_VAL, open.dtype = wide ? FASTINIT_FLOAT64 : FASTINIT_FLOAT32;
+  const bool wide = recipe.dtype == FASTINIT_FLOAT64;
+  const size_t count = words.size() / (size_of(recipe.dtype) == 8 ? 8 : 4);
+  if (recipe.kind == FASTINIT_WORDS) return std::vector<uint8_t>(count, true);
+  if (!has_promise(recipe)) return std::vector<uint8_t>(count, false);
+  fastinit_recipe open = recipe;
+  open.low = -HUGE_VAL;
+  open.high = HUGE_VAL;
+  open.dtype = wide ? FASTINIT_FLOAT64 : FASTINIT_FLOAT32;
   const std::vector<uint8_t> bytes = mapped(open, words);
-  const double low = real_of(plan, plan.low), high = real_of(plan, plan.high);
+  const double low = real_of(recipe, recipe.low), high = real_of(recipe, recipe.high);
   std::vector<uint8_t> made(count);
   for (size_t i = 0; i < count; i++) {
     float narrow = 0;
@@ -215,7 +231,7 @@ inline std::vector<uint8_t> promised(const fastinit_plan &plan, const std::vecto
     wide ? memcpy(&v, &bytes[8 * i], 8) : memcpy(&narrow, &bytes[4 * i], 4);
     if (!wide) v = narrow;
     const double raised = v <= low ? low : v;
-    made[i] = !isnan(v) && fabs(raised >= high ? high : raised) <= greatest[plan.dtype];
+    made[i] = !isnan(v) && fabs(raised >= high ? high : raised) <= greatest[recipe.dtype];
   }
   return made;
 }
@@ -223,8 +239,9 @@ inline std::vector<uint8_t> promised(const fastinit_plan &plan, const std::vecto
 /* Why the memory is not what a fill of the plan leaves; null where it is. Of elements that share an address, any may be there. */
 inline const char *difference(const fastinit_plan &plan, const Memory &memory) {
   enum { GAP, MISSING, FOUND };
-  const int64_t elements = (int64_t)elements_of(plan), size = size_of(plan.dtype), low = (int64_t)extent_of(plan).low;
-  const std::vector<uint8_t> words = words_of(plan, elements), values = mapped(plan, words), known = promised(plan, words);
+  const fastinit_recipe &recipe = *plan.recipe;
+  const int64_t elements = (int64_t)elements_of(plan), size = size_of(recipe.dtype), low = (int64_t)extent_of(plan).low;
+  const std::vector<uint8_t> words = words_of(plan, elements), values = mapped(recipe, words), known = promised(recipe, words);
   std::vector<uint8_t> states(memory.size() / size, GAP);
   for (int64_t i = 0; i < elements; i++) {
     const int64_t at = offset_of(plan, i) - low;

@@ -51,9 +51,10 @@ inline void ranks(Words &words) {
     const double full = rank_law(static_cast<int>(size), 0), less = rank_law(static_cast<int>(size), 1);
     pearson(name, counts, {full, less, 1 - full - less}, 5);
     const auto none = [&](size_t d) { /* P(no matrix misses d or more of its rank) */
-      double p = 0;
-      for (size_t i = d; i <= std::min(size, d + 8); i++) p += rank_law(static_cast<int>(size), static_cast<int>(i));
-      return d == 0 ? 0.0 : std::exp(static_cast<double>(matrices) * std::log1p(-p));
+                                      double p = 0;
+                                      for (size_t i = d; i <= std::min(size, d + 8); i++)
+                                        p += rank_law(static_cast<int>(size), static_cast<int>(i));
+                                      return d == 0 ? 0.0 : std::exp(static_cast<double>(matrices) * std::log1p(-p));
     };
     if (matrices) between(name + "/least", none(deepest), none(deepest + 1), words);
   }
@@ -125,10 +126,14 @@ inline void walk(Words &words) {
   for (int byte = 0; byte < 256; byte++) {
     int8_t at = 0, top = 0;
     for (int bit = 0; bit < 8; bit++) top = std::max(top, at = static_cast<int8_t>(at + (byte >> bit & 1 ? 1 : -1)));
-    ends[byte] = at, tops[byte] = top;
+    ends[byte] = at;
+    tops[byte] = top;
   }
   vector<vector<uint64_t>> end_counts, top_counts;
-  for (size_t length : lengths) end_counts.emplace_back(32 * length + 1), top_counts.emplace_back(32 * length + 1);
+  for (size_t length : lengths) {
+    end_counts.emplace_back(32 * length + 1);
+    top_counts.emplace_back(32 * length + 1);
+  }
   for (const uint32_t *chunk; (chunk = words.take(1 << 14));)
     for (size_t number = 0; number < std::size(lengths); number++)
       for (size_t from = 0; from < 1 << 14; from += lengths[number]) {

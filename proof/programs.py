@@ -20,7 +20,7 @@ class NotCompiled(Exception):
 
 
 def compiled(name: str, folder: str | os.PathLike[str], *options: str) -> str:
-    """Compiles a source of this folder for this processor; the program. Raises NotCompiled where it cannot be."""
+    """Compile a source of this folder for this processor and return the program. Raises NotCompiled where it cannot be."""
     compiler = os.environ.get("CXX") or shutil.which("c++") or shutil.which("g++")
     if not compiler:
         raise SystemExit("the battery's own tests need a C++ compiler: c++, g++ or $CXX.")

@@ -1,9 +1,9 @@
-/* Fills and maps through the C ABI, in every instruction set that this processor has, for sanitizers to watch; `stress`, or
- * `stress quick`, or `stress quick CHECK`.
+/* Fill and map through the C ABI, in every instruction set that this processor has, under sanitizers: `stress`, `stress quick` or
+ * `stress quick CHECK`.
  *
  * Every kind, dtype and shape of table; lengths and starts around groups, counters' carries and the last index; boxes; layouts of
- * up to 64 axes; lists with empty plans; threads, also from 64 callers at once, and where none can be started, which takes the
- * linker's --wrap=pthread_create. Each tensor is a heap block of just its size, and is compared with the harness's. */
+ * up to 64 axes; lists with empty plans; threads, also from 64 callers at once, and where none can be started (by the linker's
+ * --wrap=pthread_create). Each tensor is a heap block of just its size, and is compared with the harness's. */
 #include <errno.h>
 #include <pthread.h>
 
@@ -18,18 +18,19 @@ using namespace proof;
 
 namespace {
 
-/* A loop of the library: what chooses it, but the dtype. */
-struct Law {
+/* What of a recipe chooses a loop of the library, together with the dtype. */
+struct Variant {
   int32_t kind;
   uint64_t flip;
   bool is_large; /* of the two shapes of float32 tables */
 };
-constexpr Law LAWS[] = {
-    {FASTINIT_UNIFORM, 0, false},         {FASTINIT_UNIFORM, INT64_MAX, false},   {FASTINIT_SYMMETRIC, 0, false},
-    {FASTINIT_SYMMETRIC, 0, true},        {FASTINIT_TWO_SIDED, 0, false},         {FASTINIT_TWO_SIDED, 0, true},
-    {FASTINIT_FMOD, 0, false},            {FASTINIT_FMOD, 0, true},
+constexpr Variant VARIANTS[] = {
+    {FASTINIT_UNIFORM, 0, false},   {FASTINIT_UNIFORM, INT64_MAX, false},
+    {FASTINIT_SYMMETRIC, 0, false}, {FASTINIT_SYMMETRIC, 0, true},
+    {FASTINIT_TWO_SIDED, 0, false}, {FASTINIT_TWO_SIDED, 0, true},
+    {FASTINIT_FMOD, 0, false},      {FASTINIT_FMOD, 0, true},
 };
-constexpr Law RAW = {FASTINIT_WORDS, 0, false};
+constexpr Variant RAW = {FASTINIT_WORDS, 0, false};
 constexpr int64_t LAST = INT64_MAX;
 constexpr int64_t THREADED = (1 << 20) + 13; /* elements: eight threads' */
 
@@ -37,51 +38,69 @@ bool quick = false;
 std::atomic<int> startable{INT32_MAX}; /* threads, before pthread_create fails */
 int64_t fills = 0, elements = 0;
 
-/* A plan of a law with made up constants, and its memory. */
+/* A plan of a recipe with made-up constants, and its memory. */
 struct Tensor {
   fastinit_plan plan = {};
+  std::unique_ptr<fastinit_recipe> recipe{new fastinit_recipe()};
   Memory table, out;
   std::vector<int64_t> layout;
 
-  Tensor(const Law &law, int32_t dtype, int64_t start, int64_t rows, int64_t cols, int64_t pitch) {
-    const bool wide = dtype == FASTINIT_FLOAT64;
-    plan.kind = law.kind, plan.dtype = dtype, plan.key = 0x0123456789ABCDEF + (uint64_t)start;
-    plan.flip = law.flip;
-    plan.start = start, plan.rows = rows, plan.cols = cols, plan.pitch = pitch;
-    plan.slope = wide ? 0x1p-63 : 0x1p-31, plan.anchor = 0.125;
-    plan.std = 0.75, plan.cut = 0.4375, plan.inverse_cut = 1 / 0.4375;
-    plan.low = -1.5, plan.high = 1.75;
-    for (int half = 0; half < 2; half++) plan.scale[half] = plan.slope, plan.offset[half] = half ? 0.03125 : 0.015625;
-    plan.cells = wide ? 256 : law.is_large ? 64 : 32, plan.terms = wide ? 13 : law.is_large ? 7 : 5;
-    plan.top_bits = wide ? 5 : law.is_large ? 3 : 2;
-    if (has_table(law.kind)) make_table();
+  Tensor(const Variant &variant, int32_t dtype, int64_t start, int64_t rows, int64_t cols, int64_t pitch) {
+    plan.key = 0x0123456789ABCDEF + (uint64_t)start;
+    plan.start = start;
+    plan.rows = rows;
+    plan.cols = cols;
+    plan.pitch = pitch;
+    plan.recipe = recipe.get();
+    make_constants(variant, dtype);
+    if (has_table(variant.kind)) make_table();
   }
   Tensor(Tensor &&) = default;
 
+  void make_constants(const Variant &variant, int32_t dtype) {
+    const bool wide = dtype == FASTINIT_FLOAT64;
+    recipe->kind = variant.kind;
+    recipe->dtype = dtype;
+    recipe->flip = variant.flip;
+    recipe->slope = wide ? 0x1p-63 : 0x1p-31;
+    recipe->anchor = 0.125;
+    recipe->std = 0.75;
+    recipe->cut = 0.4375;
+    recipe->inverse_cut = 1 / 0.4375;
+    recipe->low = -1.5;
+    recipe->high = 1.75;
+    recipe->scale[0] = recipe->scale[1] = recipe->slope;
+    recipe->offset[0] = 0.015625;
+    recipe->offset[1] = 0.03125;
+    recipe->cells = wide ? 256 : variant.is_large ? 64 : 32;
+    recipe->terms = wide ? 13 : variant.is_large ? 7 : 5;
+    recipe->top_bits = wide ? 5 : variant.is_large ? 3 : 2;
+  }
   template <class R> void write_table(R *to) {
-    std::mt19937 random(plan.kind);
-    const int32_t rows = plan.terms * (plan.kind == FASTINIT_TWO_SIDED ? 2 : 1);
-    const double size = plan.kind == FASTINIT_TWO_SIDED ? 1 : plan.slope; /* the others are multiplied by s */
+    std::mt19937 random(recipe->kind);
+    const int32_t rows = recipe->terms * (recipe->kind == FASTINIT_TWO_SIDED ? 2 : 1);
+    const double size = recipe->kind == FASTINIT_TWO_SIDED ? 1 : recipe->slope; /* the others are multiplied by s */
     for (int32_t row = 0; row < rows; row++)
-      for (int32_t cell = 0; cell < plan.cells; cell++)
-        *to++ = (R)(ldexp(size, -2 * (row % plan.terms)) * (0.5 + (double)(random() >> 8) * 0x1p-24));
+      for (int32_t cell = 0; cell < recipe->cells; cell++)
+        *to++ = (R)(ldexp(size, -2 * (row % recipe->terms)) * (0.5 + (double)(random() >> 8) * 0x1p-24));
   }
   void make_table() {
-    const bool wide = plan.dtype == FASTINIT_FLOAT64;
-    table = Memory(plan.cells * plan.terms * (plan.kind == FASTINIT_TWO_SIDED ? 2 : 1) * (wide ? 8 : 4));
-    plan.table = table.get();
+    const bool wide = recipe->dtype == FASTINIT_FLOAT64;
+    table = Memory(reals_of(*recipe) * (wide ? 8 : 4));
+    recipe->table = table.get();
     wide ? write_table((double *)table.get()) : write_table((float *)table.get());
   }
   Tensor &shaped(const std::vector<int64_t> &sizes, const std::vector<int64_t> &strides) {
     layout = sizes;
     layout.insert(layout.end(), strides.begin(), strides.end());
-    plan.dims = (int32_t)sizes.size(), plan.layout = layout.data();
+    plan.dims = (int64_t)sizes.size();
+    plan.layout = layout.data();
     return *this;
   }
   /* Canaries at an address that is `skip` bytes past a multiple of 16. */
   Tensor &blank(size_t skip) {
     const Extent extent = extent_of(plan);
-    const int size = size_of(plan.dtype);
+    const int size = size_of(recipe->dtype);
     out = Memory((size_t)(extent.end - extent.low) * size, skip);
     plan.out = out.get() - (int64_t)extent.low * size;
     return *this;
@@ -90,15 +109,16 @@ struct Tensor {
 
 void fault(const char *what, const fastinit_plan &p, int32_t isa, int32_t threads) {
   printf("FAULT: %s: isa %d, %d threads, ", what, isa, threads);
-  printf("kind %d dtype %d cells %d dims %d", p.kind, p.dtype, p.cells, p.dims);
-  for (int64_t x : {p.start, p.rows, p.cols, p.pitch}) printf(" %lld", (long long)x);
-  printf(" (start, rows, cols, pitch)\n");
+  printf("kind %d dtype %d cells %d", p.recipe->kind, p.recipe->dtype, p.recipe->cells);
+  for (int64_t x : {p.start, p.rows, p.cols, p.pitch, p.dims}) printf(" %lld", (long long)x);
+  printf(" (start, rows, cols, pitch, dims)\n");
   exit(1);
 }
 
 void verify(const Tensor &tensor, int32_t isa, int32_t threads) {
   if (const char *why = difference(tensor.plan, tensor.out)) fault(why, tensor.plan, isa, threads);
-  fills++, elements += (int64_t)elements_of(tensor.plan);
+  fills++;
+  elements += (int64_t)elements_of(tensor.plan);
 }
 
 void fill(const std::vector<Tensor *> &tensors, int32_t isa, int32_t threads) {
@@ -112,75 +132,82 @@ void check(Tensor &tensor, int32_t isa, int32_t threads = 1) {
   verify(tensor, isa, threads);
 }
 
-/* Calls work(law, dtype) with all that go together. */
+/* Call work(variant, dtype) with all that go together. */
 template <class Work> void for_every_loop(Work work) {
   for (int32_t dtype = 0; dtype < FASTINIT_UINT32; dtype++)
-    for (const Law &law : LAWS)
-      if (dtype != FASTINIT_FLOAT64 || !law.is_large) work(law, dtype);
-  work(RAW, FASTINIT_UINT32), work(RAW, FASTINIT_UINT64);
+    for (const Variant &variant : VARIANTS)
+      if (dtype != FASTINIT_FLOAT64 || !variant.is_large) work(variant, dtype);
+  work(RAW, FASTINIT_UINT32);
+  work(RAW, FASTINIT_UINT64);
 }
 
 /* --- one plan -------------------------------------------------------------------------------------------------------------- */
 
 void lengths_and_starts(int32_t isa) {
   const int64_t ONE = 1, firsts[] = {0, 1, 2, 3, (ONE << 32) - 5, (ONE << 34) - 7, (ONE << 36) - 130, (ONE << 62) + 1};
-  for_every_loop([&](const Law &law, int32_t dtype) {
+  for_every_loop([&](const Variant &variant, int32_t dtype) {
     for (int64_t count : {1, 2, 3, 4, 5, 7, 8, 9, 15, 16, 17, 31, 32, 33, 63, 64, 65, 127, 128, 129, 256, 257, 389}) {
       for (int64_t first : firsts) {
         if (quick && (count + first) % 3) continue;
-        check(Tensor(law, dtype, first, 1, count, 0).blank(size_of(dtype) * (count % 4)), isa);
+        check(Tensor(variant, dtype, first, 1, count, 0).blank(size_of(dtype) * (count % 4)), isa);
       }
-      check(Tensor(law, dtype, LAST - count + 1, 1, count, LAST).blank(count % 16), isa);
+      check(Tensor(variant, dtype, LAST - count + 1, 1, count, LAST).blank(count % 16), isa);
     }
   });
 }
 
 void boxes(int32_t isa) {
   const int64_t ONE = 1;
-  for_every_loop([&](const Law &law, int32_t dtype) {
-    check(Tensor(law, dtype, 11, 7, 13, 40).blank(0), isa);
-    check(Tensor(law, dtype, 5, 64, 1, 3).blank(3), isa);
-    check(Tensor(law, dtype, 3, 5, 131, 0).blank(1), isa);
-    check(Tensor(law, dtype, (ONE << 34) - 200, 5, 133, 101).blank(2), isa);
-    check(Tensor(law, dtype, (ONE << 34) * 3 - 3, 9, 17, (ONE << 34) + 1).blank(7), isa);
-    check(Tensor(law, dtype, LAST - 16 - (ONE << 61) * 3, 4, 17, ONE << 61).blank(5), isa);
-    check(Tensor(law, dtype, LAST, 77, 1, 0).blank(9), isa);
+  for_every_loop([&](const Variant &variant, int32_t dtype) {
+    check(Tensor(variant, dtype, 11, 7, 13, 40).blank(0), isa);
+    check(Tensor(variant, dtype, 5, 64, 1, 3).blank(3), isa);
+    check(Tensor(variant, dtype, 3, 5, 131, 0).blank(1), isa);
+    check(Tensor(variant, dtype, (ONE << 34) - 200, 5, 133, 101).blank(2), isa);
+    check(Tensor(variant, dtype, (ONE << 34) * 3 - 3, 9, 17, (ONE << 34) + 1).blank(7), isa);
+    check(Tensor(variant, dtype, LAST - 16 - (ONE << 61) * 3, 4, 17, ONE << 61).blank(5), isa);
+    check(Tensor(variant, dtype, LAST, 77, 1, 0).blank(9), isa);
   });
 }
 
 void layouts(int32_t isa) {
   std::vector<int64_t> sizes(64, 1), strides(64, INT64_MIN), halves(64, 1), steps(64, INT64_MAX);
-  sizes[3] = 5, strides[3] = 1, sizes[60] = 3, strides[60] = -7;
-  for (int i = 0; i < 12; i++) halves[5 * i] = 2, steps[5 * i] = (int64_t)1 << i;
-  for_every_loop([&](const Law &law, int32_t dtype) {
-    check(Tensor(law, dtype, 1, 1, 63 * 67, 0).shaped({63, 67}, {1, 63}).blank(1), isa);
-    check(Tensor(law, dtype, 1, 63, 67, 70).shaped({7, 9, 67}, {2000, 210, 3}).blank(2), isa);
-    check(Tensor(law, dtype, 1, 1, 2205, 0).shaped({7, 3, 5, 21}, {315, 1, 63, 3}).blank(0), isa);
-    check(Tensor(law, dtype, 2, 1, 2100, 0).shaped({2100}, {-2}).blank(5), isa);
-    check(Tensor(law, dtype, 2, 30, 70, 71).shaped({30, 70}, {-70, 1}).blank(0), isa);
-    check(Tensor(law, dtype, 2, 1, 60, 0).shaped({3, 4, 5}, {0, 1, 2}).blank(3), isa);
-    check(Tensor(law, dtype, 2, 1, 15, 0).shaped(sizes, strides).blank(4), isa);
-    check(Tensor(law, dtype, 2, 1, 4096, 0).shaped(halves, steps).blank(6), isa);
-    check(Tensor(law, dtype, 2, 1, 1, 0).shaped({1}, {INT64_MIN}).blank(1), isa);
+  sizes[3] = 5;
+  strides[3] = 1;
+  sizes[60] = 3;
+  strides[60] = -7;
+  for (int i = 0; i < 12; i++) {
+    halves[5 * i] = 2;
+    steps[5 * i] = (int64_t)1 << i;
+  }
+  for_every_loop([&](const Variant &variant, int32_t dtype) {
+    check(Tensor(variant, dtype, 1, 1, 63 * 67, 0).shaped({63, 67}, {1, 63}).blank(1), isa);
+    check(Tensor(variant, dtype, 1, 63, 67, 70).shaped({7, 9, 67}, {2000, 210, 3}).blank(2), isa);
+    check(Tensor(variant, dtype, 1, 1, 2205, 0).shaped({7, 3, 5, 21}, {315, 1, 63, 3}).blank(0), isa);
+    check(Tensor(variant, dtype, 2, 1, 2100, 0).shaped({2100}, {-2}).blank(5), isa);
+    check(Tensor(variant, dtype, 2, 30, 70, 71).shaped({30, 70}, {-70, 1}).blank(0), isa);
+    check(Tensor(variant, dtype, 2, 1, 60, 0).shaped({3, 4, 5}, {0, 1, 2}).blank(3), isa);
+    check(Tensor(variant, dtype, 2, 1, 15, 0).shaped(sizes, strides).blank(4), isa);
+    check(Tensor(variant, dtype, 2, 1, 4096, 0).shaped(halves, steps).blank(6), isa);
+    check(Tensor(variant, dtype, 2, 1, 1, 0).shaped({1}, {INT64_MIN}).blank(1), isa);
   });
 }
 
 void mapped_words(int32_t isa) {
   std::mt19937_64 random(1);
-  for_every_loop([&](const Law &law, int32_t dtype) {
+  for_every_loop([&](const Variant &variant, int32_t dtype) {
     const int width = size_of(dtype) == 8 ? 8 : 4, size = size_of(dtype);
     for (int64_t count : {0, 1, 2, 7, 8, 9, 15, 16, 17, 33, 100}) {
-      Tensor tensor(law, dtype, 0, 1, count, 0);
+      Tensor tensor(variant, dtype, 0, 1, count, 0);
       Memory words(count * width, count % 7);
       for (size_t i = 0; i < words.size(); i++) words.get()[i] = (uint8_t)random();
       for (int64_t i = 0; i < count && i < 4; i++) memset(words.get() + i * width, i % 2 ? 0xFF : 0, width - (i > 1));
       tensor.blank(count % 5);
       if (fastinit_transform(&tensor.plan, words.get(), count, 1, isa)) fault("refused words", tensor.plan, isa, 1);
-      const std::vector<uint8_t> values = mapped(tensor.plan, {words.get(), words.get() + words.size()});
+      const std::vector<uint8_t> values = mapped(*tensor.recipe, {words.get(), words.get() + words.size()});
       if (count > 0 && memcmp(values.data(), tensor.out.get(), count * size)) fault("another value", tensor.plan, isa, 1);
       if (!tensor.out.is_untouched_in_front()) fault("memory in front of the values was written", tensor.plan, isa, 1);
     }
-    const Tensor none(law, dtype, 0, 0, 0, 0);
+    const Tensor none(variant, dtype, 0, 0, 0, 0);
     if (fastinit_transform(&none.plan, nullptr, 0, 1, isa)) fault("refused no words", none.plan, isa, 1);
   });
 }
@@ -190,12 +217,12 @@ void mapped_words(int32_t isa) {
 std::deque<Tensor> list(int64_t most) {
   std::deque<Tensor> tensors;
   int64_t start = 0;
-  for_every_loop([&](const Law &law, int32_t dtype) {
+  for_every_loop([&](const Variant &variant, int32_t dtype) {
     for (int64_t count : {most / 53, (int64_t)0, (int64_t)1, (int64_t)17}) {
-      tensors.emplace_back(law, dtype, start += 12345, 1, count, 0);
+      tensors.emplace_back(variant, dtype, start += 12345, 1, count, 0);
       tensors.back().blank(start % 16);
     }
-    tensors.emplace_back(law, dtype, start, 3, 1001, 1002);
+    tensors.emplace_back(variant, dtype, start, 3, 1001, 1002);
     tensors.back().shaped({77, 39}, {1, 80}).blank(8);
   });
   return tensors;
@@ -223,9 +250,9 @@ void large_tensors(int32_t isa) {
   const int64_t ONE = 1;
   for (int32_t dtype : {FASTINIT_FLOAT8_E5M2, FASTINIT_BFLOAT16, FASTINIT_FLOAT32, FASTINIT_FLOAT64}) {
     if (quick && dtype != FASTINIT_BFLOAT16) continue;
-    check(Tensor(LAWS[2], dtype, (ONE << 34) - THREADED / 2, 1, THREADED, 0).blank(1), isa, 64);
-    check(Tensor(LAWS[4], dtype, 9, 1021, 1031, 5000).shaped({1021, 1031}, {1, 1021}).blank(0), isa, 64);
-    Tensor words(LAWS[6], dtype, 9, 1, THREADED, 0);
+    check(Tensor(VARIANTS[2], dtype, (ONE << 34) - THREADED / 2, 1, THREADED, 0).blank(1), isa, 64);
+    check(Tensor(VARIANTS[4], dtype, 9, 1021, 1031, 5000).shaped({1021, 1031}, {1, 1021}).blank(0), isa, 64);
+    Tensor words(VARIANTS[6], dtype, 9, 1, THREADED, 0);
     const std::vector<uint8_t> given = words_of(words.plan, THREADED);
     words.blank(2);
     if (fastinit_transform(&words.plan, given.data(), THREADED, 64, isa)) fault("refused words", words.plan, isa, 64);
@@ -233,13 +260,13 @@ void large_tensors(int32_t isa) {
   }
 }
 
-/* From 64 threads at once, all with the same table, each with threads of its own. */
+/* From 64 threads at once, all with the same recipe, each with threads of its own. */
 void callers(int32_t isa) {
-  Tensor shared(LAWS[2], FASTINIT_BFLOAT16, 0, 1, 0, 0);
+  Tensor shared(VARIANTS[2], FASTINIT_BFLOAT16, 0, 1, 0, 0);
   std::deque<Tensor> tensors;
   for (int i = 0; i < 64; i++) {
-    tensors.emplace_back(LAWS[2], FASTINIT_BFLOAT16, 1000 * i, 1, i % 8 ? 1000 + i : 3 << 17, 0);
-    tensors.back().plan.table = shared.plan.table;
+    tensors.emplace_back(VARIANTS[2], FASTINIT_BFLOAT16, 1000 * i, 1, i % 8 ? 1000 + i : 3 << 17, 0);
+    tensors.back().plan.recipe = shared.plan.recipe;
     tensors.back().blank(i % 16);
   }
   std::vector<std::thread> threads;
@@ -264,8 +291,9 @@ int __wrap_pthread_create(pthread_t *thread, const pthread_attr_t *attributes, v
 struct {
   const char *name;
   void (*run)(int32_t isa);
-} const CHECKS[] = {{"lengths", lengths_and_starts}, {"boxes", boxes}, {"layouts", layouts}, {"words", mapped_words},
-                    {"lists", lists}, {"large", large_tensors}, {"callers", callers}};
+} const CHECKS[] = {
+    {"lengths", lengths_and_starts}, {"boxes", boxes},    {"layouts", layouts}, {"words", mapped_words}, {"lists", lists},
+    {"large", large_tensors},        {"callers", callers}};
 
 int main(int count, char **arguments) {
   quick = count > 1 && !strcmp(arguments[1], "quick");

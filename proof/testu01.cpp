@@ -1,6 +1,6 @@
 /* One test of a battery of TestU01 on the words of standard input: `testu01 crush 17`; test 0 is the whole battery.
  *
- * Writes a line for each p value: its place, the name of its statistic, the p value. */
+ * It writes a line for each p value: its place, the name of its statistic, the p value. */
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -18,7 +18,8 @@ static size_t used, held;
 
 static unsigned int next_word() {
   if (used == held) {
-    held = fread(words, sizeof *words, sizeof words / sizeof *words, stdin), used = 0;
+    held = fread(words, sizeof *words, sizeof words / sizeof *words, stdin);
+    used = 0;
     if (!held) {
       fprintf(stderr, "the words have ended\n");
       exit(3);
@@ -32,8 +33,9 @@ struct Battery {
   int tests;
   void (*run)(unif01_Gen *, int *);
 };
-static const Battery batteries[] = {
-    {"smallcrush", 10, bbattery_RepeatSmallCrush}, {"crush", 96, bbattery_RepeatCrush}, {"bigcrush", 106, bbattery_RepeatBigCrush}};
+static const Battery batteries[] = {{"smallcrush", 10, bbattery_RepeatSmallCrush},
+                                    {"crush", 96, bbattery_RepeatCrush},
+                                    {"bigcrush", 106, bbattery_RepeatBigCrush}};
 
 int main(int count, char **arguments) {
   const Battery *battery = nullptr;

@@ -1,7 +1,7 @@
 """The CUDA kernels and their host code: bit for bit the reference for every law, dtype, box, stride and list; launches; refusals.
 
-Where there is no GPU, the twin runs (tests/twin.py): the same source, built for the CPU, on CPU tensors. Where there is one, the
-library runs there.
+Where there is no GPU, the twin runs (tests/emulation/twin.py): the same source, built for the CPU, on CPU tensors. Where there
+is one, the library runs there.
 """
 
 import ctypes
@@ -217,7 +217,7 @@ def test_a_launch_each_and_by_tiles_where_aligned():
 @pytest.mark.parametrize("fields, status", REFUSED, ids=str)
 def test_refusals_are_codes_and_launch_nothing(fields, status):
     good, bad = raw(), raw(**fields)
-    both, before = (abi.Raw * 2)(good, bad), twin.state().launches
+    both, before = (abi.RawPlan * 2)(good, bad), twin.state().launches
     assert twin.library().fastinit_cuda_fill(ctypes.byref(both), 2, 0, None) == status
     assert (twin.state().launches == before) == (status != 0) and bool((good.kept[0] == 0).all()) == (status != 0)
 
@@ -236,6 +236,7 @@ def test_refused_calls():
         assert library.fastinit_cuda_check(device) == 11
     assert library.fastinit_cuda_transform(None, None, 0, 0, None) == 1
     assert library.fastinit_cuda_transform(reference_to, None, 4, 0, None) == 1
+    assert library.fastinit_cuda_transform(ctypes.byref(raw(recipe=None)), plan.out, 4, 0, None) == 1
     assert library.fastinit_cuda_transform(reference_to, plan.out + 1, 4, 0, None) == 9
     assert library.fastinit_cuda_transform(ctypes.byref(raw(kind=7)), plan.out, 4, 0, None) == 2
     assert library.fastinit_cuda_transform(reference_to, None, 0, 0, None) == 0

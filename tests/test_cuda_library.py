@@ -33,7 +33,7 @@ LIMITS = {  # where a pair of 16-bit values is clamped in two instructions; in f
     ("symmetric, 32 cells", "bfloat16"): 32,
 }
 TABLED = [f"{kind}, {cells} cells" for kind in ("symmetric", "two-sided", "fmod") for cells in (32, 64)]
-TILED_LAWS = ["uniform", "uniform from a bound", *TABLED]
+TILED_VARIANTS = ["uniform", "uniform from a bound", *TABLED]
 
 
 def declared(part: str) -> set[str]:
@@ -95,11 +95,11 @@ def test_instructions_an_element_and_16_byte_stores():
         loops = cuda_code.tile_loops(target)
         for kernel in cuda_code.TILED:
             for dtype in ("float32", "float16", "bfloat16", "float8_e4m3fn", "float8_e5m2"):
-                laws = [loop.law for loop in loops if (loop.kernel, loop.dtype) == (kernel, dtype)]
-                assert sorted(laws) == sorted(TILED_LAWS), (kernel, dtype)
+                variants = [loop.variant for loop in loops if (loop.kernel, loop.dtype) == (kernel, dtype)]
+                assert sorted(variants) == sorted(TILED_VARIANTS), (kernel, dtype)
         for loop in loops:
             assert loop.widest_store == 128 and loop.an_element > PHILOX, loop
-            limit = LIMITS.get((loop.law, loop.dtype))
+            limit = LIMITS.get((loop.variant, loop.dtype))
             if limit and target != "sm_75":
                 copies = 0.25 if loop.kernel == "fill_list" and target not in ("sm_80", "sm_90") else 0
                 assert loop.an_element <= limit + copies, loop

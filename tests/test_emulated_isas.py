@@ -29,18 +29,19 @@ def library(request, tmp_path_factory):
     if not compiler:
         pytest.skip("needs a C++ compiler")
     path = tmp_path_factory.mktemp("emulated") / f"{request.param}.so"
-    folder = ROOT / "tests" / "emulated" / request.param
+    folder = ROOT / "tests" / "emulation" / "isas" / request.param
     # -ffp-contract=off as the library is built; without -mfma, SIMDe's fused multiply-add is libm's exact one
     flags = ["-std=c++17", "-O1", "-DSIMDE_NO_INLINE", "-fPIC", "-shared", "-ffp-contract=off", "-fno-strict-aliasing", "-w"]
-    includes = [f"-I{ROOT / 'csrc'}", f"-I{folder}", f"-I{simde.get_include()}"]
+    includes = [f"-I{folder}", f"-I{simde.get_include()}"]
     subprocess.run([compiler, *flags, *includes, str(folder / "kernel.cpp"), "-o", str(path)], check=True)
     return ctypes.CDLL(str(path))
 
 
 def emulated_fill(library, law, dtype, count, box, first=0):
     out = torch.full((count,), -1.0).to(dtype)
-    raw, _ = abi.raw_plan(Plan(out, recipes.recipe(law, dtype), KEY, box))
+    raw, kept = abi.packed([Plan(out, recipes.recipe(law, dtype), KEY, box)])
     library.emulated_fill(raw, ctypes.c_int64(first), ctypes.c_int64(count), ctypes.c_void_p(out.data_ptr()))
+    del kept
     return out
 
 
@@ -66,7 +67,8 @@ def test_given_words(library, law):
     words = torch.arange(-(2**31), 2**31, 41_943_037, dtype=torch.int64)
     words = torch.cat([words, torch.tensor([0, -1, 1, -2, 2**31 - 1, -(2**31)])]).to(torch.int32)
     recipe, out = recipes.recipe(law, torch.float32), torch.empty(len(words))
-    raw, _ = abi.raw_plan(Plan(out, recipe, 0, whole(out)))
+    raw, kept = abi.packed([Plan(out, recipe, 0, whole(out))])
     at = [ctypes.c_void_p(words.data_ptr()), ctypes.c_int64(len(words)), ctypes.c_void_p(out.data_ptr())]
     library.emulated_transform(raw, *at)
+    del kept
     assert torch.equal(out, reference.transform(recipe, words.long()))

@@ -16,7 +16,7 @@ from proof import faults
 GCC = faults.Compiler(shutil.which("g++") or "", False)
 pytestmark = [pytest.mark.full, pytest.mark.skipif(not GCC.path, reason="needs g++")]
 INPUTS = 3000
-LIBRARY = ENTRY, LOOPS = ("csrc/cpu.cpp", "csrc/cpu_scalar.cpp")  # all that there is, without the macros of the other files
+LIBRARY = ENTRY, LOOPS = ("csrc/cpu/cpu.cpp", "csrc/cpu/scalar.cpp")  # all that there is, without the macros of the other files
 FUZZ, STRESS = "proof/fuzz_plan.cpp", "proof/stress.cpp"
 WANTED = {"address": (faults.ADDRESS, (*LIBRARY, FUZZ, STRESS)), "thread": (faults.THREAD, (*LIBRARY, STRESS))}
 
@@ -80,19 +80,20 @@ class Fault(NamedTuple):
 
 UNCHECKED = "({0} = (int64_t)({1}), false)"
 FAULTS = {
-    "an element behind a row of memory": Fault("cpu.cpp", "for (int64_t i = 0; i < n; i++)", "for (int64_t i = 0; i <= n; i++)"),
-    "a row of other values": Fault("cpu.cpp", "from += n, count -= n", "from += 1, count -= n", "another value"),
-    "a piece too short": Fault("cpu.cpp", "fill(plan, first, n, buffer)", "fill(plan, first, n - (n > 9), buffer)"),
+    "an element behind a row of memory": Fault("cpu/cpu.cpp", "int64_t i = 0; i < n; i++)", "int64_t i = 0; i <= n; i++)"),
+    "a row of other values": Fault("cpu/cpu.cpp", "from += n;", "from += 1;", "another value"),
+    "a piece too short": Fault("cpu/cpu.cpp", "fill(plan, first, n, buffer)", "fill(plan, first, n - (n > 9), buffer)"),
     "a list filled while it is checked": Fault(
-        "cpu.cpp",
-        "    if (__builtin_add_overflow(total,",
-        "    if (elements) fill_part(plans[i], kernel_of(plans[i], isa), 0, 1);\n    if (__builtin_add_overflow(total,",
+        "cpu/cpu.cpp",
+        "    if (__builtin_add_overflow(*total,",
+        "    if (elements) fill_part(plans[i], scalar_kernel(*plans[i].recipe), 0, 1);\n    if (__builtin_add_overflow(*total,",
         "wrote, and refused",
     ),
-    "words that are null": Fault("cpu.cpp", "(!words || !plan->out)", "!plan->out"),
+    "words that are null": Fault("cpu/cpu.cpp", "(!words || !plan->out)", "!plan->out"),
     "an output that is null": Fault("plan.h", "if (!plan.out || ", "if ("),
-    "a table that is null": Fault("plan.h", "if (!plan.table) return", "if (false) return"),
-    "any top_bits": Fault("plan.h", "plan.top_bits <= 16", "true"),
+    "a table that is null": Fault("plan.h", "if (!recipe.table) return", "if (false) return"),
+    "a recipe that is null": Fault("plan.h", "if (!recipe) return", "if (false) return"),
+    "any top_bits": Fault("plan.h", "recipe.top_bits <= 16", "true"),
     "a box of any size": Fault(
         "plan.h",
         "__builtin_mul_overflow(plan.rows, plan.cols, elements)",
@@ -123,7 +124,7 @@ def broken(folder: pathlib.Path, flags, source: str, file: str, *changes: tuple[
     shutil.copy(faults.ROOT / "setup.py", root)
     text = (root / "csrc" / file).read_text()
     for old, new in changes:
-        assert text.count(old) == 1, f"csrc/{file} has {text.count(old)} times {old!r}: break it anew"
+        assert text.count(old) == 1, f"csrc/{file} has {old!r} {text.count(old)} times: choose another place to break"
         text = text.replace(old, new)
     (root / "csrc" / file).write_text(text)
     return faults.Build(GCC, flags, folder, root).compile(source)
@@ -137,12 +138,12 @@ def test_broken_checks_and_loops_are_seen(objects, tmp_path, fault):
 
 
 def test_a_group_too_many_is_seen(objects, tmp_path):
-    changed = broken(tmp_path, ["-fsanitize=address"], LOOPS, "cpu_kernel.h", GROUP)
+    changed = broken(tmp_path, ["-fsanitize=address"], LOOPS, "cpu/kernel.h", GROUP)
     with pytest.raises(faults.Fault, match="heap-buffer-overflow"):
         fuzz(objects, tmp_path, [objects["address", ENTRY], changed])
 
 
 def test_a_race_is_seen(objects, tmp_path):
-    changed = broken(tmp_path, faults.THREAD, ENTRY, "cpu.cpp", *RACE)
+    changed = broken(tmp_path, faults.THREAD, ENTRY, "cpu/cpu.cpp", *RACE)
     with pytest.raises(faults.Fault, match="data race"):
         stress(objects, tmp_path, "thread", "callers", [changed, objects["thread", LOOPS]])

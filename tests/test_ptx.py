@@ -19,7 +19,7 @@ THREADS = 64
 
 def told_by(program):
     environment = {name: value for name, value in os.environ.items() if name != "TRITON_INTERPRET"}
-    environment["PYTHONPATH"] = str(TESTS.parent)
+    environment["PYTHONPATH"] = os.pathsep.join([str(TESTS.parent), str(TESTS)])
     command = [sys.executable, str(TESTS / program)]
     done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=900)
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
@@ -29,14 +29,14 @@ def told_by(program):
 @pytest.mark.skipif(sys.platform != "linux", reason="Triton compiles on Linux")
 def test_compiled_fills_have_the_bits_of_the_reference():
     pytest.importorskip("triton")
-    told = told_by("ptx_fills.py")
+    told = told_by("emulation/ptx_fills.py")
     assert "0 wrong" in told and told.count("True") == 2, told
 
 
 @pytest.mark.skipif(not twin.compiler(), reason="the host code needs a C++ compiler")
 @pytest.mark.skipif(not shutil.which("nvcc") and not shutil.which("/usr/local/cuda/bin/nvcc"), reason="there is no nvcc")
 def test_fills_compiled_by_nvcc_have_the_bits_of_the_reference():
-    told = told_by("cuda_ptx.py")
+    told = told_by("emulation/cuda_ptx.py")
     assert ", 0 wrong" in told and told.count("True") == 3, told
 
 

@@ -1,4 +1,7 @@
-"""The C ABI of csrc/fastinit.h: loading a library of it, and plans as its bytes. The only file with ctypes' structures."""
+"""The C ABI of csrc/fastinit.h: loading a library that has it, and plans as its bytes. The only file with ctypes.
+
+tests/test_one_order.py holds the structures, enums and table shapes against the header.
+"""
 
 from __future__ import annotations
 
@@ -8,15 +11,15 @@ import pathlib
 import struct
 from collections.abc import Mapping
 from ctypes import Structure, c_char_p, c_double, c_int32, c_int64, c_uint64, c_void_p
-from typing import Any
+from typing import Any, get_type_hints
 
 import torch
 
 from fastinit._core.plan import Plan, whole
-from fastinit._core.recipes import Recipe
+from fastinit._core.recipes import Constants, Recipe
 
-ABI = 2  # as FASTINIT_ABI in csrc/fastinit.h
-DTYPES = {
+ABI = 3  # as FASTINIT_ABI
+DTYPES = {  # as enum fastinit_dtype
     torch.float32: 0,
     torch.float64: 1,
     torch.float16: 2,
@@ -28,10 +31,28 @@ DTYPES = {
     torch.uint64: 7,
     torch.int64: 7,
 }
+Library = ctypes.CDLL
+PACKAGE = pathlib.Path(__file__).parents[1]  # where setup.py puts the libraries
+C_TYPES: dict[Any, Any] = {float: c_double, int: c_uint64, tuple[float, float]: c_double * 2}
 
 
-class Raw(Structure):
-    """struct fastinit_plan of csrc/fastinit.h, field by field."""
+class RawRecipe(Structure):
+    """struct fastinit_recipe: the constants in their one order, then how the table is read and the dtype."""
+
+    _fields_ = [
+        *((name, C_TYPES[hint]) for name, hint in get_type_hints(Constants).items()),
+        ("table", c_void_p),
+        ("kind", c_int32),
+        ("dtype", c_int32),
+        ("cells", c_int32),
+        ("terms", c_int32),
+        ("top_bits", c_int32),
+        ("reserved", c_int32),
+    ]
+
+
+class RawPlan(Structure):
+    """struct fastinit_plan, as FIELDS packs it. Bytes, because to fill in a ctypes structure takes 0.7 us longer."""
 
     _fields_ = [
         ("out", c_void_p),
@@ -41,28 +62,12 @@ class Raw(Structure):
         ("cols", c_int64),
         ("pitch", c_int64),
         ("layout", c_void_p),
-        ("table", c_void_p),
-        ("slope", c_double),
-        ("anchor", c_double),
-        ("flip", c_uint64),
-        ("std", c_double),
-        ("cut", c_double),
-        ("inverse_cut", c_double),
-        ("low", c_double),
-        ("high", c_double),
-        ("offset", c_double * 2),
-        ("scale", c_double * 2),
-        ("kind", c_int32),
-        ("dtype", c_int32),
-        ("dims", c_int32),
-        ("cells", c_int32),
-        ("terms", c_int32),
-        ("top_bits", c_int32),
+        ("recipe", c_void_p),
+        ("dims", c_int64),
     ]
 
 
-PACKAGE = pathlib.Path(__file__).parents[1]  # where setup.py puts the libraries
-PLACE = struct.Struct("@PQqqqqP")  # out to layout: what differs from fill to fill
+FIELDS = struct.Struct("@PQqqqqPPq")  # of RawPlan
 
 # Functions of both libraries, of the CPU's and of CUDA's: result and arguments.
 Signatures = Mapping[str, tuple[Any, list[Any]]]
@@ -79,16 +84,18 @@ CUDA: Signatures = COMMON | {
     "fastinit_cuda_transform": (c_int32, [c_void_p, c_void_p, c_int64, c_int32, c_void_p]),
 }
 
+# --- libraries ----------------------------------------------------------------------------------------------------------------
 
-def load(path: pathlib.Path, signatures: Signatures) -> ctypes.CDLL | str:
-    """A library, checked as far as it can be without running it, or why it cannot be used."""
+
+def load(path: pathlib.Path, signatures: Signatures) -> Library | str:
+    """Return a library, checked as far as it can be without running it, or why it cannot be used."""
     if not path.is_file():
         compiler = "CUDA's compiler (nvcc)" if signatures is CUDA else "a C++ compiler"
         return f"{path} does not exist: the package was installed without {compiler}, or is run from its source tree"
     try:
         if is_truncated(path):
             return f"{path} is truncated: install the package again"
-        library = ctypes.CDLL(str(path))
+        library = Library(str(path))
         for name, (result, arguments) in signatures.items():
             function = getattr(library, name)
             function.restype, function.argtypes = result, arguments
@@ -99,7 +106,8 @@ def load(path: pathlib.Path, signatures: Signatures) -> ctypes.CDLL | str:
     return library
 
 
-def usable(library: ctypes.CDLL | str) -> ctypes.CDLL:
+def usable(library: Library | str) -> Library:
+    """Return a library that was loaded. Raises RuntimeError with the reason why it was not."""
     if isinstance(library, str):
         raise RuntimeError(f"the native backend cannot be used: {library}")
     return library
@@ -113,56 +121,56 @@ def is_truncated(path: pathlib.Path) -> bool:
         return head[:4] == b"\x7fELF" or not head
     if head[:5] != b"\x7fELF\x02":  # no ELF file of 64 bits, which the loader says by itself
         return False
-    (offset,), (entry_size, entries) = struct.unpack_from("<Q", head, 40), struct.unpack_from("<HH", head, 58)
+    offset: int = struct.unpack_from("<Q", head, 40)[0]
+    entry_size, entries = struct.unpack_from("<HH", head, 58)
     return bool(offset + entry_size * entries > path.stat().st_size)
 
 
+def refusal(library: Library, status: int) -> RuntimeError:
+    """The error for a status other than 0."""
+    message = library.fastinit_message(status).decode()
+    return RuntimeError(f"the native library refused a plan: {message} (status {status})")
+
+
+# --- plans --------------------------------------------------------------------------------------------------------------------
+
+
 def packed(plans: list[Plan]) -> tuple[bytes, object]:
-    """An array of plans, and what must stay alive until the library has been called."""
-    if len(plans) == 1:
-        return raw_plan(plans[0])
-    made = [raw_plan(plan) for plan in plans]
-    return b"".join(raw for raw, _ in made), made
+    """Return an array of plans as the library's bytes, and what must stay alive until the library has been called."""
+    raw: list[bytes] = []
+    kept: list[object] = []
+    for out, recipe, key, (start, rows, cols, pitch) in plans:
+        made, at = raw_recipe(recipe)
+        kept.append(made)
+        layout, dims = 0, 0
+        if not out.is_contiguous():
+            sizes_and_strides = layout_of(out)
+            kept.append(sizes_and_strides)
+            layout, dims = ctypes.addressof(sizes_and_strides), len(sizes_and_strides) // 2
+        raw.append(FIELDS.pack(out.data_ptr(), key, start, rows, cols, pitch, layout, at, dims))
+    return b"".join(raw), kept
 
 
-def raw_plan(plan: Plan) -> tuple[bytes, object]:
-    """The plan as the bytes of the library's structure, and what must stay alive until the library has been called.
-
-    Bytes, because a ctypes structure takes 0.7 us longer to fill in and hand over.
-    """
-    out, recipe, key, box = plan
-    if out.is_contiguous():
-        return PLACE.pack(out.data_ptr(), key, *box, 0) + constants(recipe), None
-    dims = [(size, stride) for size, stride in zip(out.shape, out.stride(), strict=True) if size > 1]
-    layout = (c_int64 * (2 * len(dims)))(*(size for size, _ in dims), *(stride for _, stride in dims))
-    place = PLACE.pack(out.data_ptr(), key, *box, ctypes.addressof(layout))
-    raw = Raw.from_buffer_copy(place + constants(recipe))
-    raw.dims = len(dims)
-    return bytes(raw), layout
+def layout_of(out: torch.Tensor) -> ctypes.Array[c_int64]:
+    """Return sizes, then strides, of the axes that are not of size 1."""
+    axes = [(size, stride) for size, stride in zip(out.shape, out.stride(), strict=True) if size > 1]
+    return (c_int64 * (2 * len(axes)))(*(size for size, _ in axes), *(stride for _, stride in axes))
 
 
-def packed_map(recipe: Recipe, words: torch.Tensor) -> tuple[bytes, torch.Tensor, torch.Tensor]:
-    """A plan for the map words -> values, contiguous words, and where their values go."""
+def packed_map(recipe: Recipe, words: torch.Tensor) -> tuple[bytes, torch.Tensor, torch.Tensor, object]:
+    """Return a plan for the map words -> values, contiguous words, where their values go, and what must stay alive."""
     if words.itemsize != (8 if recipe.dtype.itemsize == 8 else 4):
         raise TypeError(f"words of {words.dtype} do not go with {recipe.dtype}: int64 for 8-byte dtypes, else int32.")
     words, out = words.contiguous(), torch.empty(words.shape, dtype=recipe.dtype, device=words.device)
-    return raw_plan(Plan(out, recipe, 0, whole(out)))[0], words, out
+    raw, kept = packed([Plan(out, recipe, 0, whole(out))])
+    return raw, words, out, kept
 
 
 @functools.lru_cache(maxsize=1024)
-def constants(recipe: Recipe) -> bytes:
-    """A plan's fields after its place, of a contiguous tensor; the recipe, kept by the cache, owns the table."""
-    raw = Raw(slope=recipe.slope, anchor=recipe.anchor, flip=recipe.flip, std=recipe.std, cut=recipe.cut)
-    raw.inverse_cut, raw.low, raw.high = recipe.inverse_cut, recipe.low, recipe.high
-    raw.kind, raw.dtype = recipe.kind, DTYPES[recipe.dtype]
+def raw_recipe(recipe: Recipe) -> tuple[RawRecipe, int]:
+    """Return a recipe as the library's structure, and its address; the recipe, which every plan keeps, owns the table."""
+    raw = RawRecipe(*recipe.constants, kind=recipe.kind, dtype=DTYPES[recipe.dtype])
     if recipe.table is not None:
-        raw.table, raw.top_bits = recipe.table.data_ptr(), recipe.top_bits
         _, raw.terms, raw.cells = recipe.table.shape
-        for half, (offset, scale) in enumerate(zip(recipe.offset, recipe.scale, strict=True)):
-            raw.offset[half], raw.scale[half] = offset, scale
-    return bytes(raw)[PLACE.size :]
-
-
-def check(library: ctypes.CDLL, status: int) -> None:
-    if status:
-        raise RuntimeError(f"the native library refused a plan: {library.fastinit_message(status).decode()} (status {status})")
+        raw.table, raw.top_bits = recipe.table.data_ptr(), recipe.top_bits
+    return raw, ctypes.addressof(raw)

@@ -1,4 +1,4 @@
-"""The native backend on the CPU: the C++ library over ctypes.
+"""The native backend on the CPU: the C++ library.
 
 The library is found beside the package, checked without running any of it, loaded at the first fill, and called with the
 GIL released. Where it is missing or does not fit, `unavailable` says why and another backend serves.
@@ -7,7 +7,6 @@ GIL released. Where it is missing or does not fit, `unavailable` says why and an
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import functools
 import os
 import pathlib
@@ -21,8 +20,8 @@ from fastinit._core.plan import Plan
 from fastinit._core.recipes import Recipe
 
 NAME = "native"
-ISAS = {"scalar": 1, "avx2": 2, "avx512": 3, "neon": 4}  # as enum fastinit_isa; 0 is the best
-forced: ContextVar[str | None] = ContextVar("fastinit_isa", default=None)
+ISAS = {"scalar": 1, "avx2": 2, "avx512": 3, "neon": 4}  # as enum fastinit_isa, where 0 is the best
+forced: ContextVar[int] = ContextVar("fastinit_isa", default=0)
 
 
 @functools.cache
@@ -40,15 +39,21 @@ def unavailable(device: torch.device) -> str | None:
 def fill(plans: list[Plan]) -> None:
     """Fill the tensors of all plans, in as many threads as torch has."""
     raw, kept = abi.packed(plans)
-    abi.check(library(), library().fastinit_fill(raw, len(plans), torch.get_num_threads(), isa_number()))
+    isa = forced.get() or isa_of_environment()
+    status = library().fastinit_fill(raw, len(plans), torch.get_num_threads(), isa)
+    if status:
+        raise abi.refusal(library(), status)
     del kept
 
 
 def transform(recipe: Recipe, words: torch.Tensor) -> torch.Tensor:
     """The values that a recipe gives to words (int64 for 8-byte dtypes, else int32)."""
-    raw, words, out = abi.packed_map(recipe, words)
-    status = library().fastinit_transform(raw, words.data_ptr(), words.numel(), torch.get_num_threads(), isa_number())
-    abi.check(library(), status)
+    raw, words, out, kept = abi.packed_map(recipe, words)
+    isa = forced.get() or isa_of_environment()
+    status = library().fastinit_transform(raw, words.data_ptr(), words.numel(), torch.get_num_threads(), isa)
+    if status:
+        raise abi.refusal(library(), status)
+    del kept
     return out
 
 
@@ -57,13 +62,13 @@ def library_path() -> pathlib.Path:
 
 
 @functools.cache
-def library_or_reason() -> ctypes.CDLL | str:
+def library_or_reason() -> abi.Library | str:
     """The package's library, loaded once a process, or why it cannot be used."""
     return abi.load(library_path(), abi.CPU)
 
 
 @functools.cache
-def library() -> ctypes.CDLL:
+def library() -> abi.Library:
     """The library. Raises RuntimeError where it cannot be used."""
     return abi.usable(library_or_reason())
 
@@ -82,20 +87,17 @@ def isas() -> dict[str, str | None]:
 
 def isa() -> str:
     """The instruction set that fills use now."""
-    name = forced.get() or os.environ.get("FASTINIT_CPU_ISA")
-    if name:
-        return check_isa_name(name)
-    best = library().fastinit_best_isa()
-    return next(name for name, number in ISAS.items() if number == best)
+    used = forced.get() or isa_of_environment() or library().fastinit_best_isa()
+    return next(name for name, number in ISAS.items() if number == used)
 
 
 @contextlib.contextmanager
 def forced_isa(name: str) -> Iterator[None]:
-    """Forces an instruction set inside a `with` block. Raises RuntimeError where it cannot be used."""
+    """Force an instruction set inside a `with` block. Raises RuntimeError where it cannot be used."""
     reason = isas()[check_isa_name(name)]
     if reason:
         raise RuntimeError(f"the instruction set {name!r} was asked for and cannot be used: {reason}")
-    token = forced.set(name)
+    token = forced.set(ISAS[name])
     try:
         yield
     finally:
@@ -110,10 +112,6 @@ def check_isa_name(name: str) -> str:
 
 @functools.cache
 def isa_of_environment() -> int:
+    """The number of the instruction set that FASTINIT_CPU_ISA names; 0, the best, where it names none."""
     name = os.environ.get("FASTINIT_CPU_ISA")
-    return ISAS[name] if name else 0
-
-
-def isa_number() -> int:
-    name = forced.get()
-    return ISAS[name] if name else isa_of_environment()
+    return ISAS[check_isa_name(name)] if name else 0

@@ -1,8 +1,7 @@
-"""The native backend on NVIDIA GPUs: the CUDA C++ library over ctypes. Its library loads without a driver, too."""
+"""The native backend on NVIDIA GPUs: the CUDA C++ library, which also loads without a driver."""
 
 from __future__ import annotations
 
-import ctypes
 import functools
 import pathlib
 
@@ -20,7 +19,7 @@ NAME = "native"
 def unavailable(device: torch.device) -> str | None:
     """Why this backend cannot fill tensors on the device; None where it can."""
     if torch.version.hip is not None:
-        return "of GPUs it fills NVIDIA's, and this torch is built for ROCm"
+        return "it fills NVIDIA GPUs, and this torch is built for ROCm"
     if not torch.cuda.is_available():
         return "there is no cuda device here"
     found = library_or_reason()
@@ -35,15 +34,20 @@ def fill(plans: list[Plan]) -> None:
     """Fill the tensors of all plans, which are on one device, in the order of its current stream, without waiting for it."""
     index = plans[0].out.device.index
     raw, kept = abi.packed(plans)
-    abi.check(library(), library().fastinit_cuda_fill(raw, len(plans), index, current_cuda_stream(index)))
+    status = library().fastinit_cuda_fill(raw, len(plans), index, current_cuda_stream(index))
+    if status:
+        raise abi.refusal(library(), status)
     del kept
 
 
 def transform(recipe: Recipe, words: torch.Tensor) -> torch.Tensor:
     """The values that a recipe gives to words (int64 for 8-byte dtypes, else int32), on the words' device."""
-    raw, words, out = abi.packed_map(recipe, words)
-    place = (out.device.index, current_cuda_stream(out.device.index))
-    abi.check(library(), library().fastinit_cuda_transform(raw, words.data_ptr(), words.numel(), *place))
+    raw, words, out, kept = abi.packed_map(recipe, words)
+    index = out.device.index
+    status = library().fastinit_cuda_transform(raw, words.data_ptr(), words.numel(), index, current_cuda_stream(index))
+    if status:
+        raise abi.refusal(library(), status)
+    del kept
     return out
 
 
@@ -52,12 +56,12 @@ def library_path() -> pathlib.Path:
 
 
 @functools.cache
-def library_or_reason() -> ctypes.CDLL | str:
+def library_or_reason() -> abi.Library | str:
     """The package's library, loaded once a process, or why it cannot be used."""
     return abi.load(library_path(), abi.CUDA)
 
 
 @functools.cache
-def library() -> ctypes.CDLL:
+def library() -> abi.Library:
     """The library. Raises RuntimeError where it cannot be used."""
     return abi.usable(library_or_reason())

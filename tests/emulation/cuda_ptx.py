@@ -1,8 +1,9 @@
-"""Executes nvcc's PTX of csrc/cuda.cu on the CPU, for the launches that its host code makes, and compares the bits with the
-reference: `python tests/cuda_ptx.py`. With --all, of every dtype in every law, and of both PTX targets of setup.py.
+"""Execute nvcc's PTX of csrc/cuda/cuda.cu on the CPU, for the launches that its host code makes, and compare the bits with the
+reference: `PYTHONPATH=.:tests python -m emulation.cuda_ptx`. With --all, in every dtype and law, and for both PTX targets of
+setup.py.
 
-The host code runs on the CPU, against tests/cuda_twin's stand-in for CUDA; a launch is recorded there as its kernel's name and
-its parameters, byte for byte, and tests/ptx.py executes it. Not seen are ptxas and a missing barrier. Exit status 1 on a
+The host code runs on the CPU, against cuda_twin's stand-in for CUDA; a launch is recorded there as its kernel's name and its
+parameters, byte for byte, and ptx.py executes it. Not seen are ptxas and a missing barrier. Exit status 1 on a
 difference.
 """
 
@@ -30,7 +31,7 @@ from fastinit._core.check import FLOAT_DTYPES
 from fastinit._core.plan import Box, Plan, whole
 from fastinit._core.recipes import recipe
 
-CUDA, SETUP = twin.ROOT / "csrc" / "cuda.cu", twin.ROOT / "setup.py"
+CUDA, SETUP = twin.SOURCE, twin.ROOT / "setup.py"
 THREADS = 256
 COMMON = (torch.float32, torch.bfloat16)  # in every law
 FEW = ("2 sigmas", "half-normal")  # of the other dtypes, without --all
@@ -45,7 +46,8 @@ extern "C" __attribute__((visibility("default"))) Seen seen;
 Seen seen;
 template <class Parameter> constexpr int64_t bytes_of(void (*)(Parameter)) { return sizeof(Parameter); }
 template <auto KERNEL> cudaError_t record(dim3 grid, dim3 block, void **parameters, size_t, cudaStream_t) {
-  return seen(__PRETTY_FUNCTION__, parameters[0], bytes_of(KERNEL), grid.x, block.x), cudaSuccess;
+  seen(__PRETTY_FUNCTION__, parameters[0], bytes_of(KERNEL), grid.x, block.x);
+  return cudaSuccess;
 }
 #define cudaLaunchKernel(KERNEL, ...) record<KERNEL>(__VA_ARGS__)
 """
@@ -72,7 +74,7 @@ def flags() -> list[str]:
 def compiled(folder: pathlib.Path, targets) -> tuple[ctypes.CDLL, dict[int, str]]:
     """The host code as a library that records launches, and the PTX for each target; compiled side by side."""
     header, library = folder / "cuda_runtime.h", folder / "recorder.so"
-    header.write_text(HEADER % (twin.ROOT / "tests" / "cuda_twin" / "cuda_runtime.h"))
+    header.write_text(HEADER % (twin.STAND_IN / "cuda_runtime.h"))
     commands = [[nvcc(), "-ptx", f"-arch=compute_{n}", *flags(), str(CUDA), "-o", str(folder / f"{n}.ptx")] for n in targets]
     commands.append([twin.compiler(), *twin.FLAGS, "-I", str(folder), "-x", "c++", str(CUDA), "-o", str(library)])
     running = [subprocess.Popen(command) for command in commands]
@@ -109,14 +111,15 @@ class Emulated:
 
     def fill(self, plans):
         raw, kept = abi.packed(plans)
-        abi.check(self.library, self.library.fastinit_cuda_fill(raw, len(plans), 0, None))
+        twin.check(self.library, self.library.fastinit_cuda_fill(raw, len(plans), 0, None))
         del kept
         self.execute([plan.out for plan in plans])
 
     def transform(self, values, words):
         out = torch.zeros(words.shape, dtype=values.dtype)
-        raw, _ = abi.raw_plan(Plan(out, values, 0, whole(out)))
-        abi.check(self.library, self.library.fastinit_cuda_transform(raw, words.data_ptr(), words.numel(), 0, None))
+        raw, kept = abi.packed([Plan(out, values, 0, whole(out))])
+        twin.check(self.library, self.library.fastinit_cuda_transform(raw, words.data_ptr(), words.numel(), 0, None))
+        del kept
         self.execute([out, words])
         return out
 

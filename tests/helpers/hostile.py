@@ -1,4 +1,6 @@
-"""Plans that both libraries must refuse, as their bytes."""
+"""Plans that both libraries must refuse, as their structures."""
+
+import ctypes
 
 import torch
 from helpers.laws import LAWS
@@ -8,19 +10,22 @@ from fastinit._core import recipes
 from fastinit._core.plan import Plan, whole
 
 
-def raw(**fields) -> abi.Raw:
-    out = torch.zeros(64)
-    made, kept = abi.raw_plan(Plan(out, recipes.recipe(LAWS["2 sigmas"], torch.float32), 1, whole(out)))
-    plan = abi.Raw.from_buffer_copy(made)
+def raw(**fields) -> abi.RawPlan:
+    """A plan with a recipe of its own, in one of which these fields are set."""
+    out, law = torch.zeros(64), recipes.recipe(LAWS["2 sigmas"], torch.float32)
+    made, _ = abi.packed([Plan(out, law, 1, whole(out))])
+    plan, recipe = abi.RawPlan.from_buffer_copy(made), abi.RawRecipe.from_buffer_copy(abi.raw_recipe(law)[0])
+    plan.recipe = ctypes.addressof(recipe)
     for name, value in fields.items():
-        setattr(plan, name, value)
-    plan.kept = (out, kept)
+        setattr(plan if hasattr(plan, name) else recipe, name, value)
+    plan.kept = (out, law, recipe)
     return plan
 
 
-REFUSED = [  # fields of a plan, and its status
+REFUSED = [  # fields of a plan or its recipe, and the status
     ({}, 0),
     ({"out": None}, 1),
+    ({"recipe": None}, 1),
     ({"table": None}, 1),
     ({"dims": 1, "layout": None}, 1),
     ({"kind": -1}, 2),

@@ -1,7 +1,7 @@
-/* Stands in for CUDA's header, so that a C++ compiler builds csrc/cuda.cu, kernels and host code, for the CPU: its twin.
+/* A stand-in for CUDA's header, so that a C++ compiler builds csrc/cuda/cuda.cu, kernels and host code, for the CPU: its twin.
  *
- * A block's threads are fibers, which run one after another from barrier to barrier, the last thread first: who reads what
- * another has yet to write gets it wrong here. Devices are as many as TWIN_DEVICES, with two small multiprocessors each. */
+ * A block's threads are fibers, which run one after another from barrier to barrier, the last thread first: a thread that reads
+ * what another has yet to write gets it wrong here. There are TWIN_DEVICES devices, each with two small multiprocessors. */
 #pragma once
 
 #include <stddef.h>
@@ -63,21 +63,23 @@ static void enter() {
   running->done = true;
 }
 
-/* Runs a block's threads to their end. */
+/* Run a block's threads to their end. */
 static void run_block(unsigned threads) {
   static Fiber *fibers = (Fiber *)calloc(1024, sizeof(Fiber));
   static char *stacks = (char *)malloc(1024 * TWIN_STACK);
   for (unsigned t = 0; t < threads; t++) {
     fibers[t].done = false;
     getcontext(&fibers[t].context);
-    fibers[t].context.uc_stack.ss_sp = stacks + t * TWIN_STACK, fibers[t].context.uc_stack.ss_size = TWIN_STACK;
+    fibers[t].context.uc_stack.ss_sp = stacks + t * TWIN_STACK;
+    fibers[t].context.uc_stack.ss_size = TWIN_STACK;
     fibers[t].context.uc_link = &scheduler;
     makecontext(&fibers[t].context, enter, 0);
   }
   for (unsigned done = 0; done < threads;) {
     done = 0;
     for (unsigned t = threads; t-- > 0;) {
-      running = &fibers[t], threadIdx.x = t;
+      running = &fibers[t];
+      threadIdx.x = t;
       if (!running->done) swapcontext(&scheduler, &running->context);
       done += running->done;
     }
@@ -103,8 +105,11 @@ cudaError_t cudaLaunchKernel(void (*kernel)(Parameter), dim3 grid, dim3 block, v
   if (twin.error) return (cudaError_t)twin.error;
   if (sizeof(Parameter) > 32764) return cudaErrorInvalidValue;
   Call<Parameter> call{kernel, (const Parameter *)parameters[0]};
-  fibers::body = call.run, fibers::argument = &call;
-  gridDim = grid, blockDim = block, twin.grid = grid.x;
+  fibers::body = call.run;
+  fibers::argument = &call;
+  gridDim = grid;
+  blockDim = block;
+  twin.grid = grid.x;
   for (blockIdx.x = 0; blockIdx.x < grid.x; blockIdx.x++) fibers::run_block(block.x);
   twin.launches++;
   return cudaSuccess;
@@ -114,13 +119,20 @@ static inline cudaError_t cudaGetLastError() { return cudaSuccess; }
 static inline const char *cudaGetErrorString(cudaError_t error) {
   return error == cudaErrorInvalidValue ? "invalid argument" : "another error";
 }
-static inline cudaError_t cudaGetDeviceCount(int *count) { return *count = TWIN_DEVICES, cudaSuccess; }
-static inline cudaError_t cudaDriverGetVersion(int *version) { return *version = CUDART_VERSION, cudaSuccess; }
+static inline cudaError_t cudaGetDeviceCount(int *count) {
+  *count = TWIN_DEVICES;
+  return cudaSuccess;
+}
+static inline cudaError_t cudaDriverGetVersion(int *version) {
+  *version = CUDART_VERSION;
+  return cudaSuccess;
+}
 static inline cudaError_t cudaSetDevice(int device) {
   if (device < 0 || device >= TWIN_DEVICES) return cudaErrorInvalidDevice;
   void *const context = (void *)(intptr_t)(device + 1);
   twin.contexts += context != twin.current;
-  return twin.current = context, cudaSuccess;
+  twin.current = context;
+  return cudaSuccess;
 }
 static inline cudaError_t cudaDeviceGetAttribute(int *value, cudaDeviceAttr attribute, int) {
   switch (attribute) {
@@ -131,11 +143,18 @@ static inline cudaError_t cudaDeviceGetAttribute(int *value, cudaDeviceAttr attr
   return cudaSuccess;
 }
 template <class Kernel> cudaError_t cudaOccupancyMaxActiveBlocksPerMultiprocessor(int *blocks, Kernel, int, size_t) {
-  return *blocks = TWIN_BLOCKS, cudaSuccess;
+  *blocks = TWIN_BLOCKS;
+  return cudaSuccess;
 }
 static inline cudaError_t cudaFuncGetAttributes(cudaFuncAttributes *, const void *) { return cudaSuccess; }
-static inline int twin_get_current(void **context) { return *context = twin.current, 0; }
-static inline int twin_set_current(void *context) { return twin.current = context, 0; }
+static inline int twin_get_current(void **context) {
+  *context = twin.current;
+  return 0;
+}
+static inline int twin_set_current(void *context) {
+  twin.current = context;
+  return 0;
+}
 static inline cudaError_t cudaGetDriverEntryPointByVersion(const char *name, void **found, unsigned, int,
                                                            cudaDriverEntryPointQueryResult *) {
   *found = strcmp(name, "cuCtxGetCurrent") ? (void *)twin_set_current : (void *)twin_get_current;

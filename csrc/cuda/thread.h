@@ -1,13 +1,16 @@
-/* What one GPU thread does: the vector layer of a thread, laws as kernels read them, elements from words. The twin's, too. */
+/* What one GPU thread does: the vector layer of a thread, recipes as kernels read them, elements from words. A C++ compiler
+ * builds it for the CPU, too: see tests/emulation/twin.py. */
 #pragma once
 
-#include "plan.h"
-#include "scalar.h"
-#include "transform.h"
+#include <cuda_runtime.h>
+
+#include "../plan.h"
+#include "../scalar.h"
+#include "../transform.h"
 
 namespace fastinit {
 
-/* --- one thread as a vector layer --------------------------------------------------------------------------------------- */
+/* --- one thread as a vector layer (see layer.h) ---------------------------------------------------------------------------- */
 
 #if defined(__CUDA_ARCH__)
 using SharedAddress = uint32_t;
@@ -32,9 +35,9 @@ template <class R> struct Thread : Scalar<R> {
   using W = uint32_t;
   static constexpr int LOG_SIZE = sizeof(R) == 8 ? 3 : 2;
 
-  FASTINIT_INLINE int shift(int count) { return count - LOG_SIZE; } /* a cell's number as the offset of its bytes */
-  /* [terms][halves][cells], of float64 one half, in shared memory at a multiple of a term's bytes: so that cell and half are
-   * or-ed into the address, in the instruction that masks the cell. */
+  FASTINIT_INLINE int shift(int count) { return count - LOG_SIZE; } /* leaves a cell's number as the offset of its bytes */
+  /* [terms][halves][cells] (of float64 one half) in shared memory, at a multiple of a term's bytes: cell and half are or-ed into
+   * the address, by the instruction that masks the cell. */
   template <int CELLS, int TERMS, int HALVES> struct Table {
     static constexpr int HALF = CELLS * (int)sizeof(R), TERM = sizeof(R) == 8 ? HALF : HALF * HALVES;
     SharedAddress at;
@@ -50,17 +53,21 @@ template <class R> struct Thread : Scalar<R> {
   FASTINIT_INLINE W counter(uint64_t block) { return (uint32_t)block; }
   FASTINIT_INLINE void multiply(W x, uint32_t m, W &high, W &low) { /* written as one product: a single IMAD.WIDE */
     const uint64_t product = (uint64_t)x * m;
-    high = (uint32_t)(product >> 32), low = (uint32_t)product;
+    high = (uint32_t)(product >> 32);
+    low = (uint32_t)product;
   }
   FASTINIT_INLINE W xor_word(W a, W b) { return a ^ b; }
   FASTINIT_INLINE W xor3(W a, W b, W c) { return a ^ b ^ c; }
   FASTINIT_INLINE void interleave(W c0, W c1, W c2, W c3, I *words) {
-    words[0] = c0, words[1] = c1, words[2] = c2, words[3] = c3;
+    words[0] = c0;
+    words[1] = c1;
+    words[2] = c2;
+    words[3] = c3;
   }
-  FASTINIT_INLINE I distance(I s) { /* Scalar's, with one instruction less: |s| is odd */
+  FASTINIT_INLINE I distance(I s) { /* as Scalar's, with one instruction less: |s| is odd */
     return (I)((Signed)s < 0 ? (I)0 - s : s) ^ (Scalar<R>::SIGN - 2);
   }
-#if defined(__CUDA_ARCH__) /* one instruction, which orders -0 below +0; what is said of it is of float32 */
+#if defined(__CUDA_ARCH__) /* of float32 one instruction, which takes -0 for less than +0 */
   FASTINIT_INLINE F at_least(F v, F low) {
     if constexpr (sizeof(F) == 4) return fmaxf(v, low);
     else return Scalar<R>::at_least(v, low);
@@ -71,6 +78,10 @@ template <class R> struct Thread : Scalar<R> {
   }
 #endif
 };
+
+static_assert(is_layer<Thread<float>>() && is_layer<Thread<double>>());
+
+/* --- dtypes ---------------------------------------------------------------------------------------------------------------- */
 
 template <int DTYPE> constexpr int SIZE = item_size(DTYPE);
 template <int DTYPE> constexpr bool IS_WIDE = DTYPE == FASTINIT_FLOAT64 || DTYPE == FASTINIT_UINT64;
@@ -83,79 +94,70 @@ template <> struct RealOf<true> {
   using type = double;
 };
 template <int DTYPE> using Real = typename RealOf<IS_WIDE<DTYPE>>::type;
-template <int DTYPE> using Layer = Thread<Real<DTYPE>>;
-template <int DTYPE> using Word = typename Layer<DTYPE>::I;
+template <int DTYPE> using ThreadOf = Thread<Real<DTYPE>>;
+template <int DTYPE> using Word = typename ThreadOf<DTYPE>::I;
 
-/* --- laws ------------------------------------------------------------------------------------------------------------------ */
+/* --- recipes --------------------------------------------------------------------------------------------------------------- */
 
-/* What a map is compiled for. */
-enum Variant {
-  UNIFORM_ALONE,
-  BOUND_ALONE,
-  SYMMETRIC_SMALL, /* 32 cells of 5 terms */
-  SYMMETRIC_LARGE, /* 64 of 7; of float64, 256 of 13 */
-  TWO_SIDED_SMALL,
-  TWO_SIDED_LARGE,
-  FMOD_SMALL,
-  FMOD_LARGE
-};
-
-/* The constants of a law as a kernel reads them, its table right behind. */
-template <class R> struct alignas(16) Law {
-  R slope, anchor, std, cut, inverse_cut, low, high, offset[2], scale[2];
-  typename Thread<R>::I flip;
-  uint32_t low_pair, high_pair;     /* of 16-bit dtypes, the bounds twice: what clamped_pair takes */
-  int32_t top_bits, variant, reals; /* in the table */
+/* A recipe as a kernel reads it, its table right behind it. */
+template <class R> struct alignas(16) Recipe {
+  FASTINIT_CONSTANTS(R, typename Thread<R>::I)
+  uint32_t low_pair, high_pair; /* of 16-bit dtypes, the bounds twice: what clamped_pair takes */
+  int32_t top_bits, variant;
+  int32_t reals; /* in the table */
 
   FASTINIT_INLINE_MEMBER const R *table() const { return (const R *)(this + 1); }
 };
 
-constexpr int SMALL_CELLS = 32, SMALL_TERMS = 5;
-template <class R> constexpr int LARGE_CELLS = sizeof(R) == 8 ? 256 : 64;
-template <class R> constexpr int LARGE_TERMS = sizeof(R) == 8 ? 13 : 7;
-/* Where a block keeps a table of any size: both halves, of float64 one, as a kernel's parameters hold no two. */
-template <class R> constexpr int TERM_REALS = LARGE_CELLS<R> *(sizeof(R) == 8 ? 1 : 2);
+/* Where a block keeps a table of any size: both halves, but of float64 one, as a kernel's parameters do not hold two. */
+template <class R> constexpr Shape LARGEST = sizeof(R) == 8 ? DOUBLE : LARGE;
+template <class R> constexpr int TERM_REALS = LARGEST<R>.cells * (sizeof(R) == 8 ? 1 : 2);
 template <class R> struct alignas(TERM_REALS<R> * sizeof(R)) Space {
-  R table[TERM_REALS<R> * LARGE_TERMS<R>];
+  R table[TERM_REALS<R> * LARGEST<R>.terms];
 };
 
-/* A law at work. `table` is in shared memory. */
-template <class R, Kind KIND, int CELLS, int TERMS> struct Map {
+/* The map of a recipe: words to values. `table` is in shared memory. */
+template <class R, Variant VARIANT> struct Map {
   using V = Thread<R>;
-  Constants<V, KIND, CELLS, TERMS> constants;
+  Constants<V, VARIANT> constants;
   uint32_t low_pair, high_pair;
-  FASTINIT_INLINE_MEMBER Map(const Law<R> &law, const R *table)
-      : constants(decltype(constants)::make(law, table)), low_pair(law.low_pair), high_pair(law.high_pair) {}
+  FASTINIT_INLINE_MEMBER Map(const Recipe<R> &recipe, const R *table)
+      : constants(Constants<V, VARIANT>::make(recipe, table)), low_pair(recipe.low_pair), high_pair(recipe.high_pair) {}
   FASTINIT_INLINE_MEMBER R unclamped(typename V::I word) const { return fastinit::unclamped(constants, word); }
   FASTINIT_INLINE_MEMBER R value(typename V::I word) const { return fastinit::value(constants, word); }
 };
 
-/* The law of FASTINIT_WORDS. */
+/* The map of raw words, which are the values. */
 struct Words {};
 
-/* Which laws of float64 come to a kernel: its tables are larger than fill_one's parameters, both halves than fill_list's. */
-enum Laws { UNIFORMS, WITH_TABLES, ALL_LAWS };
+/* Which variants a kernel serves in float64, where tables are large: one exceeds fill_one's parameters, and the two halves of a
+ * two-sided one exceed fill_list's. */
+enum Served { WITHOUT_TABLE, WITH_ONE_HALF, ALL };
 
-/* Calls work(Map) for the law's variant. */
-template <int DTYPE, Laws LAWS, class Work>
-__device__ __forceinline__ void with_map(const Law<Real<DTYPE>> &law, const Real<DTYPE> *table, Work work) {
+/* Call work(Map) for the recipe's variant. */
+template <int DTYPE, Served SERVED, class Work>
+__device__ __forceinline__ void with_map(const Recipe<Real<DTYPE>> &recipe, const Real<DTYPE> *table, Work work) {
   using R = Real<DTYPE>;
-  constexpr int CELLS = LARGE_CELLS<R>, TERMS = LARGE_TERMS<R>;
   constexpr bool WIDE = sizeof(R) == 8;
-  switch (law.variant) {
-    case UNIFORM_ALONE: work(Map<R, UNIFORM, SMALL_CELLS, SMALL_TERMS>(law, table)); break;
-    case BOUND_ALONE: work(Map<R, UNIFORM_FROM_BOUND, SMALL_CELLS, SMALL_TERMS>(law, table)); break;
+  switch (recipe.variant) {
+    case UNIFORM: work(Map<R, UNIFORM>(recipe, table)); break;
+    case UNIFORM_FROM_BOUND: work(Map<R, UNIFORM_FROM_BOUND>(recipe, table)); break;
   }
-  if constexpr (!WIDE || LAWS >= WITH_TABLES) switch (law.variant) {
-    case SYMMETRIC_LARGE: work(Map<R, SYMMETRIC, CELLS, TERMS>(law, table)); break;
-    case FMOD_LARGE: work(Map<R, FMOD, CELLS, TERMS>(law, table)); break;
+  if constexpr (!WIDE || SERVED >= WITH_ONE_HALF) {
+    switch (recipe.variant) {
+      case SYMMETRIC_LARGE: work(Map<R, SYMMETRIC_LARGE>(recipe, table)); break;
+      case FMOD_LARGE: work(Map<R, FMOD_LARGE>(recipe, table)); break;
+    }
   }
-  if constexpr (!WIDE || LAWS == ALL_LAWS)
-    if (law.variant == TWO_SIDED_LARGE) work(Map<R, TWO_SIDED, CELLS, TERMS>(law, table));
-  if constexpr (!WIDE) switch (law.variant) {
-    case SYMMETRIC_SMALL: work(Map<R, SYMMETRIC, SMALL_CELLS, SMALL_TERMS>(law, table)); break;
-    case TWO_SIDED_SMALL: work(Map<R, TWO_SIDED, SMALL_CELLS, SMALL_TERMS>(law, table)); break;
-    case FMOD_SMALL: work(Map<R, FMOD, SMALL_CELLS, SMALL_TERMS>(law, table)); break;
+  if constexpr (!WIDE || SERVED == ALL) {
+    if (recipe.variant == TWO_SIDED_LARGE) work(Map<R, TWO_SIDED_LARGE>(recipe, table));
+  }
+  if constexpr (!WIDE) {
+    switch (recipe.variant) {
+      case SYMMETRIC_SMALL: work(Map<R, SYMMETRIC_SMALL>(recipe, table)); break;
+      case TWO_SIDED_SMALL: work(Map<R, TWO_SIDED_SMALL>(recipe, table)); break;
+      case FMOD_SMALL: work(Map<R, FMOD_SMALL>(recipe, table)); break;
+    }
   }
 }
 
@@ -163,7 +165,7 @@ __device__ __forceinline__ void with_map(const Law<Real<DTYPE>> &law, const Real
 
 /* The one rounding of a clamped value. */
 template <int DTYPE> FASTINIT_INLINE Word<DTYPE> encoded(Real<DTYPE> v) {
-  using V = Layer<DTYPE>;
+  using V = ThreadOf<DTYPE>;
   if constexpr (DTYPE == FASTINIT_BFLOAT16) return bfloat16_bits<V>(v);
   else if constexpr (DTYPE == FASTINIT_FLOAT16) return small_float_bits<V, 10, 15, 16>(v);
   else if constexpr (DTYPE == FASTINIT_FLOAT8_E4M3FN) return small_float_bits<V, 3, 7, 8>(v);
@@ -183,8 +185,8 @@ template <int DTYPE> FASTINIT_INLINE void store(char *out, int64_t place, Word<D
   else ((Word<DTYPE> *)out)[place] = bits;
 }
 
-/* Two floats to two 16-bit ones, the first in the low half; then their clamp. As the bounds are of the dtype, that is the clamp
- * before the rounding, in half the instructions, where the GPU has them. */
+/* Two floats are rounded to a pair of 16-bit ones, the first in the low half, and the pair is clamped. As the bounds are values
+ * of the dtype, this gives what a clamp before the rounding gives, in half the instructions, where the GPU has them. */
 #if defined(__CUDA_ARCH__) && __CUDA_ARCH__ < 800
 constexpr bool HAS_PAIRS = false;
 #else
@@ -202,13 +204,12 @@ template <int DTYPE> FASTINIT_INLINE uint32_t rounded_pair(float first, float se
 #endif
 }
 
-/* -0 is below +0, in PTX as in the contract. */
+/* -0 is less than +0, in PTX as in the contract. */
 template <int DTYPE> FASTINIT_INLINE uint32_t clamped_pair(uint32_t pair, uint32_t low, uint32_t high) {
 #if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 800
   if constexpr (DTYPE == FASTINIT_BFLOAT16)
     asm("max.bf16x2 %0, %0, %1; min.bf16x2 %0, %0, %2;" : "+r"(pair) : "r"(low), "r"(high));
-  else
-    asm("max.f16x2 %0, %0, %1; min.f16x2 %0, %0, %2;" : "+r"(pair) : "r"(low), "r"(high));
+  else asm("max.f16x2 %0, %0, %1; min.f16x2 %0, %0, %2;" : "+r"(pair) : "r"(low), "r"(high));
   return pair;
 #else
   const auto order = [](uint32_t half) { return half & 0x8000 ? -1 - (int)(half & 0x7FFF) : (int)half; };
@@ -222,7 +223,8 @@ template <int DTYPE> FASTINIT_INLINE uint32_t clamped_pair(uint32_t pair, uint32
 
 /* What a thread stores at a time: 16 bytes, or of 8-byte elements one block, 32. */
 template <int DTYPE> constexpr int VECTOR = IS_WIDE<DTYPE> ? 4 : 16 / SIZE<DTYPE>;
-template <int DTYPE> constexpr int VECTOR_BYTES = VECTOR<DTYPE> *SIZE<DTYPE>;
+template <int DTYPE> constexpr int VECTOR_BYTES = VECTOR<DTYPE> * SIZE<DTYPE>;
+
 /* A vector's elements from their words, as 32-bit pieces in the order of memory. */
 template <int DTYPE, class M> FASTINIT_INLINE void pack(const M &map, const Word<DTYPE> *words, uint32_t *pieces) {
   if constexpr (SIZE<DTYPE> == 2 && HAS_PAIRS) {
@@ -235,9 +237,15 @@ template <int DTYPE, class M> FASTINIT_INLINE void pack(const M &map, const Word
     FASTINIT_UNROLL
     for (int i = 0; i < VECTOR<DTYPE>; i++) {
       const Word<DTYPE> bits = element<DTYPE>(map, words[i]);
-      if constexpr (SIZE<DTYPE> == 8) pieces[2 * i] = (uint32_t)bits, pieces[2 * i + 1] = (uint32_t)((uint64_t)bits >> 32);
-      else if (i % (4 / SIZE<DTYPE>) == 0) pieces[i / (4 / SIZE<DTYPE>)] = (uint32_t)bits;
-      else pieces[i / (4 / SIZE<DTYPE>)] |= (uint32_t)bits << (i % (4 / SIZE<DTYPE>) * SIZE<DTYPE> * 8);
+      if constexpr (SIZE<DTYPE> == 8) {
+        pieces[2 * i] = (uint32_t)bits;
+        pieces[2 * i + 1] = (uint32_t)((uint64_t)bits >> 32);
+      } else {
+        constexpr int IN_A_PIECE = 4 / SIZE<DTYPE>, BITS = 8 * SIZE<DTYPE>;
+        const uint32_t shifted = (uint32_t)bits << (i % IN_A_PIECE * BITS);
+        if (i % IN_A_PIECE == 0) pieces[i / IN_A_PIECE] = shifted;
+        else pieces[i / IN_A_PIECE] |= shifted;
+      }
     }
   }
 }

@@ -7,6 +7,7 @@
 #include <atomic>
 #include <initializer_list>
 
+#include "../plan.h"
 #include "cpu.h"
 
 namespace fastinit {
@@ -14,7 +15,7 @@ namespace {
 
 /* A thread costs 20 (bare metal) to 100 us (a virtual machine) to start: the time of about this many elements. */
 constexpr int64_t ELEMENTS_A_THREAD = 1 << 17;
-/* What threads share out: pieces of as many elements at least, and of a large fill about so many a thread. */
+/* Threads take pieces of at least so many elements, and of a large fill about so many pieces each. */
 constexpr int64_t PIECE = 1 << 14, PIECES_A_THREAD = 64;
 constexpr int64_t MOST_THREADS = 512;
 /* Strided memory is filled through a buffer of this many elements, on the stack. */
@@ -26,8 +27,8 @@ bool has_isa(int32_t isa) {
   const bool avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
   if (isa == FASTINIT_AVX2) return avx2;
   if (isa == FASTINIT_AVX512)
-    return avx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq") &&
-           __builtin_cpu_supports("avx512vl");
+    return avx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+           __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl");
 #elif defined(FASTINIT_HAS_NEON)
   if (isa == FASTINIT_NEON) return true;
 #endif
@@ -40,39 +41,65 @@ int32_t best_isa() {
   return FASTINIT_SCALAR;
 }
 
-Kernel kernel_of(const fastinit_plan &plan, int32_t isa) {
+Kernel kernel_of(const fastinit_recipe &recipe, int32_t isa) {
   switch (isa) {
 #if defined(FASTINIT_HAS_X86)
-    case FASTINIT_AVX2: return avx2_kernel(plan);
-    case FASTINIT_AVX512: return avx512_kernel(plan);
+    case FASTINIT_AVX2: return avx2_kernel(recipe);
+    case FASTINIT_AVX512: return avx512_kernel(recipe);
 #elif defined(FASTINIT_HAS_NEON)
-    case FASTINIT_NEON: return neon_kernel(plan);
+    case FASTINIT_NEON: return neon_kernel(recipe);
 #endif
-    default: return scalar_kernel(plan);
+    default: return scalar_kernel(recipe);
   }
 }
 
-/* Writes `count` contiguous elements to the logical positions of a strided tensor from `first` on. Offsets wrap: an axis of size
- * 1 may have any stride. */
-template <class T> void scatter(const fastinit_plan &plan, int64_t first, int64_t count, const T *from) {
-  const int64_t *sizes = plan.layout, *strides = plan.layout + plan.dims, inner = plan.dims - 1;
-  const auto step = [&](int64_t d) { return (uint64_t)strides[d] * sizeof(T); };
+/* A place in a strided tensor: its axes' positions, and the address. Addresses wrap: an axis of size 1 may have any stride. */
+struct Cursor {
+  const int64_t *sizes, *strides;
   int64_t position[FASTINIT_MAX_DIMS];
-  uintptr_t at = (uintptr_t)plan.out;
-  for (int64_t d = inner; d >= 0; first /= sizes[d], d--) position[d] = first % sizes[d], at += position[d] * step(d);
-  while (count > 0) {
-    const int64_t room = sizes[inner] - position[inner], n = count < room ? count : room;
-    for (int64_t i = 0; i < n; i++) memcpy((void *)(at + i * step(inner)), from + i, sizeof(T));
-    from += n, count -= n, at += n * step(inner), position[inner] += n;
+  int64_t inner; /* the last axis */
+  uint64_t item;
+  uintptr_t at;
+
+  /* The logical element `first` of a plan's tensor. */
+  Cursor(const fastinit_plan &plan, int64_t first, int item)
+      : sizes(plan.layout), strides(plan.layout + plan.dims), inner(plan.dims - 1), item((uint64_t)item),
+        at((uintptr_t)plan.out) {
+    for (int64_t d = inner; d >= 0; d--) {
+      position[d] = first % sizes[d];
+      at += position[d] * step(d);
+      first /= sizes[d];
+    }
+  }
+  uint64_t step(int64_t d) const { return (uint64_t)strides[d] * item; }
+  int64_t left_in_row() const { return sizes[inner] - position[inner]; }
+
+  void advance_in_row(int64_t n) {
+    at += n * step(inner);
+    position[inner] += n;
     for (int64_t d = inner; d > 0 && position[d] == sizes[d]; d--) {
       at += step(d - 1) - sizes[d] * step(d);
-      position[d] = 0, position[d - 1]++;
+      position[d] = 0;
+      position[d - 1]++;
     }
+  }
+};
+
+/* Write `count` contiguous elements to the logical positions of a strided tensor from `first` on. */
+template <class T> void scatter(const fastinit_plan &plan, int64_t first, int64_t count, const T *from) {
+  Cursor to(plan, first, sizeof(T));
+  while (count > 0) {
+    const int64_t room = to.left_in_row(), n = count < room ? count : room;
+    const uint64_t step = to.step(to.inner);
+    for (int64_t i = 0; i < n; i++) memcpy((void *)(to.at + i * step), from + i, sizeof(T));
+    from += n;
+    count -= n;
+    to.advance_in_row(n);
   }
 }
 
 void fill_part(const fastinit_plan &plan, const Kernel &kernel, int64_t first, int64_t count) {
-  const int size = item_size(plan.dtype);
+  const int size = item_size(plan.recipe->dtype);
   if (plan.dims == 0) return kernel.fill(plan, first, count, (char *)plan.out + first * size);
   alignas(64) char buffer[BUFFER * 8];
   for (int64_t end = first + count; first < end; first += BUFFER) {
@@ -87,8 +114,34 @@ void fill_part(const fastinit_plan &plan, const Kernel &kernel, int64_t first, i
   }
 }
 
-/* Attributes of new threads: kept off the calling thread's core. They often start there, because virtual machines count a
- * sleeping core as not to be had; only the next load balancing, up to 4 ms later, would move them. */
+int32_t check_plans(const fastinit_plan *plans, int64_t count, int64_t *total) {
+  *total = 0;
+  for (int64_t i = 0; i < count; i++) {
+    int64_t elements;
+    if (int32_t status = check_recipe(plans[i].recipe)) return status;
+    if (int32_t status = check_place(plans[i], &elements)) return status;
+    if (__builtin_add_overflow(*total, elements, total)) return FASTINIT_BAD_BOX;
+  }
+  return FASTINIT_OK;
+}
+
+/* Fill `count` elements from `first` on, counted through all plans. */
+void fill_range(const fastinit_plan *plans, int32_t isa, int64_t first, int64_t count) {
+  for (const fastinit_plan *plan = plans; count > 0; plan++) {
+    const int64_t elements = plan->rows * plan->cols;
+    if (first >= elements) {
+      first -= elements;
+      continue;
+    }
+    const int64_t here = elements - first < count ? elements - first : count;
+    fill_part(*plan, kernel_of(*plan->recipe, isa), first, here);
+    count -= here;
+    first = 0;
+  }
+}
+
+/* Attributes that keep new threads off the calling thread's core. They often start there, because virtual machines count a
+ * sleeping core as not available; only the next load balancing, up to 4 ms later, would move them. */
 class Elsewhere {
   pthread_attr_t attributes_;
 
@@ -107,8 +160,8 @@ class Elsewhere {
   const pthread_attr_t *get() const { return &attributes_; }
 };
 
-/* [0, total) in pieces. Threads take the next one when they are done with theirs, so that one that starts late or shares its
- * core (torch's workers spin for milliseconds after their last task) holds up nobody. */
+/* [0, total) in pieces. A thread takes the next piece when it is done with its last, so that a thread that starts late or shares
+ * its core (torch's workers spin for milliseconds after their last task) does not hold up the others. */
 template <class Work> struct Pieces {
   const Work &work;
   const int64_t total, piece;
@@ -118,10 +171,13 @@ template <class Work> struct Pieces {
     for (int64_t first; (first = next.fetch_add(piece, std::memory_order_relaxed)) < total;)
       work(first, total - first < piece ? total - first : piece);
   }
-  static void *take_in_thread(void *pieces) { return ((Pieces *)pieces)->take(), nullptr; }
+  static void *take_in_thread(void *pieces) {
+    ((Pieces *)pieces)->take();
+    return nullptr;
+  }
 };
 
-/* Calls work(first, count) on pieces that cover [0, total). Where no thread can be started, the calling one does it all. */
+/* Call work(first, count) on pieces that cover [0, total). Where no thread can be started, the calling thread does it all. */
 template <class Work> void in_threads(int64_t total, int32_t threads, const Work &work) {
   const int64_t worth = total / ELEMENTS_A_THREAD, most = worth < MOST_THREADS ? worth : MOST_THREADS;
   const int64_t parts = threads < most ? threads : most;
@@ -155,21 +211,10 @@ int32_t fastinit_fill(const fastinit_plan *plans, int64_t count, int32_t threads
   if (count < 0 || threads < 1) return FASTINIT_BAD_COUNT;
   if (count > 0 && !plans) return FASTINIT_NULL_POINTER;
   if (int32_t status = fastinit_check_isa(isa)) return status;
-  if (isa == FASTINIT_BEST) isa = best_isa();
-  int64_t total = 0;
-  for (int64_t i = 0; i < count; i++) {
-    int64_t elements;
-    if (int32_t status = check_values(plans[i])) return status;
-    if (int32_t status = check_place(plans[i], &elements)) return status;
-    if (__builtin_add_overflow(total, elements, &total)) return FASTINIT_BAD_BOX;
-  }
-  in_threads(total, threads, [=](int64_t first, int64_t n) {
-    for (const fastinit_plan *plan = plans; n > 0; plan++) {
-      const int64_t elements = plan->rows * plan->cols, here = elements - first < n ? elements - first : n;
-      if (here > 0) fill_part(*plan, kernel_of(*plan, isa), first, here), n -= here;
-      first = here > 0 ? 0 : first - elements;
-    }
-  });
+  int64_t total;
+  if (int32_t status = check_plans(plans, count, &total)) return status;
+  const int32_t chosen = isa == FASTINIT_BEST ? best_isa() : isa;
+  in_threads(total, threads, [=](int64_t first, int64_t n) { fill_range(plans, chosen, first, n); });
   return FASTINIT_OK;
 }
 
@@ -177,12 +222,13 @@ int32_t fastinit_transform(const fastinit_plan *plan, const void *words, int64_t
   if (count < 0 || threads < 1) return FASTINIT_BAD_COUNT;
   if (!plan || (count > 0 && (!words || !plan->out))) return FASTINIT_NULL_POINTER;
   if (int32_t status = fastinit_check_isa(isa)) return status;
-  if (int32_t status = check_values(*plan)) return status;
+  if (int32_t status = check_recipe(plan->recipe)) return status;
   if (count == 0) return FASTINIT_OK;
-  const Kernel kernel = kernel_of(*plan, isa == FASTINIT_BEST ? best_isa() : isa);
-  const int size = item_size(plan->dtype), width = size == 8 ? 8 : 4;
-  in_threads(count, threads, [=](int64_t first, int64_t n) {
-    kernel.transform(*plan, (const char *)words + first * width, n, (char *)plan->out + first * size);
+  const fastinit_recipe &recipe = *plan->recipe;
+  const Kernel kernel = kernel_of(recipe, isa == FASTINIT_BEST ? best_isa() : isa);
+  const int size = item_size(recipe.dtype), width = size == 8 ? 8 : 4;
+  in_threads(count, threads, [=, &recipe](int64_t first, int64_t n) {
+    kernel.transform(recipe, (const char *)words + first * width, n, (char *)plan->out + first * size);
   });
   return FASTINIT_OK;
 }

@@ -1,25 +1,23 @@
-/* Launches on any device, from any thread. What is kept is what a device was asked once. */
+/* Launches on any device, from any thread. What a device was asked once is kept. */
 #pragma once
-
-#include <cuda_runtime.h>
 
 #include <atomic>
 
-#include "cuda_kernel.h"
+#include "kernel.h"
 
 namespace fastinit {
 namespace {
 
-constexpr int MOST_DEVICES = 64; /* whose facts are kept */
+constexpr int MOST_DEVICES = 64; /* whose answers are kept */
 
 int32_t status_of(cudaError_t error) {
   if (error == cudaSuccess) return FASTINIT_OK;
-  cudaGetLastError(); /* this library's record of it: the caller's own runtime has seen nothing */
+  cudaGetLastError(); /* clears this library's record of it; the caller's own runtime has seen nothing */
   return FASTINIT_CUDA_ERRORS + (int32_t)error;
 }
 
-/* Makes a device the calling thread's while it lives. Contexts, not device numbers, are put back: a thread that had none stays
- * without, and another copy of the runtime, such as torch's, sees what it left. */
+/* Makes a device the calling thread's for as long as the object lives. Contexts, not device numbers, are restored: a thread that
+ * had none has none again, and another copy of the runtime, such as torch's, finds what it left. */
 class OnDevice {
   using Get = int (*)(void **);
   using Set = int (*)(void *);
@@ -68,10 +66,11 @@ class OnDevice {
   OnDevice(const OnDevice &) = delete;
 };
 
-/* How many of a kernel's blocks the device holds at once; asked once a device and kernel. */
+/* How many of a kernel's blocks the device holds at once; asked once for each device and kernel. */
 template <class Kernel>
 int32_t resident_blocks(Kernel kernel, int32_t device, std::atomic<int> (&known)[MOST_DEVICES], int *blocks) {
-  if (device < MOST_DEVICES && (*blocks = known[device].load(std::memory_order_relaxed)) > 0) return FASTINIT_OK;
+  if (device < MOST_DEVICES) *blocks = known[device].load(std::memory_order_relaxed);
+  if (device < MOST_DEVICES && *blocks > 0) return FASTINIT_OK;
   int processors, each;
   if (cudaError_t error = cudaDeviceGetAttribute(&processors, cudaDevAttrMultiProcessorCount, device)) return status_of(error);
   if (cudaError_t error = cudaOccupancyMaxActiveBlocksPerMultiprocessor(&each, kernel, THREADS, 0)) return status_of(error);
@@ -85,7 +84,7 @@ struct Target {
   cudaStream_t stream;
 };
 
-/* Blocks for so much work: no more than the device holds at once. */
+/* The blocks for so much work: no more than the device holds at once. */
 template <auto KERNEL> int32_t grid_for(const Target &target, int64_t work, int *grid) {
   static std::atomic<int> known[MOST_DEVICES];
   if (int32_t status = resident_blocks(KERNEL, target.device, known, grid)) return status;
@@ -98,7 +97,7 @@ template <auto KERNEL, class Parameters> int32_t start(const Target &target, int
   return status_of(cudaLaunchKernel(KERNEL, dim3(grid), dim3(THREADS), parameters, 0, target.stream));
 }
 
-/* A kernel that takes element after element. */
+/* Start a kernel that takes element after element. */
 template <auto KERNEL, class Parameters> int32_t start_for(const Target &target, int64_t elements, Parameters &launch) {
   int grid = 0;
   if (int32_t status = grid_for<KERNEL>(target, (elements + THREADS - 1) / THREADS, &grid)) return status;

@@ -1,0 +1,5 @@
+#include "neon.h"
+
+#include "kernel.h"
+
+fastinit::Kernel fastinit::neon_kernel(const fastinit_recipe &recipe) { return choose(recipe); }

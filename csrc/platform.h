@@ -1,0 +1,13 @@
+/* What differs between compilers: how a function of a layer is inlined, on host and device, and how a loop is unrolled. */
+#pragma once
+
+#if defined(__CUDACC__)
+#define FASTINIT_INLINE_MEMBER __host__ __device__ __forceinline__
+#define FASTINIT_UNROLL _Pragma("unroll")
+#else
+#define FASTINIT_INLINE_MEMBER inline __attribute__((always_inline))
+#define FASTINIT_UNROLL _Pragma("GCC unroll 16")
+#endif
+
+/* Static: the linker must not merge the copies of a header's function that were compiled for different instruction sets. */
+#define FASTINIT_INLINE static FASTINIT_INLINE_MEMBER
