@@ -281,7 +281,7 @@ def models(backends: list[str], device: torch.device, pace: Pace) -> list[dict[s
 
 
 def fill_all(name: str, plans: list[Plan], number: int) -> None:
-    module(name, "cuda").fill(plans)
+    module(name, plans[0].out.device.type).fill(plans)
 
 
 def torch_loop(tensors: list[Tensor], number: int) -> None:

@@ -48,7 +48,7 @@ def faults(backends: list[str], device: torch.device, huge: int) -> Iterator[str
 def large(name: str, device: torch.device, elements: int) -> Tensor:
     """Raw bits, of one fill."""
     out = torch.empty(elements, dtype=torch.bfloat16, device=device)
-    module(name, "cuda").fill([Plan(out, recipe(LAW, out.dtype), 5, whole(out))])
+    module(name, device.type).fill([Plan(out, recipe(LAW, out.dtype), 5, whole(out))])
     return raw(out)
 
 
@@ -81,7 +81,7 @@ def lists(name: str, device: torch.device) -> Iterator[str]:
         odd = odd.t() if odd.ndim == 2 else odd[1:]
         plans.append(Plan(out, recipe(law, dtype), key, Box(4 * key, 1, n, n)))
         plans.append(Plan(odd, recipe(law, dtype), key, whole(odd)))
-    module(name, "cuda").fill(plans)
+    module(name, device.type).fill(plans)
     for plan in plans:
         if differs(plan):
             yield f"{name}: a list of plans: {tuple(plan.out.shape)}, strides {plan.out.stride()}, {plan.out.dtype} differs"
@@ -92,13 +92,13 @@ def shards(name: str, device: torch.device) -> Iterator[str]:
     rows, cols = (1000, 2064) if device.type == "cuda" else (20, 48)
     for dtype in (torch.float32, torch.bfloat16, torch.float64):
         values, matrix = recipe(LAW, dtype), torch.empty(rows, cols, dtype=dtype, device=device)
-        module(name, "cuda").fill([Plan(matrix, values, 9, whole(matrix))])
+        module(name, device.type).fill([Plan(matrix, values, 9, whole(matrix))])
         for axis, parts in ((0, 7), (0, 8), (1, 2), (1, 3), (1, 5)):
             begin = 0
             for part in matrix.tensor_split(parts, axis):
                 out, (height, width) = torch.empty(part.shape, dtype=dtype, device=device), part.shape
                 box = Box(begin * cols, 1, out.numel(), out.numel()) if axis == 0 else Box(begin, height, width, cols)
-                module(name, "cuda").fill([Plan(out, values, 9, box)])
+                module(name, device.type).fill([Plan(out, values, 9, box)])
                 if not torch.equal(raw(out), raw(part)):
                     yield f"{name}: a shard of {tuple(part.shape)} from {begin} on along axis {axis} in {dtype} differs"
                 begin += part.shape[axis]
@@ -106,7 +106,7 @@ def shards(name: str, device: torch.device) -> Iterator[str]:
 
 def streams_and_graphs(name: str, device: torch.device) -> Iterator[str]:
     """On a stream of its own, behind work that takes a while; captured and replayed."""
-    fill, out = module(name, "cuda").fill, torch.zeros(1 << 20, device=device)
+    fill, out = module(name, device.type).fill, torch.zeros(1 << 20, device=device)
     plan = Plan(out, recipe(LAW, out.dtype), 11, whole(out))
     right = expected(plan)
     with torch.cuda.stream(torch.cuda.Stream(device)):
@@ -135,13 +135,13 @@ def small(name: str, device: torch.device) -> Iterator[str]:
         for n, box in ((9001, None), (1000, Box(3, 100, 10, 77)), (3 * 2048, Box(8, 3, 2048, 10_000))):
             out = torch.zeros(n, dtype=dtype, device=device)
             plan = Plan(out, recipe(law, dtype), 3, box or whole(out))
-            module(name, "cuda").fill([plan])
+            module(name, device.type).fill([plan])
             if differs(plan):
                 yield f"{name}: {title} in {dtype}, box {plan.box}"
     words = torch.arange(-5000, 5000, dtype=torch.int32, device=device)
     for law in LAWS.values():
         values = recipe(law, torch.bfloat16)
-        got, right = module(name, "cuda").transform(values, words).cpu(), reference.transform(values, words.cpu().long())
+        got, right = module(name, device.type).transform(values, words).cpu(), reference.transform(values, words.cpu().long())
         if not torch.equal(raw(got), raw(right)):
             yield f"{name}: given words"
 

@@ -24,6 +24,7 @@ from benchmarks import sass
 from fastinit._backends import triton as backend
 from fastinit._core import laws
 from fastinit._core.recipes import Recipe, recipe
+from fastinit._core.rounding import INTEGERS
 
 NVIDIA = {80: "sm_80", 90: "sm_90", 100: "sm_100"}
 AMD = "gfx942"
@@ -47,7 +48,7 @@ POINTERS = {
     torch.int64: "*i64",
 }
 ALIGNED = ("out", "recipe")  # at launch they are, and fill_blocks is specialised to it
-SCALARS = {"key": "u64", "rows": "i32", "steps": "i32"}  # the other numbers are i64
+SCALARS = {"key": "u64", "count": "i32", "steps": "i32"}  # the other numbers are i64
 LINE = "{:8}{:30}{:16}{:>10}{:>6}{:>11}{:>8}{:>8}{:>10}"
 
 
@@ -71,8 +72,8 @@ def compiled(kernel: Any, values: Recipe, target: GPUTarget, **code: Any) -> Any
     out = backend.integer_view(torch.empty(1, dtype=values.dtype)).dtype
     code = {**backend.code_of(values, torch.device("cpu")), "PTX": target.backend == "cuda", **code}
     code |= {"TILE": backend.TILE[values.real], "SIZE": backend.SMALL}
-    pointers = {"out": POINTERS[out], "recipe": POINTERS[values.real], "words": POINTERS[backend.INTEGERS[values.real.itemsize]]}
-    pointers |= {"table": "*i64", "example": POINTERS[out]}
+    pointers = {"out": POINTERS[out], "recipe": POINTERS[values.real], "words": POINTERS[INTEGERS[values.real.itemsize]]}
+    pointers |= {"entries": "*i64", "example": POINTERS[out]}
     names = kernel.arg_names
     constants = {name: code[name] for name in names if name in code}
     signature = {name: "constexpr" if name in constants else pointers.get(name, SCALARS.get(name, "i64")) for name in names}
@@ -114,10 +115,12 @@ def amd(law: str, dtype: torch.dtype) -> list[dict[str, Any]]:
     """That every kernel compiles for gfx942; what its code costs is not counted."""
     values = recipe(LAWS[law], dtype)
     real = tl.float64 if values.real is torch.float64 else tl.float32
+    kind, cells, terms = backend.variant_of(values)
     kernels = {
         "fill_blocks": {"BOXED": False},
-        "fill_list": {"VARIANTS": (tuple(backend.variant_of(values)),), "REAL": real},
+        "fill_list": {"KINDS": (kind,), "CELLS": (cells,), "TERMS": (terms,), "REAL": real},
         "fill_elements": {},
+        "transform_words": {},
     }
     made = {
         name: compiled(getattr(backend, name), values, GPUTarget("hip", AMD, 64), **code).asm["hsaco"]

@@ -14,6 +14,7 @@ import torch
 
 from fastinit._core.plan import Box, Plan
 from fastinit._core.recipes import FMOD, SYMMETRIC, TWO_SIDED, UNIFORM, WORDS, Recipe
+from fastinit._core.rounding import INTEGERS
 from fastinit._core.tables import BIAS, MANTISSA, WORD_BITS
 
 NAME = "reference"
@@ -21,7 +22,6 @@ CHUNK = 3 << 16  # elements at once, so temporaries of 1.5 MB: above 2^17 torch 
 #                  quarter of the length, 2^15 the least it splits), and caches are small. 2^17 and 2^18: 1.2 times slower
 LOW32 = 0xFFFFFFFF
 MIDPOINT = -1 << 63  # 1 and zeros
-INTEGERS = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
 Operand = torch.Tensor | float  # a float is exact in the type computed in
 
 
