@@ -1,9 +1,10 @@
-"""Executes PTX on the CPU: what a compiler makes for an NVIDIA GPU, instruction by instruction, a program (a block) at a time.
+"""Execute PTX on the CPU: what a compiler makes for an NVIDIA GPU, instruction by instruction, a program (a block) at a time.
 
 A register is an array over the program's threads. Threads that branch differently go on as groups, the one that is furthest
-behind first, so that they meet again where their ways do. As a group goes in step, a missing barrier may go unseen. Memory is
-the host's; an access outside the buffers given is an error. Of PTX it knows what the kernels use and refuses the rest: also what
-leaves the result open, such as an addition of floats without its rounding, which may be contracted.
+behind first, so that they meet again where their paths do. As the threads of a group go in step, a missing barrier may go
+unseen. Memory is the host's; an access outside the given buffers is an error. It knows the instructions that the kernels use and
+refuses the rest, and also what leaves the result open, such as an addition of floats without its rounding, which may be
+contracted. What instructions do is in ptx_instructions.py.
 
 Reference: NVIDIA, "Parallel Thread Execution ISA".
 """
