@@ -1,10 +1,11 @@
 """Everything that only a GPU can show, in one command without a network: `python -m benchmarks.gpu`.
 
-In a source tree that is not installed it compiles the libraries first. Then the bits: `fastinit check`, then a tensor of more than
-2^31 elements, lists, shards, streams and graphs, against the reference on the CPU and each backend against the other; a fault ends
-it. Then the times: large fills against Tensor.fill_ and torch's functions, whole models against a loop of torch.nn.init, a call on
-1,024 elements, the first call of a process. Last, compute-sanitizer on a small run. Results go to benchmarks/results/gpu-NAME.json,
-from which `python -m benchmarks.readme_tables` writes the README's table. Exit status 1 on a fault, 2 where there is no GPU.
+In a source tree that is not installed it compiles the libraries first. Then the bits: `fastinit check`, then a tensor of more
+than 2^31 elements, lists, shards, streams and graphs, against the reference on the CPU and each backend against the other; a
+fault ends it. Then the times: large fills against Tensor.fill_ and torch's functions, whole models against a loop of
+torch.nn.init, a call on 1,024 elements, the first call of a process. Last, compute-sanitizer on a small run. Results go to
+benchmarks/results/gpu-NAME.json, from which `python -m benchmarks.readme_tables` writes the README's table. Exit status 1 on
+a fault, 2 where there is no GPU.
 
 Contenders take turns in every round. A tensor is filled again only after others, together larger than the L2 cache; times are by
 CUDA events around one call, ratios are of one round.
