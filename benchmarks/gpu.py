@@ -1,10 +1,11 @@
 """Everything that only a GPU can show, in one command without a network: `python -m benchmarks.gpu`.
 
-In a bare source tree it compiles the libraries first. Then the bits: `fastinit check`, then a tensor of more than 2^31 elements,
-lists, shards, streams and graphs, against the reference on the CPU and each backend against the other; a fault ends it. Then the
-times: large fills against Tensor.fill_ and torch's functions, whole models against a loop of torch.nn.init, a call on 1,024
-elements, the first call of a process. Last, compute-sanitizer on a small run. Results go to benchmarks/results/gpu-NAME.json,
-from which `python -m benchmarks.readme_tables` writes the README's table. Exit status 1 on a fault, 2 where there is no GPU.
+In a source tree that is not installed it compiles the libraries first. Then the bits: `fastinit check`, then a tensor of more
+than 2^31 elements, lists, shards, streams and graphs, against the reference on the CPU and each backend against the other; a
+fault ends it. Then the times: large fills against Tensor.fill_ and torch's functions, whole models against a loop of
+torch.nn.init, a call on 1,024 elements, the first call of a process. Last, compute-sanitizer on a small run. Results go to
+benchmarks/results/gpu-NAME.json, from which `python -m benchmarks.readme_tables` writes the README's table. Exit status 1 on
+a fault, 2 where there is no GPU.
 
 Contenders take turns in every round. A tensor is filled again only after others, together larger than the L2 cache; times are by
 CUDA events around one call, ratios are of one round.
@@ -101,7 +102,7 @@ def main() -> int:
 
 
 def write(report: dict[str, Any], output: pathlib.Path, began: float) -> None:
-    """As it stands: the sanitizer comes last and is slow."""
+    """Write the report as it is so far: the sanitizer comes last and is slow."""
     report["seconds"] = round(time.monotonic() - began)
     output.write_text(json.dumps(report, indent=1) + "\n")
 
@@ -111,7 +112,7 @@ def slug(name: str) -> str:
 
 
 def gpu_machine(device: torch.device) -> dict[str, Any]:
-    """What a measurement needs beside it."""
+    """What must be known to read a measurement: the machine, its GPU and the versions."""
     import triton
 
     facts = machine() | {"triton": triton.__version__, "gpu": "none: a dry run", "driver": None, "cuda": torch.version.cuda}
@@ -134,7 +135,7 @@ def driver() -> str | None:
 
 
 def build(device: torch.device) -> str:
-    """Compiles the libraries into a bare source tree, for this GPU alone; what came of it."""
+    """Compile the libraries into a source tree that is not installed, for this GPU alone; return what was done."""
     if pathlib.Path(fastinit.__file__).parents[1] != ROOT:
         return f"installed at {pathlib.Path(fastinit.__file__).parent}"
     sources = max(path.stat().st_mtime for path in (ROOT / "csrc").rglob("*"))
@@ -172,7 +173,7 @@ def seconds(contenders: dict[str, Callable[[int], Any]], rounds: int, device: to
 
 
 def rows(backends: list[str], device: torch.device, pace: Pace) -> Iterator[dict[str, Any]]:
-    """Every function, dtype and size; then a call on 1,024 elements."""
+    """Yield a row for every function, dtype and size, then for calls on 1,024 elements."""
     for size in pace.sizes:
         for dtype in DTYPES:
             count = max(3, -(-pace.cache // (size * dtype.itemsize)))
@@ -237,7 +238,7 @@ def ratio(above: list[float], below: list[float]) -> dict[str, float]:
 
 
 def small_row(work: Work, tensor: Tensor, backends: list[str], device: torch.device, pace: Pace) -> Iterator[dict[str, Any]]:
-    """What a call costs the host: a hundred calls and the wait for the last, in wall time; beside nn.init.uniform_'s."""
+    """What a call costs the host, and what nn.init.uniform_ does: a hundred calls and the wait for the last, in wall time."""
     calls = {"uniform_": nn.init.uniform_, "peer": work.peer, **{name: forced(name, work.ours) for name in backends}}
     spans: dict[str, list[float]] = {name: [] for name in calls}
     repeats = 100 if device.type == "cuda" else 2
@@ -281,7 +282,7 @@ def models(backends: list[str], device: torch.device, pace: Pace) -> list[dict[s
 
 
 def fill_all(name: str, plans: list[Plan], number: int) -> None:
-    module(name, "cuda").fill(plans)
+    module(name, plans[0].out.device.type).fill(plans)
 
 
 def torch_loop(tensors: list[Tensor], number: int) -> None:

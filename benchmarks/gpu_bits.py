@@ -1,4 +1,4 @@
-"""What `fastinit check` does not cover on a GPU: sizes beyond 2^31, lists, shards, streams, graphs; and compute-sanitizer's word.
+"""What `fastinit check` does not cover on a GPU: sizes beyond 2^31, lists, shards, streams, graphs, and compute-sanitizer.
 
 `python -m benchmarks.gpu` runs it all; `python -m benchmarks.gpu_bits BACKEND` the small part, which compute-sanitizer watches.
 """
@@ -33,7 +33,7 @@ SHAPES = [(7,), (10, 130), (333,), (64, 3, 7, 7), (64,), (32, 100), (8192,)]
 
 
 def faults(backends: list[str], device: torch.device, huge: int) -> Iterator[str]:
-    """`huge` is how many elements the largest tensor has."""
+    """Yield what is wrong, in words. `huge` is how many elements the largest tensor has."""
     for name in backends:
         yield from beyond_32_bits(name, device, huge)
         yield from lists(name, device)
@@ -46,14 +46,14 @@ def faults(backends: list[str], device: torch.device, huge: int) -> Iterator[str
 
 
 def large(name: str, device: torch.device, elements: int) -> Tensor:
-    """Raw bits, of one fill."""
+    """The bits of one large fill."""
     out = torch.empty(elements, dtype=torch.bfloat16, device=device)
-    module(name, "cuda").fill([Plan(out, recipe(LAW, out.dtype), 5, whole(out))])
+    module(name, device.type).fill([Plan(out, recipe(LAW, out.dtype), 5, whole(out))])
     return raw(out)
 
 
 def expected(plan: Plan) -> Tensor:
-    """The reference's, on the CPU."""
+    """What the reference fills the plan's tensor with, on the CPU."""
     out = torch.empty(plan.out.shape, dtype=plan.out.dtype, device="cpu")
     reference.fill([plan._replace(out=out)])
     return out
@@ -81,32 +81,32 @@ def lists(name: str, device: torch.device) -> Iterator[str]:
         odd = odd.t() if odd.ndim == 2 else odd[1:]
         plans.append(Plan(out, recipe(law, dtype), key, Box(4 * key, 1, n, n)))
         plans.append(Plan(odd, recipe(law, dtype), key, whole(odd)))
-    module(name, "cuda").fill(plans)
+    module(name, device.type).fill(plans)
     for plan in plans:
         if differs(plan):
             yield f"{name}: a list of plans: {tuple(plan.out.shape)}, strides {plan.out.stride()}, {plan.out.dtype} differs"
 
 
 def shards(name: str, device: torch.device) -> Iterator[str]:
-    """Of a matrix, by rows and by columns, even and uneven: each has the whole's elements."""
+    """Shards of a matrix, by rows and by columns, even and uneven: each must hold the elements of the whole."""
     rows, cols = (1000, 2064) if device.type == "cuda" else (20, 48)
     for dtype in (torch.float32, torch.bfloat16, torch.float64):
         values, matrix = recipe(LAW, dtype), torch.empty(rows, cols, dtype=dtype, device=device)
-        module(name, "cuda").fill([Plan(matrix, values, 9, whole(matrix))])
+        module(name, device.type).fill([Plan(matrix, values, 9, whole(matrix))])
         for axis, parts in ((0, 7), (0, 8), (1, 2), (1, 3), (1, 5)):
             begin = 0
             for part in matrix.tensor_split(parts, axis):
                 out, (height, width) = torch.empty(part.shape, dtype=dtype, device=device), part.shape
                 box = Box(begin * cols, 1, out.numel(), out.numel()) if axis == 0 else Box(begin, height, width, cols)
-                module(name, "cuda").fill([Plan(out, values, 9, box)])
+                module(name, device.type).fill([Plan(out, values, 9, box)])
                 if not torch.equal(raw(out), raw(part)):
                     yield f"{name}: a shard of {tuple(part.shape)} from {begin} on along axis {axis} in {dtype} differs"
                 begin += part.shape[axis]
 
 
 def streams_and_graphs(name: str, device: torch.device) -> Iterator[str]:
-    """On a stream of its own, behind work that takes a while; captured and replayed."""
-    fill, out = module(name, "cuda").fill, torch.zeros(1 << 20, device=device)
+    """A fill on a stream of its own, behind work that takes a while; fills that are captured and replayed."""
+    fill, out = module(name, device.type).fill, torch.zeros(1 << 20, device=device)
     plan = Plan(out, recipe(LAW, out.dtype), 11, whole(out))
     right = expected(plan)
     with torch.cuda.stream(torch.cuda.Stream(device)):
@@ -129,19 +129,19 @@ def streams_and_graphs(name: str, device: torch.device) -> Iterator[str]:
 
 
 def small(name: str, device: torch.device) -> Iterator[str]:
-    """Every kernel once or more, on little memory."""
+    """Run every kernel, on little memory."""
     yield from lists(name, device)
     for (title, law), dtype in itertools.product(LAWS.items(), FLOAT_DTYPES):
         for n, box in ((9001, None), (1000, Box(3, 100, 10, 77)), (3 * 2048, Box(8, 3, 2048, 10_000))):
             out = torch.zeros(n, dtype=dtype, device=device)
             plan = Plan(out, recipe(law, dtype), 3, box or whole(out))
-            module(name, "cuda").fill([plan])
+            module(name, device.type).fill([plan])
             if differs(plan):
                 yield f"{name}: {title} in {dtype}, box {plan.box}"
     words = torch.arange(-5000, 5000, dtype=torch.int32, device=device)
     for law in LAWS.values():
         values = recipe(law, torch.bfloat16)
-        got, right = module(name, "cuda").transform(values, words).cpu(), reference.transform(values, words.cpu().long())
+        got, right = module(name, device.type).transform(values, words).cpu(), reference.transform(values, words.cpu().long())
         if not torch.equal(raw(got), raw(right)):
             yield f"{name}: given words"
 

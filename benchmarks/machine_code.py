@@ -1,8 +1,8 @@
-"""Compiles the Triton kernels for GPUs that need not be here and counts instructions: `python -m benchmarks.machine_code`.
+"""Compile the Triton kernels for GPUs that need not be here and count instructions: `python -m benchmarks.machine_code`.
 
 Instructions an element: those of fill_blocks' loop over tiles, from its first to the branch back, over the elements a thread
-makes in a turn; guards, clamps, stores and the loop's own are inside. What a program runs once is counted beside it: constants,
-table and round keys, and the end of an odd tensor, less than 16 bytes, which one program fills. NOPs are not counted.
+makes in a turn, with guards, clamps, stores and those of the loop itself. What a program runs once is a number of its own:
+constants, table and round keys, and the end of an odd tensor, less than 16 bytes, which one program fills. NOPs are not counted.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from benchmarks import sass
 from fastinit._backends import triton as backend
 from fastinit._core import laws
 from fastinit._core.recipes import Recipe, recipe
+from fastinit._core.rounding import INTEGERS
 
 NVIDIA = {80: "sm_80", 90: "sm_90", 100: "sm_100"}
 AMD = "gfx942"
@@ -46,8 +47,8 @@ POINTERS = {
     torch.int32: "*i32",
     torch.int64: "*i64",
 }
-ALIGNED = ("out", "recipe")  # at launch they are, and fill_blocks is specialised to it
-SCALARS = {"key": "u64", "rows": "i32", "steps": "i32"}  # the other numbers are i64
+ALIGNED = ("out", "recipe")  # at launch they are, and fill_blocks is specialized to it
+SCALARS = {"key": "u64", "count": "i32", "steps": "i32"}  # the other numbers are i64
 LINE = "{:8}{:30}{:16}{:>10}{:>6}{:>11}{:>8}{:>8}{:>10}"
 
 
@@ -71,8 +72,8 @@ def compiled(kernel: Any, values: Recipe, target: GPUTarget, **code: Any) -> Any
     out = backend.integer_view(torch.empty(1, dtype=values.dtype)).dtype
     code = {**backend.code_of(values, torch.device("cpu")), "PTX": target.backend == "cuda", **code}
     code |= {"TILE": backend.TILE[values.real], "SIZE": backend.SMALL}
-    pointers = {"out": POINTERS[out], "recipe": POINTERS[values.real], "words": POINTERS[backend.INTEGERS[values.real.itemsize]]}
-    pointers |= {"table": "*i64", "example": POINTERS[out]}
+    pointers = {"out": POINTERS[out], "recipe": POINTERS[values.real], "words": POINTERS[INTEGERS[values.real.itemsize]]}
+    pointers |= {"entries": "*i64", "example": POINTERS[out]}
     names = kernel.arg_names
     constants = {name: code[name] for name in names if name in code}
     signature = {name: "constexpr" if name in constants else pointers.get(name, SCALARS.get(name, "i64")) for name in names}
@@ -105,19 +106,22 @@ def nvidia(values: Recipe, law: str, capability: int) -> Code:
     )
 
 
-def table(capabilities: list[int], laws: list[str], dtypes: list[str]) -> list[Code]:
+def counted(capabilities: list[int], laws: list[str], dtypes: list[str]) -> list[Code]:
+    """The code of every target, law and dtype that is asked for."""
     wanted = [dtype for dtype in DTYPES if name_of(dtype) in dtypes]
     return [nvidia(recipe(LAWS[law], dtype), law, target) for target in capabilities for law in laws for dtype in wanted]
 
 
 def amd(law: str, dtype: torch.dtype) -> list[dict[str, Any]]:
-    """That every kernel compiles for gfx942; what its code costs is not counted."""
+    """The size of every kernel, compiled for gfx942; instructions are not counted."""
     values = recipe(LAWS[law], dtype)
     real = tl.float64 if values.real is torch.float64 else tl.float32
+    kind, cells, terms = backend.variant_of(values)
     kernels = {
         "fill_blocks": {"BOXED": False},
-        "fill_list": {"VARIANTS": (tuple(backend.variant_of(values)),), "REAL": real},
+        "fill_list": {"KINDS": (kind,), "CELLS": (cells,), "TERMS": (terms,), "REAL": real},
         "fill_elements": {},
+        "transform_words": {},
     }
     made = {
         name: compiled(getattr(backend, name), values, GPUTarget("hip", AMD, 64), **code).asm["hsaco"]
@@ -142,7 +146,7 @@ def main() -> None:
     if arguments.amd:
         print(json.dumps([row for law in AMD_LAWS for row in amd(law, torch.bfloat16)]))
         return
-    rows = table(arguments.targets, arguments.laws, arguments.dtypes)
+    rows = counted(arguments.targets, arguments.laws, arguments.dtypes)
     if arguments.output:
         report = {"compiler": f"Triton {triton.__version__}", "rows": [row._asdict() for row in rows]}
         arguments.output.write_text(json.dumps(report, indent=1) + "\n")

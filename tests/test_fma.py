@@ -1,4 +1,4 @@
-"""Fused multiply-adds, which torch has not and the reference emulates: one rounding, against fractions."""
+"""Fused multiply-adds, which torch does not have and the reference emulates: one rounding, against fractions."""
 
 import math
 import random
@@ -13,7 +13,7 @@ from fastinit._core import rounding
 
 
 def adversarial(rng: random.Random, bits: int) -> tuple[float, float, float]:
-    """a * b + c next to the middle of two neighbours of c: half an ulp, times 1 + 2^(1 - bits) or its like, or exactly."""
+    """a * b + c next to the middle of two neighbors of c: half an ulp, times 1 + 2^(1 - bits) or its like, or exactly."""
     one = 2.0 ** (1 - bits)
     c = math.ldexp(rng.randrange(2 ** (bits - 1), 2**bits), rng.randrange(-8, 9) - bits)
     half = math.ulp(c) * 2.0 ** (53 - bits) / 2

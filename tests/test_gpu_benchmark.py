@@ -53,7 +53,7 @@ def test_a_dry_run_takes_every_step(tmp_path):
 
 
 def test_the_models_have_their_sizes():
-    """torchvision's ResNet-50 has 25,557,032 parameters, 53,120 of them in batch normalisation; GPT-2 has 124,439,808."""
+    """torchvision's ResNet-50 has 25,557,032 parameters, 53,120 of them in batch normalization; GPT-2 has 124,439,808."""
     code = "import math; from benchmarks import gpu; makers = gpu.resnet50, gpu.gpt2_shapes\n"
     code += "print(*(sum(map(math.prod, shapes(gpu.FULL))) for shapes in makers))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, timeout=120)

@@ -1,8 +1,8 @@
-"""The reference backend: the value contract in plain torch, on any device. The oracle of every other backend.
+"""The reference backend: the value contract in plain torch, on any device. Every other backend is tested against it.
 
-Works in chunks, so that its temporaries stay below a few MB. Bit for bit what the native backend gives: torch's
-elementwise +, -, * and conversions round once, and the fused multiply-adds, which torch does not have, are emulated exactly.
-(float64 too, as long as no product is subnormal.)
+It works in chunks, so that its temporaries stay below a few MB. Its values are bit for bit those of the native backend: torch's
+elementwise +, -, * and conversions round once, and the fused multiply-adds, which torch does not have, are emulated exactly (in
+float64 as long as no product is subnormal).
 """
 
 from __future__ import annotations
@@ -14,14 +14,15 @@ import torch
 
 from fastinit._core.plan import Box, Plan
 from fastinit._core.recipes import FMOD, SYMMETRIC, TWO_SIDED, UNIFORM, WORDS, Recipe
+from fastinit._core.rounding import INTEGERS
 from fastinit._core.tables import BIAS, MANTISSA, WORD_BITS
 
 NAME = "reference"
-CHUNK = 3 << 16  # elements at once, so temporaries of 1.5 MB: above 2^17 torch shares out the counters' arithmetic too (a
-#                  quarter of the length, 2^15 the least it splits), and caches are small. 2^17 and 2^18: 1.2 times slower
+# Elements at once. Temporaries of 1.5 MB fit into caches; and torch uses several threads from 2^15 elements on, also for the
+# counters, which are a quarter of a chunk. 2^17 and 2^18 elements are 1.2 times slower.
+CHUNK = 3 << 16
 LOW32 = 0xFFFFFFFF
 MIDPOINT = -1 << 63  # 1 and zeros
-INTEGERS = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
 Operand = torch.Tensor | float  # a float is exact in the type computed in
 
 
@@ -32,6 +33,7 @@ def unavailable(device: torch.device) -> str | None:
 
 @torch.inference_mode()  # operations are dispatched faster
 def fill(plans: list[Plan]) -> None:
+    """Fill the tensors of all plans, which are on one device, in the order of its current stream, without waiting for it."""
     keep_heap()
     for plan in plans:
         total = plan.out.numel()
@@ -43,15 +45,16 @@ def fill(plans: list[Plan]) -> None:
 
 @functools.cache
 def keep_heap() -> None:
-    """glibc hands freed memory back to the kernel, and a page fault then costs 2 us: temporaries took a third of the time.
+    """Make glibc keep freed memory. It gives large blocks back to the kernel, and each page that it gets anew costs 2 us.
 
-    Freeing one large block raises its threshold to twice that block, for good, as any program does that frees a large tensor.
+    Temporaries took a third of the time so. What counts as large becomes, for good, twice the largest block that was freed; any
+    program that frees a large tensor has this effect.
     """
     torch.empty(1 << 24, dtype=torch.uint8, device="cpu")
 
 
 def transform(recipe: Recipe, words: torch.Tensor) -> torch.Tensor:
-    """The values of given words (int64, each one word; float64 recipes take 64-bit words)."""
+    """The values that a recipe gives to words (one in each int64 or int32; float64 recipes take 64-bit ones)."""
     return torch.cat([values(recipe, part) for part in words.split(CHUNK)])
 
 
@@ -64,6 +67,7 @@ def words_of(plan: Plan, first: int, count: int) -> torch.Tensor:
 
 
 def stream(plan: Plan, first: int, count: int, number: int) -> torch.Tensor:
+    """The words that a stream has for `count` local elements from `first` on, as int32."""
     box, device = plan.box, plan.out.device
     if box.rows == 1:
         start = box.start + first
@@ -74,6 +78,7 @@ def stream(plan: Plan, first: int, count: int, number: int) -> torch.Tensor:
 
 
 def element_index(box: Box, local: torch.Tensor) -> torch.Tensor:
+    """Where local elements are in the whole tensor."""
     row = local // box.cols
     return box.start + row * box.pitch + (local - row * box.cols)
 
@@ -81,7 +86,7 @@ def element_index(box: Box, local: torch.Tensor) -> torch.Tensor:
 def philox(block: torch.Tensor, key: int, number: int) -> torch.Tensor:
     """Philox4x32-10 (Salmon et al. 2011): words [n, 4] of counters (block, stream number), as int32.
 
-    Works in int64, whose products wrap as unsigned ones do. c0 and c2 are kept to 32 bits; c1 and c3 may hold more.
+    The arithmetic is in int64, whose products wrap as unsigned ones do. c0 and c2 are kept to 32 bits; c1 and c3 may hold more.
     """
     c0, c1 = block & LOW32, block >> 32
     c2, c3 = torch.full_like(block, number), torch.zeros_like(block)
@@ -99,7 +104,7 @@ def philox(block: torch.Tensor, key: int, number: int) -> torch.Tensor:
 
 
 def values(recipe: Recipe, words: torch.Tensor) -> torch.Tensor:
-    """Words to values of the recipe's dtype: the contract's last paragraphs, line by line."""
+    """Words to values of the recipe's dtype: the second half of the contract (recipes.py), line by line."""
     if recipe.kind == WORDS:
         return words.to(INTEGERS[recipe.dtype.itemsize]).view(recipe.dtype)
     bits, real = WORD_BITS[recipe.real], recipe.real
@@ -122,7 +127,7 @@ def clamped(v: torch.Tensor, low: float, high: float) -> torch.Tensor:
     """low if v <= low else v, then high if v >= high else v."""
     if low and high:
         return v.clamp_(low, high)
-    v = torch.where(v <= low, low, v)  # a bound of 0 and a value of -0: torch does not say which clamp() takes
+    v = torch.where(v <= low, low, v)  # of a bound of 0 and a value of -0, torch does not say which one clamp() takes
     return torch.where(v >= high, high, v)
 
 
@@ -148,19 +153,19 @@ def polynomial(recipe: Recipe, s: torch.Tensor) -> torch.Tensor:
 
 
 def position(recipe: Recipe, d: torch.Tensor, half: torch.Tensor | None) -> torch.Tensor:
-    """y = fma(d, scale, offset), of the half where there are two."""
+    """y = fma(d, scale, offset); where the table has two halves, with the constants of each element's half."""
     scale: Operand = recipe.scale[0]
     offset: Operand = recipe.offset[0]
     if half is not None:
         both = torch.tensor((recipe.scale, recipe.offset), dtype=torch.float64, device=d.device)
         scale, offset = both[0].index_select(0, half), both[1].index_select(0, half)
-    if recipe.real is torch.float32:  # exact in float64 (see quantile.mapping), so this rounds once
+    if recipe.real is torch.float32:  # exact in float64 (see tables.mapping), so this rounds once
         return (d.double() * scale + offset).float()
     return fma(d, scale, offset, recipe.real)
 
 
 def remainder(recipe: Recipe, z: torch.Tensor) -> torch.Tensor:
-    """fmod(z, cut), exactly: the quotient may be one off, its remainder is then mended without rounding."""
+    """fmod(z, cut), exactly: the quotient may be one off, its remainder is then corrected without rounding."""
     n = (z.abs() * recipe.inverse_cut).trunc()
     r = fma(-n, recipe.cut, z.abs(), recipe.real)
     r = torch.where(r < 0, r + recipe.cut, r)
@@ -178,9 +183,9 @@ def fma(a: torch.Tensor, b: Operand, c: Operand, real: torch.dtype) -> torch.Ten
 
 
 def alone(b: Operand, c: float) -> bool:
-    """Whether a * b + c, operation by operation, rounds but once: 0 adds exactly, and a power of two multiplies exactly.
+    """Whether a * b + c, operation by operation, rounds only once: adding 0 is exact, and so is multiplying by a power of two.
 
-    The product must not be subnormal: it is not where b is a table's, nor for b above 2^-64, as a is 0 or above 2^-40.
+    The product must not be subnormal. It is not where b comes from a table, nor for b above 2^-64, as a is 0 or above 2^-40.
     """
     if isinstance(b, torch.Tensor):
         return c == 0
@@ -188,14 +193,16 @@ def alone(b: Operand, c: float) -> bool:
 
 
 def wide(x: Operand) -> Operand:
+    """The operand in float64."""
     return x if isinstance(x, float) else x.double()
 
 
 def fma_float32(a: torch.Tensor, b: Operand, c: Operand) -> torch.Tensor:
-    """float32 numbers held in float64. The product is exact, the sum rounds to 53 bits, the result to 24: twice.
+    """a * b + c of float32 numbers that are held in float64, rounded once to float32.
 
-    Twice is not once only where the sum sits on a float32 midpoint: then, rarely, exactly. A subnormal result has other
-    midpoints, but its sum is exact, unless a * b has bits below 2^-178: no multiple of 2^-29 times a float32 has.
+    The product is exact; the sum rounds to 53 bits and the result to 24. Rounding twice differs from rounding once only where the
+    sum is the midpoint of two float32 numbers: there, and they are rare, the sum is made exactly. A subnormal result has other
+    midpoints, but its sum is exact unless a * b has bits below 2^-178, which no multiple of 2^-29 times a float32 has.
     """
     if isinstance(b, float) and abs(b) < 2.0**-64:
         return round_to_odd(*two_sum(a * b, c)).float()
@@ -209,11 +216,12 @@ def fma_float32(a: torch.Tensor, b: Operand, c: Operand) -> torch.Tensor:
 
 
 def pick(x: Operand, at: torch.Tensor) -> Operand:
+    """The operand's elements at these places."""
     return x if isinstance(x, float) else x[at]
 
 
 def fma_float64(a: torch.Tensor, b: Operand, c: Operand) -> torch.Tensor:
-    """Boldo and Melquiond, "Emulation of FMA and correctly rounded sums", 2008."""
+    """a * b + c, rounded once: Boldo and Melquiond, "Emulation of FMA and correctly rounded sums", 2008."""
     product, product_error = two_product(a, b)
     inner, inner_error = two_sum(product_error, c)
     total, error = two_sum(product, inner)
@@ -242,14 +250,14 @@ def halves(a: Operand) -> tuple[Operand, Operand]:
 
 
 def round_to_odd(total: torch.Tensor, error: torch.Tensor) -> torch.Tensor:
-    """total + error truncated, its last bit set if inexact: rounding that once more to fewer bits is rounding once."""
+    """total + error truncated, its last bit set if it is inexact. Rounded again to fewer bits, it is as if rounded once."""
     pattern = total.view(torch.int64)
     truncated = pattern - ((error < 0) ^ (total < 0)).long() | 1
     return torch.where(error != 0, truncated, pattern).view(torch.float64)
 
 
 def write(out: torch.Tensor, first: int, values: torch.Tensor) -> None:
-    """Stores values at logical positions first, first + 1, ..., through integers: float8 has no indexing."""
+    """Store values at logical positions first, first + 1, ..., through integers: float8 has no indexing."""
     integer = INTEGERS[out.itemsize]
     out, values = out.view(integer), values.view(integer)
     if out.is_contiguous():

@@ -9,6 +9,7 @@ from decimal import MAX_EMAX, MIN_EMIN, ROUND_HALF_EVEN, Context, Decimal
 
 import torch
 
+INTEGERS = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}  # by bytes: a number seen as its bits
 EXACT = Context(prec=1500, Emin=MIN_EMIN, Emax=MAX_EMAX)  # digits enough for a product of two float64 plus a third
 
 
@@ -54,7 +55,7 @@ def step(x: float, toward: float, dtype: torch.dtype, count: int = 1) -> float:
 
     The formats are sign and magnitude, so that bits count values.
     """
-    integer = {1: torch.int8, 2: torch.int16, 4: torch.int32, 8: torch.int64}[dtype.itemsize]
+    integer = INTEGERS[dtype.itemsize]
 
     def bits_of(size: float) -> int:
         return int(torch.tensor(size, dtype=torch.float64, device="cpu").to(dtype).view(integer))

@@ -1,6 +1,7 @@
-"""Compiles fills for a GPU that is not here, executes their PTX on the CPU, and compares the bits: `python tests/ptx_fills.py`.
+"""Compile fills for a GPU that is not here, execute their PTX on the CPU, and compare the bits.
 
-A process of its own: kernels that are interpreted, as in the other tests, cannot be compiled. Exit status 1 on a difference.
+A program (`PYTHONPATH=.:tests python tests/emulation/ptx_fills.py`), because a process that interprets kernels, as that of the
+other tests, cannot compile them. Exit status 1 on a difference.
 """
 
 import itertools
@@ -55,7 +56,7 @@ def compile_for(capability):
 
 
 class Emulated:
-    """Stands for a kernel of the backend: compiles what a launch would, and executes it."""
+    """In the place of a kernel of the backend: a launch compiles it and executes the PTX."""
 
     def __init__(self, kernel):
         self.kernel, self.launches, self.edited = kernel, 0, lambda text: text
@@ -90,7 +91,7 @@ def is_right(*plans):
 
 
 def fills():
-    """Every law, over a tile's end and for a start beyond 2^34; boxes, strides, lists, words."""
+    """Lists of plans: every law, beyond the end of a tile and from a start beyond 2^34; boxes, strides, lists, words."""
     for capability, (name, law), dtype in itertools.product(TARGETS, LAWS.items(), FLOAT_DTYPES):
         compile_for(capability)
         if (capability == 80 or dtype not in COMMON) and name not in ("2 sigmas", "half-normal"):
@@ -115,7 +116,7 @@ def fills():
 
 
 def controls(kernel):
-    """What must not pass: one wrong constant in the text, and stores beyond the tensor."""
+    """Yield whether errors made on purpose are caught: one wrong constant in the text, and stores beyond the tensor."""
     out = torch.zeros(256)
     plan = Plan(out, recipe(LAWS["2 sigmas"], out.dtype), KEY, whole(out))
     kernel.edited = lambda text: text.replace("-766435501", "-766435499")  # a multiplier of Philox
