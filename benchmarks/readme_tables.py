@@ -1,8 +1,9 @@
-"""Writes the README's speed sections from the committed results: ``python -m benchmarks.readme_tables [--check]``.
+"""Write the generated tables of README.md and docs/performance.md: ``python -m benchmarks.readme_tables [--check]``.
 
-A results file cpu-NAME.json is what ``fastinit bench --json`` writes, models-NAME.json what ``fastinit bench --models --json``
-does, gpu-NAME.json what ``python -m benchmarks.gpu`` does, machine-code.json what ``python -m benchmarks.machine_code --output``
-does, cuda-code.json what ``python -m benchmarks.cuda_code --output`` does.
+They come from the committed results. In benchmarks/results, cpu-NAME.json is what ``fastinit bench --json`` writes,
+models-NAME.json what ``fastinit bench --models --json`` does, gpu-NAME.json what ``python -m benchmarks.gpu`` does,
+machine-code.json what ``python -m benchmarks.machine_code --output`` does, cuda-code.json what
+``python -m benchmarks.cuda_code --output`` does. proof/results/accuracy.json is what ``python -m proof.accuracy`` writes.
 """
 
 import argparse
@@ -11,6 +12,7 @@ import pathlib
 import sys
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
+RESULTS, ACCURACY = ROOT / "benchmarks" / "results", ROOT / "proof" / "results" / "accuracy.json"
 SHOWN = ("float32", "bfloat16")  # the others are in the results file
 LARGE, SMALL = 1 << 26, 1 << 10
 FILLS = ("function", "dtype", "G elements/s", "GB/s", "of `fill_`", "times `nn.init`", "peer", "times `nn.init` at 1,024")
@@ -19,24 +21,54 @@ GPU_MODELS = ("model", "dtype", "by", "tensors", "ms", "times a loop of `nn.init
 BUILDS = ("model", "M parameters", "on", "by", "seconds", "times the constructor", "peak beyond the model, MB")
 MODEL_FILLS = ("model", "M elements", "on", "law", "seconds", "G elements/s", "times `nn.init`")
 HOW = ("all threads", "1 thread", "scalar", "neon", "avx2", "avx512")
+# The rows of the README's short tables.
+SUMMARY_FILLS = (
+    ("truncated_normal", "float32"),
+    ("truncated_normal", "bfloat16"),
+    ("glorot_uniform", "float32"),
+    ("normal", "float32"),
+)
+SUMMARY_MODELS = ("gpt2-1.5b", "llama-1b", "timm-resnet50")
+SUMMARY_ERRORS = ("truncated normal at 2 sigmas", "normal", "uniform on +-1", "uniform from 0 to 1")
 
 
 def main(argv=None):
-    """Rewrites README.md; with --check only says whether it is up to date (exit status 1 if not)."""
+    """Rewrite both pages; with --check only say whether they are up to date (exit status 1 if not)."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--check", action="store_true", help="change nothing; exit status 1 if the README is out of date")
+    parser.add_argument("--check", action="store_true", help="change nothing; exit status 1 if a page is out of date")
     args = parser.parse_args(argv)
-    readme = ROOT / "README.md"
-    before, results = readme.read_text(), ROOT / "benchmarks" / "results"
-    after = replaced(before, markers("speed"), section(sorted(results.glob("cpu-*.json")), report_text))
-    after = replaced(after, markers("models"), section(sorted(results.glob("models-*.json")), models_text))
-    after = replaced(after, markers("gpu"), section(sorted(results.glob("gpu-*.json")), gpu_text))
-    after = replaced(after, markers("code"), section([results / "cuda-code.json", results / "machine-code.json"], code_text))
-    if args.check:
-        print("README.md is up to date" if before == after else "README.md is out of date: python -m benchmarks.readme_tables")
-        return int(before != after)
-    readme.write_text(after)
-    return 0
+    status = 0
+    for page, sections in (("README.md", readme_sections()), ("docs/performance.md", performance_sections())):
+        before = after = (ROOT / page).read_text()
+        for name, text in sections.items():
+            after = replaced(after, markers(name), text)
+        if args.check:
+            print(f"{page} is up to date" if before == after else f"{page} is out of date: python -m benchmarks.readme_tables")
+            status |= before != after
+        else:
+            (ROOT / page).write_text(after)
+    return int(status)
+
+
+def readme_sections():
+    """The short tables, by the names of their markers."""
+    fills, models = ([json.loads(path.read_text()) for path in found(kind)] for kind in ("cpu", "models"))
+    return {"summary": summary_text(fills, models), "accuracy": accuracy_text(json.loads(ACCURACY.read_text()))}
+
+
+def performance_sections():
+    """The long tables, by the names of their markers."""
+    return {
+        "speed": section(found("cpu"), report_text),
+        "models": section(found("models"), models_text),
+        "gpu": section(found("gpu"), gpu_text),
+        "code": section([RESULTS / "cuda-code.json", RESULTS / "machine-code.json"], code_text),
+    }
+
+
+def found(kind):
+    """The results files of a kind."""
+    return sorted(RESULTS.glob(f"{kind}-*.json"))
 
 
 def markers(name):
@@ -60,6 +92,49 @@ def section(paths, text_of):
 
 def commit_text(about):
     return f", commit {about['commit'][:12]}{'-dirty' * about['commit'].endswith('-dirty')}" if about["commit"] else ""
+
+
+def summary_text(fills, models):
+    """Large fills, a row a function, with each machine's ratios beside each other; and a few models built."""
+    head = ("function", "dtype", *(f"{machine_of(r)}: {what}" for r in fills for what in ("times `nn.init`", "of `fill_`")))
+    ratios = [
+        {(row["work"], row["dtype"]): ratio_cells(row) for row in report["rows"] if is_plain(row, report)} for report in fills
+    ]
+    lines = [(*key, *(cell for of in ratios for cell in of[key])) for key in SUMMARY_FILLS if all(key in of for of in ratios)]
+    columns = ("model", "M parameters", "its constructor, seconds", "`initialize_`, seconds", "times")
+    builds = [f"Models on {machine_of(report)}:\n\n{table(columns, built_rows(report))}" for report in models]
+    return "\n\n".join([table(head, lines), *builds])
+
+
+def machine_of(report):
+    about = report["machine"]
+    return f"{about['cores']} {about['isa'].upper()} cores" if about["isa"] else f"{about['cores']} cores, no native library"
+
+
+def is_plain(row, report):
+    """Whether a row is a large fill by all there is, beside torch's function."""
+    return row["elements"] == LARGE and how(row, report["machine"]["threads"]) == HOW[0] and "peer" in row
+
+
+def ratio_cells(row):
+    return significant(row["times_peer"]["p50"]), significant(row["of_fill"]["p50"])
+
+
+def built_rows(report):
+    return [built_cells(row) for row in report["models"] if row["model"] in SUMMARY_MODELS and row["device"] == "cpu"]
+
+
+def built_cells(row):
+    theirs, ours = row["contenders"]["nn.init"], row["contenders"]["initialize_"]
+    seconds = [f"{entry['seconds']['p50']:.3g}" for entry in (theirs, ours)]
+    return (row["model"], f"{ours['parameters'] / 1e6:,.0f}", *seconds, significant(ours["times"]["p50"]))
+
+
+def accuracy_text(results):
+    """The worst float32 error of a few laws."""
+    worst = [f"{results['laws'][law]['errors']['worst']:.2f}" for law in SUMMARY_ERRORS]
+    said = "Worst error over all 2^32 words against the float64 quantile, in units in the last place of float32"
+    return f"{said} (`python -m proof.accuracy`):\n\n{table(SUMMARY_ERRORS, [worst])}"
 
 
 def report_text(report):

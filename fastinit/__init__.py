@@ -11,18 +11,13 @@ from fastinit._backends.choose import backend, backends
 from fastinit._core.keys import key
 from fastinit._core.recipes import STREAM_VERSION
 from fastinit._fill import warm_up
-from fastinit._initializers.keras_names import (
-    glorot_normal_,
-    glorot_uniform_,
-    he_normal_,
-    he_uniform_,
-    lecun_normal_,
-    lecun_uniform_,
-    variance_scaling_,
-)
-from fastinit._initializers.plain import bits_, constant_, normal_, ones_, trunc_normal_, truncated_normal_, uniform_, zeros_
+from fastinit._initializers.constants import constant_, ones_, zeros_
+from fastinit._initializers.glorot import glorot_normal_, glorot_uniform_
+from fastinit._initializers.he_lecun import he_normal_, he_uniform_, lecun_normal_, lecun_uniform_
+from fastinit._initializers.plain import bits_, normal_, trunc_normal_, truncated_normal_, uniform_
 from fastinit._initializers.structured import dirac_, eye_, orthogonal_, sparse_
 from fastinit._initializers.torch_names import kaiming_normal_, kaiming_uniform_, xavier_normal_, xavier_uniform_
+from fastinit._initializers.variance_scaling import variance_scaling_
 from fastinit._model.initialize import initialize_
 from fastinit._schemes.ready import gpt2_like, keras_like, torch_like, truncated_like
 from fastinit._schemes.scheme import Scheme

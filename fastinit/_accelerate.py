@@ -22,7 +22,7 @@ from fastinit._core.shard import is_dtensor
 from fastinit._initializers import plain, structured, torch_names
 from fastinit._torch import base_of, is_wrapped_by_functorch, without_torch_function
 
-_Handler = Callable[[Any, tuple, dict[str, Any]], Any]  # of a call: torch's function, its arguments
+_Handler = Callable[[Any, tuple[Any, ...], dict[str, Any]], Any]  # of a call: torch's function, its arguments
 
 
 class accelerate(contextlib.ContextDecorator):
@@ -37,7 +37,7 @@ class accelerate(contextlib.ContextDecorator):
             where these are taken in a block. On other tensors (noise, masks, data) they stay torch's.
 
     The laws, the tensor returned and the errors are torch's; the values are this package's. Torch's own function runs,
-    unchanged, on tensors without values (meta, fake, no elements), on subclasses of Parameter and Tensor (quantised
+    unchanged, on tensors without values (meta, fake, no elements), on subclasses of Parameter and Tensor (quantized
     weights; DTensors too, unless the block has a seed, which gives all ranks one key), in graphs that are being
     compiled, and for whatever this package refuses, such as std=0, a complex dtype or wrong arguments. Tensors with a
     true attribute `_is_hf_initialized`, by which transformers marks weights as loaded, are left as they are; the marks
@@ -48,25 +48,28 @@ class accelerate(contextlib.ContextDecorator):
     Names imported from torch.nn.init before the block are served too, except orthogonal_, the choice of the zeros by
     sparse_, and xavier_uniform_, xavier_normal_ and kaiming_normal_ on tensors that are no parameters.
 
-    Blocks can be nested, where the innermost decides, and one object opened many times, in several threads at once.
+    Blocks can be nested: the innermost decides. One object can be opened many times, in several threads at once.
 
     Args:
-        seed: None: each fill takes a fresh key from torch's default CPU generator, so `torch.manual_seed` decides all
-            values. An int: the n-th fill of a block takes ``fastinit.key(seed, n)``, n counted from 0 in every block
-            (in every call of a decorated function), so that the weights do not depend on any generator; each fill that
-            is served counts. A `generator=` in a call goes before the seed.
-
-    Returns:
-        The context manager, which is a decorator too.
+        seed: any int: the n-th fill of a block takes ``fastinit.key(seed, n)``, with n counted from 0 in every block (in
+            every call of a decorated function), so that the weights do not depend on any generator; each fill that is served
+            counts. None: each fill takes a fresh key from torch's default CPU generator, so `torch.manual_seed` decides all
+            values. A `generator=` in a call goes before the seed.
 
     Raises:
-        TypeError: the seed is no int.
-
-    Example:
-        ``with accelerate(seed=0): model = nn.TransformerEncoderLayer(512, 8)``
+        TypeError: the seed is not an int.
 
     Reference:
         PyTorch, torch.nn.init; torch.overrides.TorchFunctionMode.
+
+    Examples:
+        >>> with fastinit.accelerate(seed=0):
+        ...     one = nn.Linear(8, 4)
+        >>> @fastinit.accelerate(seed=0)
+        ... def build():
+        ...     return nn.Linear(8, 4)
+        >>> torch.equal(one.weight, build().weight)
+        True
     """
 
     def __init__(self, seed: int | None = None) -> None:
@@ -79,13 +82,13 @@ class accelerate(contextlib.ContextDecorator):
     def __enter__(self) -> "accelerate":
         block = _Block(self._seed)
         _substitute()
-        block.__enter__()
+        block.__enter__()  # type: ignore[no-untyped-call]
         _thread.blocks.append(block)
         return self
 
     def __exit__(self, *error: Any) -> None:
         try:
-            _thread.blocks.pop().__exit__(*error)
+            _thread.blocks.pop().__exit__(*error)  # type: ignore[no-untyped-call]
         finally:
             _restore()
 
@@ -97,7 +100,7 @@ class _Block(TorchFunctionMode):
         super().__init__()
         self.seed, self.fills = seed, 0
 
-    def __torch_function__(self, func: Any, types: Any, args: tuple = (), kwargs: dict[str, Any] | None = None) -> Any:
+    def __torch_function__(self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None) -> Any:
         handler: _Handler | None = _HANDLERS.get(func)
         if handler is None and type(func) is FunctionType:
             handler = _routed(func)
@@ -106,7 +109,7 @@ class _Block(TorchFunctionMode):
         return handler(func, args, kwargs or {})
 
     def serves_dtensor(self, tensor: Any, arguments: dict[str, Any]) -> bool:
-        """Whether it fills a DTensor: by the seed alone do all ranks get one key."""
+        """Whether it fills a DTensor: only by a seed do all ranks get one key."""
         return self.seed is not None and arguments.get("generator") is None and is_dtensor(tensor)
 
     def fill(self, function: Callable[..., Tensor], arguments: dict[str, Any]) -> bool:
@@ -139,7 +142,7 @@ class _Service:
     positional: int  # how many of them may be passed by position
     method: bool = False  # of Tensor: for parameters alone, and not where autograd would record the write
 
-    def __call__(self, torch_function: Callable[..., Any], args: tuple, kwargs: dict[str, Any]) -> Any:
+    def __call__(self, torch_function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         arguments = self.arguments(args, kwargs)
         tensor: Any = arguments.get("tensor")
         if self.method and not (_is_parameter(tensor) and not (tensor.requires_grad and torch.is_grad_enabled())):
@@ -155,7 +158,7 @@ class _Service:
         finally:
             _thread.busy = False
 
-    def arguments(self, args: tuple, kwargs: dict[str, Any]) -> dict[str, Any]:
+    def arguments(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
         """The arguments by this package's names; empty where torch's signature does not allow the call."""
         given = dict(zip(self.parameters, args[: self.positional], strict=False))
         if len(args) > self.positional or not kwargs.keys() <= self.parameters.keys() - given.keys():
@@ -163,8 +166,8 @@ class _Service:
         return {self.parameters[name]: value for name, value in (given | kwargs).items()}
 
     def stand_in(self, original: Callable[..., Any]) -> Callable[..., Any]:
-        """A function for the place of torch's. It calls the original in threads without a block, and once all are closed:
-        whoever took it meanwhile, as an import does, keeps it for good."""
+        """A function to put in the place of torch's. It calls the original in threads without a block, and when all blocks are
+        closed: code that has imported it meanwhile keeps it."""
 
         @functools.wraps(original)
         def function(*args: Any, **kwargs: Any) -> Any:
@@ -196,8 +199,8 @@ def _has_plain_values(tensor: Any) -> bool:
     return torch.is_inference_mode_enabled() or not tensor.is_inference()
 
 
-def _alias(torch_function: Callable[..., Any], args: tuple, kwargs: dict[str, Any]) -> Any:
-    """`parameter.data` is a plain tensor without a trace of its parameter: it must be known by itself."""
+def _alias(torch_function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """Remember an alias of a parameter: `parameter.data` is a plain tensor, which does not lead back to its parameter."""
     alias = torch_function(*args, **kwargs)
     if args and _is_parameter(args[0]):
         _aliases[id(alias)] = alias
@@ -205,7 +208,8 @@ def _alias(torch_function: Callable[..., Any], args: tuple, kwargs: dict[str, An
 
 
 def _routed(function: Callable[..., Any]) -> "_Service | None":
-    """torch.nn.init shows a mode what its attribute is now, the function of whoever has replaced it (transformers does)."""
+    """The service of a function of torch.nn.init. A mode is shown what the attribute is now, which others may have replaced
+    (transformers does)."""
     for name, service in _ROUTED.items():
         if getattr(torch.nn.init, name, None) is function:
             return service

@@ -38,7 +38,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if unknown:
         top.error(f"unrecognized arguments: {' '.join(unknown)}")
     try:
-        return importlib.import_module(f"fastinit._commands.{args.command}").run(args)
+        return int(importlib.import_module(f"fastinit._commands.{args.command}").run(args))
     except MissingExtra as error:
         print(f"fastinit {args.command}: {error}", file=sys.stderr)
         return 2

@@ -17,33 +17,35 @@ from collections.abc import Iterable, Sequence
 
 import torch
 from torch import Generator, Tensor
+from torch.compiler import is_dynamo_compiling
 
 from fastinit._backends.choose import choose
 from fastinit._core import keys, laws, shard
-from fastinit._core.check import PLAIN, check_tensor
+from fastinit._core.check import FLOAT_DTYPES, PLAIN, check_tensor
 from fastinit._core.laws import Law
-from fastinit._core.plan import Box, Plan, whole
+from fastinit._core.plan import Box, Plan, row_of, whole
 from fastinit._core.recipes import Recipe, recipe
-from fastinit._torch import has_dispatch_modes, is_wrapped_by_functorch, without_functorch
+from fastinit._torch import dispatch_modes, is_wrapped_by_functorch, without_functorch
 
 MASK64 = (1 << 64) - 1
 
 
-def fill_(tensor: Tensor, law: Law, generator: Generator | None = None, key: int | None = None) -> Tensor:
+def fill_(
+    tensor: Tensor,
+    law: Law,
+    generator: Generator | None = None,
+    key: int | None = None,
+    dtypes: tuple[torch.dtype, ...] = FLOAT_DTYPES,
+) -> Tensor:
     """Fill a tensor, in its logical order, with the values that a law has by one key. In place, under no_grad.
 
     Raises:
-        TypeError: not a tensor of a supported dtype; a wrong generator or key.
+        TypeError: not a tensor of one of the dtypes; a wrong generator or key.
         ValueError: a sparse or self-overlapping tensor; no value of the dtype between the bounds; a wrong generator or key.
     """
-    check_tensor(tensor)
-    return draw_(tensor, law, generator, key)
-
-
-def draw_(tensor: Tensor, law: Law, generator: Generator | None, key: int | None) -> Tensor:
-    """Take the road with a checked tensor, or lead it there: as a node of a graph, shard by shard, or by way of a copy."""
+    check_tensor(tensor, dtypes)
     if type(tensor) in PLAIN:
-        if is_traced():
+        if is_dynamo_compiling() or dispatch_modes():  # is_traced(), without its call
             trace_(tensor, law, generator, key)
         elif is_wrapped_by_functorch(tensor) or tensor.is_neg():
             copy_(tensor, law, generator, key)
@@ -68,11 +70,17 @@ def draw_(tensor: Tensor, law: Law, generator: Generator | None, key: int | None
 
 def take_road_(tensor: Tensor, law: Law, generator: Generator | None, key: int | None) -> None:
     """Fill a plain tensor or a DTensor: what the registered operator would cost, a small tensor would notice."""
-    values, parts = recipe(law, tensor.dtype), parts_of(tensor)  # both may refuse, before a key is drawn
-    if tensor.is_meta:
-        keys.check_source(generator, key, tensor.device)
+    values, device = recipe(law, tensor.dtype), tensor.device
+    if type(tensor) in PLAIN and not tensor.is_meta:  # nearly always; what follows does the same in twice the calls
+        plan = Plan(tensor, values, keys.resolve(generator, key, device), row_of(tensor.numel()))
+        if plan.box.cols:
+            choose(device).fill([plan])
     else:
-        run(plans_of(parts, values, keys.resolve(generator, key, tensor.device)))
+        parts = parts_of(tensor)  # refuses what has no elements of its own, before a key is drawn
+        if tensor.is_meta:
+            keys.check_source(generator, key, device)
+        else:
+            run(plans_of(parts, values, keys.resolve(generator, key, device)))
     written(tensor)
 
 
@@ -108,7 +116,7 @@ def written(tensor: Tensor) -> None:
 
 def is_traced() -> bool:
     """Whether operations go into a graph (torch.compile, torch.export, make_fx), or to a mode that fakes or watches them."""
-    return torch.compiler.is_compiling() or has_dispatch_modes()
+    return is_dynamo_compiling() or dispatch_modes() > 0
 
 
 def trace_(tensor: Tensor, law: Law, generator: Generator | None, key: int | None) -> None:
@@ -152,7 +160,8 @@ def signed(key: int) -> int:
 )
 def fill_operator(out: Tensor, law: str, parameters: list[float], key: int, drawn: Tensor | None) -> None:
     number = key if drawn is None else int(drawn.item())
-    run(plans_of(parts_of(out), recipe(Law(law, tuple(parameters)), out.dtype), number & MASK64))
+    if out.numel():  # a tensor with memory, of a subclass perhaps
+        choose(out.device).fill([Plan(out, recipe(Law(law, tuple(parameters)), out.dtype), number & MASK64, whole(out))])
 
 
 @fill_operator.register_fake
@@ -166,7 +175,7 @@ def refuse_early(out: Tensor, law: str, parameters: list[float], key: int, drawn
 def warm_up(
     device: str | torch.device, dtypes: Sequence[torch.dtype] = (torch.float32, torch.bfloat16), *, strided: bool = False
 ) -> None:
-    """Compile and load ahead what fills on a device need, so that the first of a program, or of a CUDA graph, takes no longer.
+    """Compile and load ahead what fills on a device need, so that the first of a program or of a CUDA graph takes no longer.
 
     It covers uniform, normal and truncated normal initializers of any parameters, symmetric about their mean. The compiled code
     is kept on disk (by Triton, in ~/.triton/cache): the second process finds it there. A backend without a compiler loads its
@@ -174,12 +183,15 @@ def warm_up(
 
     Args:
         device: the device of the tensors to come, such as "cuda".
-        dtypes: their dtypes.
-        strided: also for tensors that are not contiguous, not aligned to 16 bytes or shards cut at odd places.
+        dtypes: their dtypes; any that initializers take.
+        strided: whether also for tensors that are not contiguous, not aligned to 16 bytes or shards cut at odd places.
 
     Raises:
-        TypeError: a dtype that cannot be filled.
+        TypeError: a dtype cannot be filled.
         RuntimeError: there is no such device, or a forced backend cannot serve it.
+
+    Examples:
+        >>> fastinit.warm_up("cpu", [torch.float32])
     """
     symmetric = (laws.uniform(-1.0, 1.0), laws.normal(0.0, 1.0), laws.truncated_normal(0.0, 1.0, -2.0, 2.0))
     for dtype in dtypes:

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch._C import DisableTorchFunction as without_torch_function
 from torch._C import _DisableFuncTorch as without_functorch
+from torch._C import _len_torch_dispatch_stack as dispatch_modes
 from torch._C._functorch import is_functorch_wrapped_tensor as is_wrapped_by_functorch
 from torch._subclasses.fake_tensor import FakeTensor
 from torch.utils._python_dispatch import _disable_current_modes as without_dispatch_modes
@@ -18,7 +19,7 @@ __all__ = [
     "base_of",
     "children_of",
     "current_cuda_stream",
-    "has_dispatch_modes",
+    "dispatch_modes",  # how many modes see every operation: of make_fx, FakeTensorMode, CommDebugMode
     "is_strided_shard",
     "is_wrapped_by_functorch",
     "local_tensor_of",
@@ -30,11 +31,6 @@ __all__ = [
     "without_functorch",
     "without_torch_function",
 ]
-
-
-def has_dispatch_modes() -> bool:
-    """Whether a mode sees every operation: make_fx, FakeTensorMode, CommDebugMode."""
-    return torch._C._len_torch_dispatch_stack() > 0
 
 
 def current_cuda_stream(index: int) -> int:
@@ -49,7 +45,7 @@ def base_of(tensor: Tensor) -> Tensor:
 
 def storage_number(tensor: Tensor) -> int:
     """A number that tensors of one storage share: on meta, storages have no address."""
-    return tensor.untyped_storage()._cdata
+    return int(tensor.untyped_storage()._cdata)
 
 
 def local_tensor_of(tensor: Any) -> Tensor:

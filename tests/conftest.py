@@ -1,4 +1,4 @@
-"""Fixtures of several files.
+"""Fixtures of several files; what a quick run leaves out (pyproject.toml names the markers).
 
 FASTINIT_TEST_BACKENDS (names, comma-separated) lists the backends that must be there: where one is not, tests fail, not skip.
 """
@@ -10,6 +10,8 @@ import sys
 
 import pytest
 import torch
+from helpers import quick
+from hypothesis import HealthCheck, settings
 from torch import nn
 
 from fastinit._backends.choose import ORDER, backends, module
@@ -28,6 +30,29 @@ if os.environ.get("FASTINIT_TEST_ALL") == "1":  # every package of the extra tes
 
 REQUIRED = [name for name in os.environ.get("FASTINIT_TEST_BACKENDS", "").split(",") if name]
 
+# No deadline and no check of speed in either: a busy machine is no fault.
+settings.register_profile("full", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile("quick", settings.get_profile("full"), max_examples=10, derandomize=True, database=None)
+
+
+def pytest_configure(config):
+    settings.load_profile("quick" if config.option.markexpr == quick.QUICK else "full")
+
+
+def pytest_ignore_collect(collection_path, config):
+    if config.option.markexpr == quick.QUICK and collection_path.name.startswith("test_") and quick.is_full(collection_path):
+        return True
+    return None
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items):
+    for item in quick.left_to_full(items):
+        item.add_marker(pytest.mark.full)
+    for item in items:
+        if hasattr(item, "callspec") and item.callspec.params.get("backend") == "triton":
+            item.add_marker(pytest.mark.extra)
+
 
 @pytest.fixture(params=ORDER)
 def backend(request):
@@ -38,14 +63,6 @@ def backend(request):
     if reason:
         pytest.skip(f"{request.param}: {reason}")
     return module(request.param)
-
-
-@pytest.fixture
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture

@@ -5,7 +5,11 @@ import pathlib
 import subprocess
 import sys
 
+import pytest
+
 from proof.accuracy.laws import LAWS
+
+pytestmark = pytest.mark.full
 
 ROOT = pathlib.Path(__file__).parents[1]
 RESULTS = json.loads((ROOT / "proof" / "results" / "accuracy.json").read_text())

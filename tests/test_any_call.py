@@ -10,12 +10,13 @@ import pytest
 import torch
 from helpers import calls
 from helpers.call_checks import SPECS, explore
+from helpers.quick import examples
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import fastinit
 
-EXAMPLES = 100
+EXAMPLES = examples(100)
 
 
 @pytest.mark.parametrize("name", SPECS)
@@ -30,6 +31,7 @@ def test_every_function_that_fills_a_tensor_is_called():
     assert {name for name in functions if name.endswith("_")} - {"initialize_"} == set(SPECS)
 
 
+@pytest.mark.one_of_each
 @pytest.mark.parametrize("strange", calls.STRANGE)
 @pytest.mark.parametrize("name", SPECS)
 def test_what_is_no_plain_tensor_is_refused(name, strange):
@@ -94,7 +96,7 @@ def models(draw):
     return torch.nn.Sequential(*(LAYERS[name](n) for name, n in parts)).to(dtype)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=examples(40))
 @given(models(), st.sampled_from(list(SCHEMES)), st.integers(-(2**65), 2**65), st.data())
 def test_any_model(model, scheme, seed, data):
     """A bad argument leaves every byte; a good call gives each parameter what one key's rule gives it, whatever else is there."""

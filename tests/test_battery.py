@@ -23,6 +23,8 @@ from scipy.stats import kstest
 
 from proof import battery, dieharder, programs, streams, testu01, verdict
 
+pytestmark = pytest.mark.full
+
 ROOT = pathlib.Path(__file__).parents[1]
 
 

@@ -159,6 +159,7 @@ def test_a_part_is_compared_by_elements_a_second():
     assert result["ours"] == {"elements": 1000, "rounds": 3, "seconds": {"p20": pytest.approx(1.4), "p50": 2.0, "p80": 2.0}}
 
 
+@pytest.mark.full
 def test_a_process_of_its_own_measures():
     apart = models.QUICK._replace(apart=True)
     result = models.result_of(Job(PLAIN, "cpu", True, "initialize_"), apart)
@@ -166,6 +167,7 @@ def test_a_process_of_its_own_measures():
     assert "unknown" in models.result_of(Job("unknown", "cpu", True, "initialize_"), apart)["error"]
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("name", EVERY)
 def test_bench_reports_a_model(tmp_path, capsys, name):
     file = tmp_path / "results.json"

@@ -1,4 +1,4 @@
-"""The README's speed section: generated from the committed results, and up to date."""
+"""The generated tables of README.md and docs/performance.md: made from the committed results, and up to date."""
 
 import importlib.util
 import pathlib
@@ -51,12 +51,43 @@ def test_a_report_without_peers_and_with_every_way_of_filling(tables):
 
 
 def test_only_what_stands_between_the_markers_changes(tables):
-    for markers in map(tables.markers, ("speed", "models", "gpu", "code")):
+    for markers in map(tables.markers, (*tables.readme_sections(), *tables.performance_sections())):
         begin, end = markers
         assert tables.replaced(f"a\n{begin}\nold\n{end}\nb\n", markers, "new") == f"a\n{begin}\nnew\n{end}\nb\n"
         with pytest.raises(ValueError, match="put them back"):
             tables.replaced("a", markers, "new")
 
 
-def test_readme_is_up_to_date(tables, capsys):
+def test_the_summary_sets_machines_beside_each_other(tables):
+    rows = [{**ROW, "work": work, "dtype": dtype} for work, dtype in tables.SUMMARY_FILLS]
+    other = {**ROW, "work": "normal", "times_peer": {**RATIO, "p50": 7.0}}
+    small, forced = {**other, "elements": 1024}, {**other, "isa": "scalar"}  # shown by neither
+    reports = [{"machine": MACHINE, "rows": [*rows, small]}, {"machine": {**MACHINE, "isa": "neon"}, "rows": [other, forced]}]
+    built = {"seconds": RATIO, "parameters": 26_000_000, "times": {**RATIO, "p50": 2.5}}
+    named = {"model": "timm-resnet50", "device": "cpu", "contenders": {"nn.init": built, "initialize_": built}}
+    models = [named, {**named, "device": "cuda"}, {**named, "model": "another"}]
+    head, rule, line, gap, where, _, *build = tables.summary_text(reports, [{"machine": MACHINE, "models": models}]).splitlines()
+    assert head.count("4 AVX2 cores: ") == head.count("4 NEON cores: ") == 2 and rule.count("---:") == 4 and not gap
+    assert line == "| normal | float32 | 0.50 | 0.50 | 7.00 | 0.50 |", "of what both machines have"
+    assert where == "Models on 4 AVX2 cores:" and len(build) == 3
+    assert build[-1] == "| timm-resnet50 | 26 | 0.5 | 0.5 | 2.50 |"
+
+
+def test_the_readme_quotes_the_worst_errors(tables):
+    laws = {law: {"errors": {"worst": n + 0.123}} for n, law in enumerate(tables.SUMMARY_ERRORS)}
+    assert tables.accuracy_text({"laws": laws}).endswith("| 0.12 | 1.12 | 2.12 | 3.12 |")
+
+
+def test_a_page_that_is_out_of_date_is_told_and_rewritten(tables, capsys, tmp_path, monkeypatch):
+    (tmp_path / "docs").mkdir()
+    pages = {"README.md": tables.readme_sections(), "docs/performance.md": tables.performance_sections()}
+    for page, sections in pages.items():
+        (tmp_path / page).write_text("\n".join("\n".join(tables.markers(name)) for name in sections))
+    monkeypatch.setattr(tables, "ROOT", tmp_path)
+    assert tables.main(["--check"]) == 1 and capsys.readouterr().out.count("out of date") == 2
+    assert tables.main([]) == 0 == tables.main(["--check"])
+    assert pages["README.md"]["summary"] in (tmp_path / "README.md").read_text()
+
+
+def test_the_pages_are_up_to_date(tables, capsys):
     assert tables.main(["--check"]) == 0, capsys.readouterr().out

@@ -63,6 +63,7 @@ def test_info_as_json_by_module():
     assert {"torch", "python", "library", "cuda_library", "isa", "isas", "backend", "package"} <= set(facts)
 
 
+@pytest.mark.full
 def test_info_names_a_forced_backend_that_cannot_serve():
     environment = {**os.environ, "FASTINIT_BACKEND": "nonsense"}
     command = [sys.executable, "-m", "fastinit", "info"]
@@ -270,6 +271,7 @@ def test_bench_refuses_bad_sizes(text, capsys):
     assert stopped.value.code == 2 and repr(text) in capsys.readouterr().err
 
 
+@pytest.mark.full
 def test_demo_runs_and_draws(tmp_path, capsys):
     for name in ("rich", "matplotlib", "sklearn"):
         pytest.importorskip(name)

@@ -77,6 +77,7 @@ def test_a_missing_library_names_its_compiler(tmp_path):
 # --- machine code -------------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.full
 @needs_library
 @needs_sass
 def test_no_kernel_spills_or_has_a_stack():

@@ -8,6 +8,7 @@ import torch
 import torch.distributed as dist
 from helpers.laws import KEY
 from helpers.meshes import DTYPES, cases, rank_of, split_by_torch
+from helpers.quick import examples
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
@@ -36,7 +37,7 @@ def bits(tensor):
     return tensor.contiguous().view(torch.uint8)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=examples(40))
 @given(cases(), st.sampled_from(sorted(FILLS)), st.sampled_from(DTYPES), st.randoms(use_true_random=False))
 def test_any_rank_of_any_mesh_holds_its_part_of_the_whole(case, name, dtype, chance):
     shape, mesh_shape, placements = case
@@ -54,7 +55,7 @@ def test_any_rank_of_any_mesh_holds_its_part_of_the_whole(case, name, dtype, cha
             assert torch.equal(bits(tensor.to_local()), bits(expected)) and tensor._version > version
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=examples(20))
 @given(cases(), st.sampled_from(DTYPES[:3]), st.booleans(), st.randoms(use_true_random=False))
 def test_a_model_of_dtensors_on_any_mesh(case, dtype, meta, chance):
     """Experts stacked in one parameter, and a plain layer beside them; in place, and from meta."""
@@ -107,6 +108,7 @@ def test_meta_dtensors_and_wrong_arguments():
         assert (tensor.to_local() == 9).all()
 
 
+@pytest.mark.full
 def test_around_a_compiled_graph_the_values_are_right():
     """Dynamo leaves its graph for the fill, or refuses; it never fills something else."""
     torch._dynamo.reset()

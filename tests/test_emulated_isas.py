@@ -17,6 +17,8 @@ from fastinit._backends import abi, reference
 from fastinit._core import check, recipes
 from fastinit._core.plan import Box, Plan, whole
 
+pytestmark = pytest.mark.full
+
 ROOT = pathlib.Path(__file__).parents[1]
 simde = pytest.importorskip("simde_py")
 

@@ -89,6 +89,7 @@ def test_bad_arguments(name, arguments, options, error, named):
     assert named in message and "Received" in message
 
 
+@pytest.mark.one_of_each
 @pytest.mark.parametrize("name", EVERY)
 @pytest.mark.parametrize("dtype", [torch.int32, torch.int64, torch.uint8, torch.bool, torch.complex64])
 def test_tensors_of_other_dtypes(name, dtype):
@@ -96,6 +97,7 @@ def test_tensors_of_other_dtypes(name, dtype):
     assert str(dtype) in message and "torch.bfloat16" in message
 
 
+@pytest.mark.one_of_each
 @pytest.mark.parametrize("name", EVERY)
 @pytest.mark.parametrize("thing", [[1.0, 2.0], 3.0, None])
 def test_no_tensor_at_all(name, thing):
@@ -122,6 +124,7 @@ def test_elements_that_share_memory(name):
         ({"generator": torch.Generator(), "key": 5}, ValueError, "key=5"),
     ],
 )
+@pytest.mark.one_of_each
 def test_bad_sources(name, source, error, named):
     message = refused(error, weight(name), name, *EVERY[name], **source)
     assert named in message
@@ -166,6 +169,7 @@ def test_constants_beyond_a_narrow_dtype():
         assert fastinit.constant_(torch.zeros(2).to(torch.float8_e5m2), value).float().tolist() == [value] * 2
 
 
+@pytest.mark.one_of_each
 @pytest.mark.parametrize("name", EVERY)
 @pytest.mark.parametrize("layout", [torch.strided, torch.jagged])
 @pytest.mark.filterwarnings("ignore:The PyTorch API of nested tensors")

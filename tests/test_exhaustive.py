@@ -16,6 +16,8 @@ from proof.accuracy.laws import LAWS
 from proof.accuracy.tally import NARROW, Tally, narrowed
 from proof.accuracy.walk import ALL_SCALAR, BLOCK, BLOCKS, DIRECT, Walk
 
+pytestmark = pytest.mark.full
+
 REASON = cpu.unavailable(torch.device("cpu"))
 needs_native = pytest.mark.skipif(REASON is not None, reason=f"native: {REASON}")
 STEP = 64

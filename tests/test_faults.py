@@ -14,7 +14,7 @@ import pytest
 from proof import faults
 
 GCC = faults.Compiler(shutil.which("g++") or "", False)
-pytestmark = pytest.mark.skipif(not GCC.path, reason="needs g++")
+pytestmark = [pytest.mark.full, pytest.mark.skipif(not GCC.path, reason="needs g++")]
 INPUTS = 3000
 LIBRARY = ENTRY, LOOPS = ("csrc/cpu.cpp", "csrc/cpu_scalar.cpp")  # all that there is, without the macros of the other files
 FUZZ, STRESS = "proof/fuzz_plan.cpp", "proof/stress.cpp"

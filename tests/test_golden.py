@@ -16,6 +16,7 @@ import pytest
 import torch
 from helpers import golden, oracle
 from helpers.laws import LAWS
+from helpers.quick import some
 
 import fastinit
 from fastinit import STREAM_VERSION
@@ -65,7 +66,10 @@ def written(table: torch.Tensor) -> dict:
     return {"shape": list(table.shape), "cells": cells}
 
 
-@pytest.mark.parametrize("name", [name for name, reason in all_backends(torch.device("cpu")).items() if reason is None])
+USABLE = [name for name, reason in all_backends().items() if reason is None]
+
+
+@pytest.mark.parametrize("name", some(USABLE, ["native", "reference"]))
 def test_hashes(name):
     of_all = list(golden.cases())
     chosen = of_all[:: 6 if name == "triton" else 1]  # interpreted; of every law in every dtype there are six in succession

@@ -3,12 +3,13 @@
 from functools import partial
 
 import numpy as np
+import pytest
 import torch
 from helpers.guide import QUIET, aligned, array, assert_same, filled, layers, normal
 from torch import nn
 from torch.nn import functional as F
 
-pytestmark = QUIET
+pytestmark = [pytest.mark.full, QUIET]
 
 
 def test_attention():

@@ -12,7 +12,7 @@ from helpers.guide import QUIET, ROWS, aligned, array, assert_same, codes, fille
 from torch import nn
 from torch.nn import functional as F
 
-pytestmark = QUIET
+pytestmark = [pytest.mark.full, QUIET]
 
 STRIDED = 'padding="same", stride > 1'
 UP, UP_SAME = 'Conv2DTranspose, padding="valid"', 'Conv2DTranspose, padding="same"'

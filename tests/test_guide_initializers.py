@@ -13,7 +13,7 @@ from torch import nn
 
 import fastinit
 
-pytestmark = QUIET
+pytestmark = [pytest.mark.full, QUIET]
 
 
 def limit(tensor):

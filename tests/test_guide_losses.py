@@ -9,7 +9,7 @@ import torch
 from helpers.guide import QUIET, ROWS, aligned, array, assert_same, keras, losses, normal
 from torch import nn
 
-pytestmark = QUIET
+pytestmark = [pytest.mark.full, QUIET]
 
 PROBABILITIES = torch.tensor(normal(6, 5)).softmax(-1).numpy()
 LABELS, LOGITS = np.array([0, 3, 1, 4, 2, 0]), normal(6, 5, seed=1)

@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 import fastinit
 
-pytestmark = QUIET
+pytestmark = [pytest.mark.full, QUIET]
 
 
 @pytest.mark.parametrize("shape", [(6, 3), (4, 5, 3)])

@@ -24,7 +24,7 @@ from helpers.guide import (
 )
 from torch import nn
 
-pytestmark = QUIET
+pytestmark = [pytest.mark.full, QUIET]
 
 # The largest difference of the weights as a share of the largest move. Muon's iteration in bfloat16 is of another precision.
 OPTIMIZERS = dict.fromkeys(("SGD", "RMSprop", "Adam", "Adagrad", "Adadelta", "Adamax", "Nadam", "Adafactor"), 1e-4)

@@ -12,6 +12,8 @@ from torch.nn import functional as F
 
 import fastinit
 
+pytestmark = pytest.mark.full
+
 
 @pytest.mark.parametrize("block", BLOCKS, ids=range(len(BLOCKS)))
 def test_every_block_runs(block):

@@ -8,7 +8,7 @@ from torch import nn
 
 import fastinit
 
-pytestmark = QUIET
+pytestmark = [pytest.mark.full, QUIET]
 
 
 def recurrent(kind, bidirectional=False, **options):

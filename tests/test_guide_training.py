@@ -6,7 +6,7 @@ import torch
 from helpers.guide import QUIET, aligned, array, keras, layers, losses, normal, optimizers
 from torch import nn
 
-pytestmark = QUIET
+pytestmark = [pytest.mark.full, QUIET]
 
 
 def test_training_conventions():

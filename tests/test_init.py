@@ -32,6 +32,7 @@ def filled(function, shape=(256, 256), dtype=torch.float32, **options):
     return function(torch.full(shape, 7.0).to(dtype), key=11, **options)
 
 
+@pytest.mark.one_of_each
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("function", ALL)
 def test_in_place_same_tensor_and_one_more_version(function, dtype):
@@ -43,6 +44,7 @@ def test_in_place_same_tensor_and_one_more_version(function, dtype):
     assert not (tensor.detach().float() == 7).any()
 
 
+@pytest.mark.one_of_each
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("function", ALL)
 def test_values_follow_the_logical_order(function, dtype):
@@ -81,6 +83,16 @@ def test_empty_and_meta_tensors(function):
 def test_no_dimensions(function):
     scalar = torch.full((), 7.0)
     assert function(scalar, key=1) is scalar and scalar.item() != 7
+
+
+class Subclass(torch.Tensor):
+    """One that changes nothing."""
+
+
+@pytest.mark.parametrize("function", ANY_SHAPE)
+def test_a_subclass_of_tensor_gets_the_same_values(function):
+    plain = function(torch.full((4, 6), 7.0), key=3)
+    assert torch.equal(function(torch.full((4, 6), 7.0).as_subclass(Subclass), key=3), plain)
 
 
 @pytest.mark.parametrize("function", ALL[:4] + ALL[6:17])
@@ -170,6 +182,7 @@ def test_xavier_equals_torch(shape, gain):
         assert abs(ours.abs().max() / reference.abs().max() - 1) < SHORT
 
 
+@pytest.mark.one_of_each
 @pytest.mark.parametrize("mode", ["fan_in", "fan_out"])
 @pytest.mark.parametrize("nonlinearity", ["leaky_relu", "relu", "tanh", "linear", "selu", "conv2d", "sigmoid"])
 @pytest.mark.parametrize("a", [0, 0.2, math.sqrt(5)])
@@ -206,6 +219,7 @@ def test_fmod_folds_the_tails_into_the_middle():
     assert folded.std() < exact.std() and folded.abs().max() <= 1
 
 
+@pytest.mark.one_of_each
 @pytest.mark.parametrize("shape", [(5, 5), (9, 4), (4, 9), (8, 3, 5), (30, 2, 2, 2), (1, 7), (7, 1)])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_orthogonal_is_orthogonal(shape, dtype):
@@ -266,6 +280,7 @@ def test_dirac_equals_torch(shape, groups):
     assert torch.equal(fastinit.dirac_(torch.ones(shape), groups), nn.init.dirac_(torch.ones(shape), groups))
 
 
+@pytest.mark.one_of_each
 @pytest.mark.parametrize("sparsity", [0.0, 0.1, 0.5, 0.91, 1.0])
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_sparse_has_the_same_number_of_zeros_in_each_column(sparsity, dtype):
@@ -289,6 +304,7 @@ def test_sparse_chooses_each_row_equally_often_and_columns_apart():
     assert abs(values.std() - 1) < 6 / math.sqrt(2 * len(values)) and abs(values.mean()) < 6 / math.sqrt(len(values))
 
 
+@pytest.mark.one_of_each
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
 def test_constants_as_plans(backend, dtype):
     check_constants(backend, dtype, torch.device("cpu"), lengths=(3, 40))

@@ -15,6 +15,8 @@ keras = pytest.importorskip("keras")
 import fastinit  # noqa: E402
 from fastinit import keras_like  # noqa: E402
 
+pytestmark = pytest.mark.full
+
 # Two-sample KS at fixed seeds: one p in a million is what a correct law gives by chance.
 LEAST_P = 1e-6
 layers = keras.layers

@@ -20,6 +20,8 @@ from keras.src.initializers.random_initializers import compute_fans  # noqa: E40
 import fastinit  # noqa: E402
 from fastinit._core import fans  # noqa: E402
 
+pytestmark = pytest.mark.full
+
 # A law within chance: p of a two-sample KS test at fixed seeds, and standard deviations of a mean or a deviation.
 LEAST_P, SIGMAS = 1e-6, 6
 KERNELS = [(300, 70), (1, 9000), (5, 16, 120), (3, 3, 16, 60), (1, 1, 60, 150), (2, 3, 2, 16, 50)]  # of about 10,000 elements

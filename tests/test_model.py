@@ -8,6 +8,7 @@ import pytest
 import torch
 from helpers.laws import same_bits
 from helpers.models import Network, bits, on_meta, poisoned
+from helpers.quick import examples
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
@@ -83,7 +84,7 @@ def test_two_parameters_of_one_canonical_name_are_refused():
     assert (model.weight == 7).all()
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=examples(25))
 @given(st.data())
 def test_the_same_bits_in_any_order_dtype_threads_and_company(data):
     layers = {
@@ -140,6 +141,7 @@ def test_one_call_of_the_backend_fills_all_laws_and_constants(monkeypatch):
     assert not any((tensor == 7).any() for tensor in model.state_dict().values())
 
 
+@pytest.mark.one_of_each
 @pytest.mark.parametrize("value", [0.0, 1.0, -0.1, 1 / 3, 1e-30, 65504.0, -0.0, float("inf"), float("nan"), 2])
 @pytest.mark.parametrize("dtype", FLOAT_DTYPES)
 def test_batched_constants_have_the_bits_of_fill(value, dtype):
@@ -436,7 +438,7 @@ def odd_models():
     yield converted, r"1\.weight: Subclass is no plain tensor"
     quantised = nn.Sequential(nn.Linear(2, 2), nn.Module())
     quantised[1].__class__ = type("Linear", (nn.Module,), {"__module__": "torch.ao.nn.quantized.modules.linear"})
-    yield quantised, r"1 \(Linear\): its weights are quantised"
+    yield quantised, r"1 \(Linear\): its weights are quantized"
 
 
 @pytest.mark.parametrize("number", range(5))
@@ -464,7 +466,7 @@ def test_the_real_quantised_linear_is_refused():
     torch.backends.quantized.engine = torch.backends.quantized.supported_engines[-1]
     from torch.ao.nn.quantized import Linear
 
-    with pytest.raises(ValueError, match="quantised and packed"):
+    with pytest.raises(ValueError, match="quantized and packed"):
         fastinit.initialize_(nn.Sequential(Linear(3, 3)), seed=0)
 
 

@@ -12,6 +12,8 @@ from fastinit._backends.choose import choose
 from fastinit._core import laws
 from fastinit._core.rounding import representable
 
+pytestmark = pytest.mark.one_of_each
+
 BACKEND = choose(torch.device("cpu"))  # all give the same bits
 N = 1 << 24 if BACKEND.NAME != "reference" else 1 << 21
 Z, P = 5.0, 1e-6

@@ -40,18 +40,21 @@ def test_key_zero_begins_with_the_first_known_answer(backend):
     assert words(backend, 0, Box(0, 1, 4, 4)) == [0x6627E8D5, 0xE169C58D, 0xBC57AC4C, 0x9B00DBD8]
 
 
+@pytest.mark.one_of_each
 @pytest.mark.parametrize("start", STARTS)
 def test_words_are_the_oracle_s(backend, start):
     for key in KEYS:
         assert words(backend, key, Box(start, 1, 33, 33)) == [word32(key, start + i) for i in range(33)], hex(key)
 
 
+@pytest.mark.one_of_each
 @pytest.mark.parametrize("start", STARTS)
 def test_wide_words_hold_both_streams(backend, start):
     for key in KEYS:
         assert words(backend, key, Box(start, 1, 17, 17), torch.int64) == [word64(key, start + i) for i in range(17)], hex(key)
 
 
+@pytest.mark.one_of_each
 @pytest.mark.parametrize("dtype", [torch.int32, torch.int64], ids=str)
 @pytest.mark.parametrize("rows, cols, pitch", [(5, 3, 10), (7, 1, 3), (2, 9, 2**33), (3, 4, 4), (3, 5, 2)])
 def test_boxes_take_the_words_of_their_indices(backend, dtype, rows, cols, pitch):
@@ -75,6 +78,7 @@ def test_a_large_fill_has_no_seams(backend):
         assert out[i].item() & 0xFFFFFFFF == word32(key, i)
 
 
+@pytest.mark.one_of_each
 @pytest.mark.parametrize("dtype", [torch.int32, torch.uint32, torch.int64, torch.uint64], ids=str)
 def test_bits_fills_the_logical_order_and_returns_the_tensor(backend, dtype):
     key, base = 2**63 + 11, torch.full((6, 10), 7, dtype=torch.int64).to(dtype)

@@ -11,6 +11,8 @@ import pytest
 import torch
 from emulation import ptx, twin
 
+pytestmark = pytest.mark.full
+
 TESTS = pathlib.Path(__file__).parent
 THREADS = 64
 

@@ -60,6 +60,7 @@ def test_dense_layers():
         (True, 8, 24, 8, 8 + 3),
     ],
 )
+@pytest.mark.one_of_each
 def test_convolutions(rank, transposed, n_in, n_out, groups, fan_sum):
     kind = getattr(nn, f"Conv{'Transpose' if transposed else ''}{rank}d")
     module = applied(kind(n_in, n_out, 5, groups=groups))
@@ -86,6 +87,7 @@ def test_norms(norm):
         assert_constant(tensor, expected[name])
 
 
+@pytest.mark.one_of_each
 @pytest.mark.parametrize("bias", [True, False])
 @pytest.mark.parametrize("options", [{}, {"bidirectional": True}, {"num_layers": 2}, {"num_layers": 2, "bidirectional": True}])
 @pytest.mark.parametrize("kind", [nn.RNN, nn.GRU, nn.LSTM])

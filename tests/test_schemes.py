@@ -42,6 +42,7 @@ LAYERS = [
 ]
 
 
+@pytest.mark.one_of_each
 @pytest.mark.parametrize("layer", LAYERS, ids=lambda layer: type(layer).__name__)
 @pytest.mark.parametrize("apply", [False, True])
 def test_torch_like_draws_from_torch_s_own_laws(layer, apply):

@@ -10,6 +10,7 @@ import pytest
 import torch
 from helpers.laws import LAWS, fill_part_, same_bits
 from helpers.meshes import DTYPES, cases, split_by_torch
+from helpers.quick import examples
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
@@ -19,7 +20,7 @@ from torch.distributed.tensor.placement_types import _StridedShard
 from fastinit._core import shard
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=examples(300))
 @given(cases())
 def test_every_rank_holds_what_torch_gives_it(case):
     shape, mesh_shape, placements = case
@@ -39,7 +40,7 @@ def test_every_rank_holds_what_torch_gives_it(case):
         assert torch.equal(found, expected)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60))
 @given(cases(), st.sampled_from(sorted(LAWS)), st.sampled_from(DTYPES))
 def test_shards_of_any_mesh_put_together_are_the_whole(case, law, dtype):
     shape, mesh_shape, placements = case

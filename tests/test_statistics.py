@@ -12,6 +12,7 @@ import scipy.integrate
 import scipy.stats
 import torch
 from helpers.laws import filled
+from helpers.quick import some
 
 from fastinit import key
 from fastinit._backends import cpu
@@ -85,6 +86,7 @@ def test_kolmogorov_smirnov(sample):
     assert scipy.stats.kstest(values, exact.cdf).pvalue > P
 
 
+@pytest.mark.full
 def test_chi_square(sample):
     """1,000 cells of equal probability: finer structure than KS sees."""
     values, exact, _ = sample
@@ -102,7 +104,7 @@ def test_moments(sample):
         assert abs(terms.mean() - expected) < Z * terms.std() / math.sqrt(N), power
 
 
-@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float8_e4m3fn], ids=str)
+@pytest.mark.parametrize("dtype", some([torch.bfloat16, torch.float16, torch.float8_e4m3fn], [torch.bfloat16]), ids=str)
 def test_no_bias_in_narrow_dtypes(dtype):
     """torch 2.13's bfloat16 xavier_uniform_ has a mean 28 standard errors below 0 on 16 M samples: here |z| < 5.
 

@@ -6,7 +6,6 @@ import os
 import pathlib
 import subprocess
 import sys
-import time
 from concurrent.futures import ProcessPoolExecutor
 
 import pytest
@@ -28,6 +27,8 @@ from benchmarks.convergence import command, data, figures, optimizers, pool, res
 from benchmarks.convergence.ensemble import Ensemble
 from benchmarks.convergence.network import KERAS, TORCH, Network
 from fastinit._commands import console
+
+pytestmark = pytest.mark.full
 
 
 def networks(count, channels=8, classes=10):
@@ -323,14 +324,14 @@ def test_interrupted_it_keeps_what_is_done(tmp_path):
     script = tmp_path / "interrupted.py"
     script.write_text(INTERRUPTED)
     done = subprocess.run([sys.executable, str(script)], cwd=tmp_path, capture_output=True, text=True, timeout=120)
-    ended = time.time()
     assert done.returncode == 130, done.stderr
-    left, interrupted = done.stdout.split()
-    assert left == "1" and ended - float(interrupted) < 5  # the other batch alone takes longer
+    assert done.stdout.split() == ["1"] and len(results.missing(tmp_path / "study.jsonl", [SHORT, LONG])) == 1
 
 
+SHORT = next(run for run in runs.study() if run.part == "grid" and run.data == "digits")
+LONG = next(run for run in runs.study() if run.part == "hard")
 INTERRUPTED = """
-import pathlib, signal, sys, time
+import pathlib, signal, sys
 from benchmarks.convergence import pool, results, runs
 
 if __name__ == "__main__":
@@ -341,10 +342,9 @@ if __name__ == "__main__":
     wanted = [short, next(run for run in runs.study() if run.part == "hard")]
     try:
         for run in pool.train_all(wanted, path, processes=1):
-            interrupted = time.time()
             signal.raise_signal(signal.SIGINT)
     except KeyboardInterrupt:
-        print(len(results.missing(path, wanted)), interrupted)
+        print(len(results.missing(path, wanted)))
         sys.exit(130)
 """
 

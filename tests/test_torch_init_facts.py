@@ -16,6 +16,8 @@ from torch.nn import functional
 
 import fastinit
 
+pytestmark = pytest.mark.one_of_each
+
 NAMES = [name for name, value in vars(nn.init).items() if name.endswith("_") and name[0] != "_" and inspect.isfunction(value)]
 NEEDED = {"constant_": (0.3,), "sparse_": (0.4,)}
 P = 1e-6  # the chance that a right fill fails, if its seed were not fixed

@@ -19,6 +19,8 @@ from fastinit._core import check, laws, recipes
 from fastinit._core.recipes import SYMMETRIC, recipe
 from fastinit._core.rounding import representable
 
+pytestmark = pytest.mark.one_of_each
+
 INF = math.inf
 ROOT2 = math.sqrt(2)
 NARROW = [torch.float16, torch.bfloat16, torch.float8_e4m3fn, torch.float8_e5m2]

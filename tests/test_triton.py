@@ -17,6 +17,7 @@ import torch
 from helpers import places
 from helpers.laws import KEY, LAWS, same_bits
 from helpers.places import BLOCKED, UNBLOCKED, VIEWS, WORDS, check_given_words, constants, expected
+from helpers.quick import some
 
 import fastinit
 from fastinit._backends import reference
@@ -28,10 +29,13 @@ from fastinit._core.recipes import recipe, words_recipe
 triton = pytest.importorskip("triton")
 from fastinit._backends import triton as backend  # noqa: E402
 
+pytestmark = pytest.mark.one_of_each
+
 DEVICE = torch.device("cuda", 0) if torch.cuda.is_available() else torch.device("cpu")
 needs_kernels = pytest.mark.skipif(backend.unavailable(DEVICE) is not None, reason=f"triton: {backend.unavailable(DEVICE)}")
 needs_gpu = pytest.mark.skipif(DEVICE.type == "cpu", reason="needs a GPU")
 ROOT = pathlib.Path(__file__).parents[1]
+FOUR = [torch.float32, torch.bfloat16, torch.float8_e5m2, torch.float64]  # one of each size
 
 
 def blank(shape, dtype) -> torch.Tensor:
@@ -51,7 +55,7 @@ def test_every_kind_and_dtype(law, dtype):
 
 
 @needs_kernels
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float8_e5m2, torch.float64], ids=str)
+@pytest.mark.parametrize("dtype", some(FOUR, [torch.bfloat16]), ids=str)
 def test_every_length_around_16_bytes_and_tiles(dtype):
     for count in [*range(1, 20), 4095, 4096, 4097, 9_345]:
         check(Plan(blank(count, dtype), recipe(LAWS["2 sigmas"], dtype), KEY, Box(8, 1, count, count)))
@@ -121,6 +125,7 @@ def counted(monkeypatch) -> list[str]:
     return launches
 
 
+@pytest.mark.full
 @needs_kernels
 def test_a_list_is_one_launch_a_dtype(monkeypatch):
     launches = counted(monkeypatch)
@@ -249,6 +254,7 @@ def python(code: str, **environment: str | None) -> subprocess.CompletedProcess:
 FILL = "import torch, fastinit; print(fastinit.uniform_(torch.empty(8), key=1).sum().item())"
 
 
+@pytest.mark.full
 def test_forced_by_the_environment():
     if DEVICE.type == "cpu" and backend.unavailable(DEVICE):
         pytest.skip("this Triton's interpreter cannot serve")
@@ -258,6 +264,7 @@ def test_forced_by_the_environment():
     assert refused.returncode == 1 and "TRITON_INTERPRET" in refused.stderr and "RuntimeError" in refused.stderr
 
 
+@pytest.mark.full
 def test_without_triton():
     code = "import sys; sys.modules['triton'] = None\n" + FILL + "\nprint(fastinit.backends('cuda'))"
     done = python(code)
@@ -306,6 +313,7 @@ print(json.dumps({name: len(getattr(backend, name).kernel.device_caches[90][0]) 
 """
 
 
+@pytest.mark.full
 @pytest.mark.skipif(sys.platform != "linux", reason="Triton compiles on Linux")
 def test_sizes_values_and_keys_compile_nothing_new():
     """Two kinds of law, of one dtype and table shape: a compilation each, and one for boxes."""
@@ -325,6 +333,7 @@ def machine_code(*arguments: str) -> list[dict]:
 LIMITS = {"uniform": 18, "truncated normal at 2 sigmas": 33}
 
 
+@pytest.mark.full
 @pytest.mark.skipif(sys.platform != "linux", reason="Triton compiles on Linux")
 def test_instructions_an_element():
     rows = machine_code("--laws", *LIMITS, "--dtypes", "float32", "bfloat16")
@@ -335,6 +344,7 @@ def test_instructions_an_element():
         assert row["spills"] == 0 and row["shared"] == 0, row
 
 
+@pytest.mark.full
 @pytest.mark.skipif(sys.platform != "linux", reason="Triton compiles on Linux")
 def test_the_heaviest_laws_do_not_spill():
     wide = machine_code("--targets", "90", "--dtypes", "float64", "--laws", "uniform", "half-normal", "fmod")
@@ -342,6 +352,7 @@ def test_the_heaviest_laws_do_not_spill():
         assert row["spills"] == 0 and row["widest_store"] == 128, row
 
 
+@pytest.mark.full
 @pytest.mark.skipif(sys.platform != "linux", reason="Triton compiles on Linux")
 def test_amd_s_compiler_takes_the_kernels():
     sizes = machine_code("--amd")

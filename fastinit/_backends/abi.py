@@ -114,7 +114,7 @@ def is_truncated(path: pathlib.Path) -> bool:
     if head[:5] != b"\x7fELF\x02":  # no ELF file of 64 bits, which the loader says by itself
         return False
     (offset,), (entry_size, entries) = struct.unpack_from("<Q", head, 40), struct.unpack_from("<HH", head, 58)
-    return offset + entry_size * entries > path.stat().st_size
+    return bool(offset + entry_size * entries > path.stat().st_size)
 
 
 def packed(plans: list[Plan]) -> tuple[bytes, object]:

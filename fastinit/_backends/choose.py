@@ -20,7 +20,7 @@ from fastinit._core.recipes import Recipe
 BackendName = Literal["native", "triton", "reference"]
 ORDER: tuple[BackendName, ...] = get_args(BackendName)  # fastest first
 SOURCE_TREE = pathlib.Path(__file__).parents[2] / "csrc"  # exists where the package is not installed
-forced: ContextVar[str | None] = ContextVar("fastinit_backend", default=None)
+forced: ContextVar[BackendName | None] = ContextVar("fastinit_backend", default=None)
 
 
 class Backend(Protocol):
@@ -41,7 +41,7 @@ class Backend(Protocol):
 def module(name: str, device_type: str = "cpu") -> Backend:
     """A backend's module: the native backend has one for CPU tensors and one for NVIDIA GPUs'."""
     leaf = name if name != "native" else "cuda" if device_type == "cuda" else "cpu"
-    found: Backend = importlib.import_module(f"fastinit._backends.{leaf}")  # type: ignore[assignment]
+    found: Backend = importlib.import_module(f"fastinit._backends.{leaf}")
     return found
 
 
@@ -93,16 +93,19 @@ def forced_choice(name: str, device: torch.device) -> Backend:
 
 @contextlib.contextmanager
 def backend(name: BackendName) -> Iterator[None]:
-    """Force a backend inside a `with` block (this thread, this task).
+    """Force a backend inside a `with` block, in this thread and this task.
 
     Args:
-        name: one of `backends()`: "native" (C++ on the CPU, CUDA C++ on NVIDIA GPUs), "triton", or "reference" (plain torch).
+        name: "native" (C++ on the CPU, CUDA C++ on NVIDIA GPUs), "triton", or "reference" (plain torch).
+
+    Returns:
+        A context manager.
 
     Raises:
-        ValueError: an unknown name.
-        RuntimeError: at the first fill, if the backend cannot serve the tensor's device. Never falls back.
+        ValueError: the name is unknown. It is checked on entering the block.
+        RuntimeError: at the first fill, if the backend cannot serve the tensor's device. It never falls back to another.
 
-    Example:
+    Examples:
         >>> with fastinit.backend("reference"):
         ...     weight = fastinit.zeros_(torch.empty(2))
     """
@@ -113,25 +116,27 @@ def backend(name: BackendName) -> Iterator[None]:
         forced.reset(token)
 
 
-def check_name(name: str) -> str:
-    if name not in ORDER:
-        raise ValueError(f"unknown backend. Received: {name!r}. Allowed: {', '.join(map(repr, ORDER))}.")
-    return name
+def check_name(name: str) -> BackendName:
+    """The name, if it is a backend's; raises ValueError otherwise."""
+    for known in ORDER:
+        if name == known:
+            return known
+    raise ValueError(f"unknown backend. Received: {name!r}. Allowed: {', '.join(map(repr, ORDER))}.")
 
 
 def backends(device: str | torch.device = "cpu") -> dict[str, str | None]:
     """Tell what can fill tensors on a device, and why the rest cannot.
 
     Args:
-        device: the device of the tensors.
+        device: the device of the tensors, such as "cuda:0".
 
     Returns:
-        Every backend by name, fastest first: None where it can fill tensors on the device, else the reason why not.
+        Every backend by name, fastest first, with None where it can fill tensors on the device, else the reason why not.
 
     Raises:
-        RuntimeError: the device is no name that torch knows.
+        RuntimeError: the device is not a name that torch knows.
 
-    Example:
+    Examples:
         >>> fastinit.backends()["reference"] is None
         True
     """

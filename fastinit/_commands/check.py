@@ -40,7 +40,7 @@ class Filler(NamedTuple):
     name: str
     fill: Callable[[list[Plan]], None]
     transform: Callable[[Recipe, torch.Tensor], torch.Tensor]
-    forced: Callable[[], AbstractContextManager] = nullcontext
+    forced: Callable[[], AbstractContextManager[object]] = nullcontext
     device: torch.device = CPU
 
 

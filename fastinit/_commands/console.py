@@ -57,7 +57,7 @@ def rich_table(title: str, columns: Sequence[str], rows: list[list[str]]) -> Non
 
 def plain_table(title: str, columns: Sequence[str], rows: list[list[str]]) -> None:
     print(title)
-    print(_text.table(columns, rows, align=str.rjust))
+    print(_text.aligned(columns, rows, align=str.rjust))
     print()
 
 

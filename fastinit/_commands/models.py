@@ -124,7 +124,8 @@ def result_of(job: Job, pace: Pace) -> dict[str, Any]:
     done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, **AWAY})
     if done.returncode:
         return {"error": (done.stderr.strip().splitlines() or [f"exit status {done.returncode}"])[-1]}
-    return json.loads(done.stdout.strip().splitlines()[-1])
+    found: dict[str, Any] = json.loads(done.stdout.strip().splitlines()[-1])
+    return found
 
 
 def collected(results: list[tuple[Job, dict[str, Any]]], skipped: list[dict[str, str]]) -> dict[str, Any]:

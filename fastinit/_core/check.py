@@ -50,12 +50,12 @@ def is_one_of(value: object, names: Collection[str]) -> bool:
 
 
 def check_tensor(tensor: torch.Tensor, allowed: tuple[torch.dtype, ...] = FLOAT_DTYPES) -> None:
-    """Raises for what no backend can fill, before anything is written."""
+    """Raise for what no backend can fill, before anything is written."""
     if not isinstance(tensor, torch.Tensor):
         raise TypeError(f"expected a torch.Tensor. Received: {tensor!r} of type {type(tensor).__name__}.")
     if tensor.dtype not in allowed:
         names = ", ".join(str(dtype) for dtype in allowed)
-        raise TypeError(f"cannot fill a {tensor.dtype} tensor. Allowed: {names}. Initialise in one of these, then convert.")
+        raise TypeError(f"cannot fill a {tensor.dtype} tensor. Allowed: {names}. Initialize in one of these, then convert.")
     if tensor.is_nested:
         raise ValueError("cannot fill a nested tensor, whose parts have no common shape. Fill the parts that unbind() gives.")
     if tensor.layout is not torch.strided:

@@ -4,7 +4,10 @@ import math
 import operator
 import sys
 from collections.abc import Sequence
+from typing import Literal
 
+FanMode = Literal["fan_in", "fan_out"]
+Mode = Literal[FanMode, "fan_avg"]  # which units divide a variance; the last: the mean of both fans
 LARGEST = sys.float_info.max  # torch.compile of torch 2.7 cannot read it
 
 
@@ -13,17 +16,21 @@ def fans(shape: Sequence[int], batch_dims: int = 0) -> tuple[int, int]:
 
     Args:
         shape: the shape of the whole weight, not of one shard of it.
-        batch_dims: how many leading dimensions stack independent weights, such as the experts of [experts, out, in].
+        batch_dims: how many leading dimensions stack independent weights, such as the experts of [experts, out, in], >= 0.
 
     Returns:
-        (fan_in, fan_out): in and out, each times the number of kernel positions.
+        The pair (fan_in, fan_out), which is in and out, each times the number of kernel positions.
 
     Raises:
-        TypeError: batch_dims is no int.
+        TypeError: batch_dims is not an int.
         ValueError: fewer than two dimensions remain, or batch_dims is negative.
 
     Reference:
         PyTorch, torch.nn.init; the same numbers as its ``_calculate_fan_in_and_fan_out``.
+
+    Examples:
+        >>> fans((64, 3, 5, 5))
+        (75, 1600)
     """
     _check_batch_dims(batch_dims)
     if len(shape) - batch_dims < 2:
@@ -37,16 +44,20 @@ def fans(shape: Sequence[int], batch_dims: int = 0) -> tuple[int, int]:
     return n_in * positions, n_out * positions
 
 
-def resolve(shape: Sequence[int], batch_dims: int, fan_in: float | None, fan_out: float | None, mode: str) -> tuple[float, float]:
+def resolve(
+    shape: Sequence[int], batch_dims: int, fan_in: float | None, fan_out: float | None, mode: Mode
+) -> tuple[float, float]:
     """Fill in the fans that the caller left out from the shape, as far as the mode needs them.
 
     Args:
-        shape, batch_dims: as in `fans`.
-        fan_in, fan_out: a positive number overrides the shape; None leaves it to the shape.
-        mode: "fan_in", "fan_out" or "fan_avg". The first two need one fan, so a 1-D tensor with that one given works.
+        shape: as in `fans`.
+        batch_dims: as in `fans`.
+        fan_in: a positive number overrides the shape; None leaves it to the shape.
+        fan_out: as fan_in.
+        mode: "fan_in" and "fan_out" need one fan, so a 1-D tensor with that one given works; "fan_avg" needs both.
 
     Returns:
-        (fan_in, fan_out); one that the mode does not need and that is not given is 1.
+        The pair (fan_in, fan_out); one that the mode does not need and that is not given is 1.
     """
     if fan_in is None and fan_out is None:
         return fans(shape, batch_dims)

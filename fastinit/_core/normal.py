@@ -22,8 +22,8 @@ import torch
 F64 = torch.float64
 PRECISE = decimal.Context(prec=60, Emin=decimal.MIN_EMIN, Emax=decimal.MAX_EMAX)
 PI = Decimal("3.14159265358979323846264338327950288419716939937510582097494459")
-FAR = 6.0  # sigmas; a cut beyond has its masses in units of a density
-BEYOND = 1e9  # sigmas; a cut beyond is a point in float64
+FAR = 6.0  # sigmas; the masses of a cut that begins beyond it are in units of a density
+BEYOND = 1e9  # sigmas; a cut that begins beyond it holds one float64 value
 
 # Wichura's PPND16, constant term first: numerator and denominator as polynomials of 0.425^2 - q^2, of r - 1.6 and of r - 5.
 CENTRAL = 0.425
@@ -115,7 +115,7 @@ def cut_normal(low: float, high: float) -> Cut:
 
 
 def far_cut(low: float, high: float) -> Cut:
-    """A cut that begins beyond FAR, in units of the density at `low`. One that begins out of reach is but a point."""
+    """A cut that begins beyond FAR, in units of the density at `low`. One that begins beyond BEYOND is a single float64 value."""
     start = Decimal(min(low, BEYOND))
     end = Decimal(high) if low < BEYOND else Decimal("inf")
     above = mills_ratio(end) * ((start - end) * (start + end) / 2).exp() if end.is_finite() else Decimal(0)
@@ -166,7 +166,7 @@ def columns(polynomials: Polynomials) -> tuple[torch.Tensor, ...]:
 
 
 def root(x: torch.Tensor) -> torch.Tensor:
-    """The square root, which torch takes from a library that errs in one of a hundred last bits. 0 below 0."""
+    """The square root, 0 of negative numbers. torch's is not used: in one case of a hundred its last bit is wrong."""
     roots = list(map(math.sqrt, x.clamp(min=0).flatten().tolist()))
     return torch.tensor(roots, dtype=F64, device="cpu").view(x.shape)
 

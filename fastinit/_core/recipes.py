@@ -29,7 +29,7 @@ from __future__ import annotations
 import functools
 import math
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 
@@ -42,8 +42,9 @@ from fastinit._torch import without_dispatch_modes
 STREAM_VERSION = 1
 
 UNIFORM, SYMMETRIC, TWO_SIDED, FMOD, WORDS = range(5)  # as enum fastinit_kind in csrc/fastinit.h
-SMALLEST = {torch.float32: 2.0**-64, torch.float64: 2.0**-896}  # widths whose 2^(1 - bits) multiples keep all their bits
-# Sigmas from its mean up to where a normal has one density, to 2^-26, between bounds that are the same float64 number of sigmas.
+# Half widths from which on a product with 2^(1 - bits) keeps all its bits.
+SMALLEST = {torch.float32: 2.0**-64, torch.float64: 2.0**-896}
+# Sigmas. Up to here the density of a normal is the same, to 2^-26, at two bounds that are the same float64 number of sigmas.
 FLAT = 2.0**13
 
 
@@ -87,7 +88,7 @@ class Recipe:
 
     @property
     def constants(self) -> Constants:
-        """What every backend reads, with zeros for the halves that a table has not."""
+        """What every backend reads, with zeros for a half that the table does not have."""
         given = {name: getattr(self, name) for name in Constants._fields}
         halves = {name: (*given[name], 0.0, 0.0)[:2] for name in ("offset", "scale")}
         return Constants(**given | halves)
@@ -153,7 +154,7 @@ def uniform_recipe(a: float, b: float, dtype: torch.dtype, real: torch.dtype) ->
 
 
 def reaching(slope: float, x: float, anchor: float, bound: float, real: torch.dtype) -> float:
-    """The slope, lengthened by a few ulps where rounding would keep fma(x, slope, anchor) short of the bound."""
+    """The slope, made longer by a few ulps where rounding would keep fma(x, slope, anchor) from reaching the bound."""
     sign = math.copysign(1.0, x * slope)
     return first(slope, slope, real, lambda longer: sign * fma(x, longer, anchor, real) >= sign * bound)
 
@@ -184,7 +185,7 @@ def fmod_recipe(mean: float, std: float, a: float, b: float, dtype: torch.dtype,
 
 
 def in_sigmas(bound: float, mean: float, std: float) -> float:
-    """(bound - mean) / std; what (mean + 2 * std - mean) / std leaves of 2 is 2 again, so that tables are shared."""
+    """(bound - mean) / std, without the rounding of bounds such as mean + 2 * std: 2 sigmas are exactly 2, and share a table."""
     x = (bound - mean) / std
     if math.isinf(x):
         return x if math.isinf(bound) else math.copysign(1e300, x)
@@ -205,8 +206,9 @@ def shapes(real: torch.dtype) -> list[tables.Shape]:
     return [tables.DOUBLE] if real is torch.float64 else [tables.SMALL, tables.LARGE]
 
 
-def scaled_table(table: Table, std: float, real: torch.dtype) -> dict:
-    """The table's fields of a recipe. Of one half: times std, and made for float(s) instead of t. Rounded here."""
+def scaled_table(table: Table, std: float, real: torch.dtype) -> dict[str, Any]:
+    """The fields of a recipe that come from its table, rounded. A table of one half is multiplied by std, and made for float(s)
+    instead of t."""
     unit = 2.0 ** (1 - WORD_BITS[real])
     factor = std * unit if len(table.offset) == 1 else 1.0
     return dict(
@@ -218,10 +220,10 @@ def scaled_table(table: Table, std: float, real: torch.dtype) -> dict:
 
 
 def closed(recipe: Recipe, cut: tables.Cut, mean: float, std: float) -> Recipe:
-    """The recipe with bounds that are reached: the first cell's constant is raised by the ulps that rounding took.
+    """The recipe with bounds that are reached: the first cell's constant is raised by the ulps that rounding took away.
 
-    Only where the outermost word's quantile itself rounds to the bound (it does not for wide cuts); in float64 it is known to
-    4 ulps.
+    This is done only where the quantile of the outermost word itself rounds to the bound, which it does not for wide cuts. In
+    float64 that quantile is known to 4 ulps.
     """
     assert recipe.table is not None
     last = torch.full((1,), 2.0 ** -WORD_BITS[recipe.real] * 2, dtype=torch.float64, device="cpu")
@@ -244,7 +246,7 @@ def closed(recipe: Recipe, cut: tables.Cut, mean: float, std: float) -> Recipe:
 
 
 def cell_of_end(recipe: Recipe, half: int) -> tuple[int, float]:
-    """Cell and local variable of d = 1."""
+    """The cell and the local variable of d = 1."""
     assert recipe.table is not None
     y = fma(1.0, recipe.scale[half], recipe.offset[half], recipe.real)
     cell = tables.cell_number(y, recipe.top_bits, recipe.real) % recipe.table.shape[2]

@@ -1,4 +1,4 @@
-"""Numbers of the tensors' formats, as the host computes with them: one rounding, neighbours, the outermost values in bounds."""
+"""Numbers in the formats of tensors, computed on the host: one rounding, the next values, the outermost values inside bounds."""
 
 from __future__ import annotations
 
@@ -26,16 +26,16 @@ def rounded(x: float, real: torch.dtype) -> float:
     if real is torch.float64:
         return x
     try:
-        return struct.unpack("f", struct.pack("f", x))[0]
+        return float(struct.unpack("f", struct.pack("f", x))[0])
     except OverflowError:
         return math.copysign(math.inf, x)
 
 
 def first(x: float, toward: float, real: torch.dtype, enough: Callable[[float], bool]) -> float:
-    """x, or the first value of the real type after it, toward +-infinity, that is enough; so are all beyond that one.
+    """The first value of the real type that is enough, from x on toward +-infinity. All values beyond it are enough too.
 
-    It mostly lies an ulp or two away, but where a bound is near 0 and the values are not, many powers of two: the search
-    doubles its reach, then halves it.
+    Mostly it lies one or two ulps away. Where a bound is near 0 and the values are not, it lies many powers of two away: the
+    search doubles its reach until it is enough, then halves it.
     """
     if enough(x):
         return x
@@ -50,7 +50,7 @@ def first(x: float, toward: float, real: torch.dtype, enough: Callable[[float], 
 
 
 def step(x: float, toward: float, dtype: torch.dtype, count: int = 1) -> float:
-    """The dtype's count-th value after x toward +-infinity, which ends the count.
+    """The dtype's count-th value after x toward +-infinity, where the count stops.
 
     The formats are sign and magnitude, so that bits count values.
     """
@@ -68,7 +68,7 @@ def step(x: float, toward: float, dtype: torch.dtype, count: int = 1) -> float:
 
 
 def representable(a: float, b: float, dtype: torch.dtype) -> tuple[float, float]:
-    """The least and the greatest finite value of the dtype inside [a, b]; of zeros, +0 and -0."""
+    """The least and the greatest finite value of the dtype inside [a, b]. A least of zero is +0, a greatest of zero is -0."""
     largest = torch.finfo(dtype).max
 
     def nearest(x: float) -> float:

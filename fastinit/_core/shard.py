@@ -11,7 +11,7 @@ import math
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from itertools import accumulate, product
-from typing import Any, Concatenate, NamedTuple, ParamSpec
+from typing import Any, NamedTuple, TypeVar, cast
 
 import torch
 from torch import Tensor
@@ -19,7 +19,7 @@ from torch import Tensor
 from fastinit._core.plan import Box, row_of
 from fastinit._torch import is_strided_shard, local_tensor_of
 
-P = ParamSpec("P")
+Filling = TypeVar("Filling", bound=Callable[..., Tensor])
 Runs = list[range]  # of indices along one axis, in the order in which the local tensor holds them
 
 
@@ -40,20 +40,26 @@ def indices(shape: Sequence[int], mesh_shape: Sequence[int], placements: Sequenc
     """Compute which indices of a whole tensor one rank holds.
 
     Args:
-        shape: of the whole tensor.
-        mesh_shape: of the device mesh.
-        placements: one a mesh dimension, as `torch.distributed.tensor` has them: Shard, Replicate, or FSDP2's _StridedShard.
-        coordinate: of the rank in the mesh.
+        shape: the sizes of the whole tensor.
+        mesh_shape: the sizes of the device mesh.
+        placements: one for each mesh dimension, as `torch.distributed.tensor` has them: Shard, Replicate, or FSDP2's
+            _StridedShard.
+        coordinate: the rank's place in the mesh, one index for each mesh dimension.
 
     Returns:
-        For every axis of the tensor the runs of indices the rank holds, in local order. Uneven shards are as torch.chunk's.
+        For every axis of the tensor the runs of indices that the rank holds, in local order. Uneven shards are torch.chunk's.
 
     Raises:
-        ValueError: a Partial or unknown placement, an axis that the tensor or a coordinate that the mesh has not, or lengths
-            that do not fit together.
+        ValueError: a Partial or unknown placement, an axis that the tensor does not have, a coordinate outside the mesh, or
+            lengths that do not fit together.
 
     Reference:
         PyTorch, torch.distributed.tensor: mesh dimensions shard from left to right.
+
+    Examples:
+        >>> from torch.distributed.tensor import Replicate, Shard
+        >>> fastinit.shard.indices((10, 4), mesh_shape=(2, 3), placements=[Replicate(), Shard(0)], coordinate=(0, 2))
+        [[range(8, 10)], [range(0, 4)]]
     """
     if not len(mesh_shape) == len(placements) == len(coordinate):
         raise ValueError(
@@ -69,13 +75,13 @@ def indices(shape: Sequence[int], mesh_shape: Sequence[int], placements: Sequenc
             continue
         axis, factor = split
         if not -len(runs) <= axis < len(runs):
-            raise ValueError(f"{placement} shards an axis that a tensor of shape {tuple(shape)} has not.")
+            raise ValueError(f"{placement} shards an axis that a tensor of shape {tuple(shape)} does not have.")
         runs[axis] = [r for part in range(factor) for r in chunk(chunk(runs[axis], factor, part), ranks, rank)]
     return [joined(axis) for axis in runs]
 
 
 def splitting(placement: Any) -> tuple[int, int] | None:
-    """The axis that a placement splits, and into how many parts each of which is split over the ranks; None: it splits none."""
+    """The axis that a placement splits, and how many parts it makes of it before each is split over the ranks; None: none."""
     from torch.distributed.tensor import Partial, Replicate, Shard
 
     if isinstance(placement, Replicate):
@@ -102,7 +108,7 @@ def chunk(runs: Runs, chunks: int, number: int) -> Runs:
 
 
 def joined(runs: Runs) -> Runs:
-    """Without empty runs, and with those made one that follow each other."""
+    """The runs without empty ones, those that follow each other joined."""
     found: Runs = []
     for run in runs:
         if found and run and found[-1].stop == run.start:
@@ -113,7 +119,7 @@ def joined(runs: Runs) -> Runs:
 
 
 def blocks(runs: Sequence[Runs]) -> Iterator[Block]:
-    """The rectangles that the runs of all axes make: one, but for strided shards."""
+    """The rectangles that the runs of all axes make: one, or several for strided shards."""
     starts = [list(accumulate(map(len, axis), initial=0)) for axis in runs]
     places = [[range(s, s + len(r)) for s, r in zip(start, axis, strict=False)] for start, axis in zip(starts, runs, strict=True)]
     for local, whole in zip(product(*places), product(*runs), strict=True):
@@ -121,7 +127,7 @@ def blocks(runs: Sequence[Runs]) -> Iterator[Block]:
 
 
 def boxes(shape: Sequence[int], block: Block) -> Iterator[tuple[Block, Box]]:
-    """The index boxes of a block, each with the part of the block that it fills: one, unless inner and outer axes are cut.
+    """The index boxes of a block, each with the part that it fills. There are several where inner and outer axes are cut.
 
     A box has one pitch. The innermost axis that is cut makes its columns; above it only the outermost that has more than
     one index may be cut, so any other is walked, index by index.
@@ -162,7 +168,7 @@ def local_blocks(tensor: Any) -> tuple[Tensor, list[Block]]:
     """The local tensor of a DTensor and its blocks; none on a rank outside the mesh.
 
     Raises:
-        ValueError: as `indices`; or the local tensor has not the shape that its placements promise.
+        ValueError: as `indices`; or the local tensor does not have the shape that its placements promise.
     """
     local, mesh = local_tensor_of(tensor), tensor.device_mesh
     coordinate = mesh.get_coordinate()
@@ -186,12 +192,12 @@ def pieces(tensor: Any) -> list[tuple[Tensor, Box]]:
     return [(part.of_local(local), box) for block in held for part, box in boxes(shape, block)]
 
 
-def cut_where_sharded(function: Callable[Concatenate[Tensor, P], Tensor]) -> Callable[Concatenate[Tensor, P], Tensor]:
-    """Makes an initializer that has no element by element law fill a DTensor with its part of the whole tensor, which every
-    rank makes for itself in memory that is given back: without communication, and with equal draws on every rank."""
+def cut_where_sharded(function: Filling) -> Filling:
+    """Let an initializer whose values depend on the whole tensor fill a DTensor: every rank makes the whole tensor for itself,
+    keeps its part, and frees the rest. Nothing is communicated, and every rank draws the same."""
 
     @functools.wraps(function)
-    def sharded(tensor: Tensor, *args: P.args, **kwargs: P.kwargs) -> Tensor:
+    def sharded(tensor: Tensor, *args: Any, **kwargs: Any) -> Tensor:
         if not is_dtensor(tensor):
             return function(tensor, *args, **kwargs)
         local, held = local_blocks(tensor)
@@ -202,11 +208,11 @@ def cut_where_sharded(function: Callable[Concatenate[Tensor, P], Tensor]) -> Cal
         torch.autograd.graph.increment_version(tensor)
         return tensor
 
-    return sharded
+    return cast(Filling, sharded)
 
 
 def fill_rows_(tensor: Tensor, rows: range, value: float) -> None:
-    """Fills some rows (indices of the first axis) of a tensor, of a DTensor's whole one, with one value."""
+    """Fill some rows with one value: indices of the first axis of a tensor, or of the whole tensor behind a DTensor."""
     with torch.no_grad():
         if not is_dtensor(tensor):
             tensor[rows.start : rows.stop].fill_(value)

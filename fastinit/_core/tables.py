@@ -15,7 +15,7 @@ import functools
 import math
 from collections.abc import Callable
 from decimal import Decimal
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 
@@ -25,7 +25,7 @@ __all__ = ["Cut", "Shape", "Table", "cut_normal", "symmetric_table", "two_sided_
 
 
 class Shape(NamedTuple):
-    """How large a table is: cells a half, terms of a polynomial, and the real type it is computed in."""
+    """How large a table is: the cells of a half, the terms of a polynomial, and the real type that values are computed in."""
 
     cells: int
     terms: int
@@ -70,7 +70,7 @@ def chebyshev(terms: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     return tensor(points), tensor(transform), tensor(monomials).T.contiguous()
 
 
-def tensor(values: list) -> torch.Tensor:
+def tensor(values: list[Any]) -> torch.Tensor:
     return torch.tensor(values, dtype=F64, device="cpu")
 
 
@@ -84,7 +84,7 @@ def cosine(x: Decimal) -> Decimal:
 
 
 def product(matrix: torch.Tensor, columns: torch.Tensor) -> torch.Tensor:
-    """The matrix product, summed in order: a library's order is the machine's affair."""
+    """The matrix product, summed in this order on every machine: in a library's, the order depends on the machine."""
     total = matrix[:, :1] * columns[:1]
     for j in range(1, len(columns)):
         total = total + matrix[:, j : j + 1] * columns[j : j + 1]
@@ -95,8 +95,8 @@ def fit(function: Callable[[torch.Tensor], torch.Tensor], shape: Shape, k: int, 
     """Float64 coefficients [terms, cells] of function(d), 0 < d <= 1, over the cells that y = offset + scale * d visits.
 
     Interpolation at Chebyshev nodes, within a factor 2 of the best polynomial; the variable is r in [0, 2^-k). The last
-    cell is fitted at least over its first quarter, although d may end before: both kinds of function go on smoothly past
-    the median, and a fit over a sliver would blow up the higher coefficients.
+    cell is fitted over its first quarter at least, although d may end before: both kinds of function are smooth past the
+    median, and a fit over a narrow part would make the higher coefficients large.
     """
     step = 2.0 ** (1 - WORD_BITS[shape.real])  # d of the outermost word
     first, last = (cell_number(y, k, shape.real) for y in (offset + scale * step, offset + scale))
@@ -134,9 +134,9 @@ def cell_number(y: float, k: int, real: torch.dtype) -> int:
 
 
 def mapping(shape: Shape, k: int, distance: float) -> tuple[float, float]:
-    """offset and scale of y for a function that is singular `distance` past its end.
+    """The offset and scale of y for a function that has a singularity `distance` past its end.
 
-    Best is y = 0 at the singularity, the offset then rounded down to where a cell begins. Where that takes more cells than
+    Best is y = 0 at the singularity; the offset is then rounded down to where a cell begins. Where that takes more cells than
     there are, y runs from 1 to just below 2^octaves. Both numbers are exact in the table's real type, and of so few bits that
     for float32 offset + scale * d is exact in float64, whatever float32 d is.
     """
@@ -154,7 +154,10 @@ def mapping(shape: Shape, k: int, distance: float) -> tuple[float, float]:
 
 
 def expected_error(shape: Shape, k: int, distance: float) -> float:
-    """Of the fit, relative, from the first cell's Bernstein ellipse, whose edge is the singularity; 0.1 is measured."""
+    """Estimate the relative error of the fit, from the Bernstein ellipse of the first cell, which ends at the singularity.
+
+    The factor 0.1 was measured.
+    """
     offset, scale = mapping(shape, k, distance)
     half_width = 2.0 ** -(k + 1)
     from_singularity = 1 + half_width + (scale * distance / offset - 1 if offset else 0)
@@ -166,7 +169,7 @@ Half = tuple[Callable[[torch.Tensor], torch.Tensor], float]  # a function of d, 
 
 
 def tabulate(halves: list[Half], shapes: list[Shape]) -> Table:
-    """The first shape that is accurate enough (else the last), with the k that fits it best."""
+    """The table of the first shape that is accurate enough (else of the last), with the k that fits it best."""
 
     def error(shape: Shape, k: int) -> float:
         return max(expected_error(shape, k, distance) for _, distance in halves)

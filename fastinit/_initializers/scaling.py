@@ -2,23 +2,26 @@
 
 import math
 import sys
+from typing import Literal, get_args
 
 import torch
 from torch import Size, Tensor
 
 from fastinit._core import fans
 from fastinit._core.check import PLAIN, check_tensor, finite, is_one_of, positive
+from fastinit._core.fans import FanMode, Mode
 from fastinit._core.laws import Law, normal, truncated_normal, uniform
 
 Fan = float | None  # None: of the shape
 # The standard deviation of N(0, 1) cut to [-2, 2]; Keras, TensorFlow and JAX divide by these very digits.
 TRUNCATED_STD = 0.87962566103423978
-MODES = ("fan_in", "fan_out", "fan_avg")
-DISTRIBUTIONS = ("truncated_normal", "normal", "untruncated_normal", "uniform")
-NONLINEARITIES = (
-    *("linear", "conv1d", "conv2d", "conv3d", "conv_transpose1d", "conv_transpose2d", "conv_transpose3d"),
-    *("sigmoid", "tanh", "relu", "leaky_relu", "selu"),
-)
+Distribution = Literal["truncated_normal", "normal", "untruncated_normal", "uniform"]
+Linear = Literal["linear", "conv1d", "conv2d", "conv3d", "conv_transpose1d", "conv_transpose2d", "conv_transpose3d"]
+Nonlinearity = Literal[Linear, "sigmoid", "tanh", "relu", "leaky_relu", "selu"]
+FAN_MODES: tuple[FanMode, ...] = get_args(FanMode)
+MODES: tuple[Mode, ...] = get_args(Mode)
+DISTRIBUTIONS: tuple[Distribution, ...] = get_args(Distribution)
+NONLINEARITIES: tuple[Nonlinearity, ...] = get_args(Nonlinearity)
 SMALLEST = sys.float_info.min  # torch.compile of torch 2.7 cannot read it
 
 
@@ -34,7 +37,7 @@ def shape_of(tensor: Tensor) -> Size:
 # --- Keras's ------------------------------------------------------------------------------------------------------------------
 
 
-def scaled(shape: Size, scale: float, mode: str, distribution: str, fan_in: Fan, fan_out: Fan, batch_dims: int) -> Law:
+def scaled(shape: Size, scale: float, mode: Mode, distribution: Distribution, fan_in: Fan, fan_out: Fan, batch_dims: int) -> Law:
     """The law of variance scale / n, n being the units of the mode."""
     if not is_one_of(distribution, DISTRIBUTIONS):
         raise ValueError(
@@ -52,7 +55,7 @@ def scaled(shape: Size, scale: float, mode: str, distribution: str, fan_in: Fan,
     return truncated_normal(0.0, std, -2.0 * std, 2.0 * std)
 
 
-def units(shape: Size, mode: str, fan_in: Fan, fan_out: Fan, batch_dims: int) -> float:
+def units(shape: Size, mode: Mode, fan_in: Fan, fan_out: Fan, batch_dims: int) -> float:
     """The n of a mode, at least 1: a weight of no inputs has no values to scale, but must not divide by zero."""
     if not is_one_of(mode, MODES):
         raise ValueError(f"mode must be one of {MODES}. Received: mode={mode!r}. Pass one of these names.")
@@ -87,8 +90,10 @@ def xavier_std(shape: Size, gain: float, fan_in: Fan, fan_out: Fan, batch_dims: 
     return std
 
 
-def kaiming_std(shape: Size, a: float, mode: str, nonlinearity: str, fan_in: Fan, fan_out: Fan, batch_dims: int) -> float:
-    if not is_one_of(mode, ("fan_in", "fan_out")):
+def kaiming_std(
+    shape: Size, a: float, mode: FanMode, nonlinearity: Nonlinearity, fan_in: Fan, fan_out: Fan, batch_dims: int
+) -> float:
+    if not is_one_of(mode, FAN_MODES):
         raise ValueError(f"mode must be 'fan_in' or 'fan_out'. Received: mode={mode!r}. Pass one of these names.")
     if not is_one_of(nonlinearity, NONLINEARITIES):
         raise ValueError(
@@ -97,6 +102,6 @@ def kaiming_std(shape: Size, a: float, mode: str, nonlinearity: str, fan_in: Fan
         )
     if nonlinearity == "leaky_relu" and abs(finite("a", a)) > 1e150:
         raise ValueError(f"a ** 2 leaves the range of a float. Received: a={a}.")
-    gain = torch.nn.init.calculate_gain(nonlinearity, finite("a", a))  # type: ignore[arg-type]
+    gain = torch.nn.init.calculate_gain(nonlinearity, finite("a", a))
     n_in, n_out = fans.resolve(shape, batch_dims, fan_in, fan_out, mode)
     return gain / math.sqrt((n_in if mode == "fan_in" else n_out) or 1)  # no fan: no elements either

@@ -15,7 +15,7 @@ from fastinit._fill import fill_, is_traced, writing, written
 
 
 def check_orthogonal(shape: Size, dtype: DType, gain: float) -> None:
-    """No one law: raises for wrong arguments."""
+    """Raise for wrong arguments; there is no single law."""
     finite("gain", gain)
     if len(shape) < 2:
         raise ValueError(
@@ -30,25 +30,36 @@ def check_orthogonal(shape: Size, dtype: DType, gain: float) -> None:
 def orthogonal_(tensor: Tensor, gain: float = 1.0, generator: Generator | None = None, *, key: int | None = None) -> Tensor:
     """Fill a tensor with a (semi-)orthogonal matrix, uniform over all of them (Haar), times the gain.
 
-    The matrix is [size(0), the other dimensions flattened], as torch has it: its rows are orthonormal, or its columns
-    where it has more rows than columns. It is the Q of a Gaussian matrix that obeys the value contract, computed in
-    float32 (float64 for a float64 tensor) whatever the dtype, and therefore equal across machines to rounding.
+    The matrix is [size(0), the other dimensions flattened], as torch has it: its rows are orthonormal, or its columns where it
+    has more rows than columns. It is the Q of a Gaussian matrix that obeys the value contract, computed in float32 (float64
+    for a float64 tensor) whatever the dtype, and therefore equal across machines to rounding, not to the bit.
 
     Args:
-        tensor: the tensor to fill, at least two dimensions.
-        gain: a finite factor.
-        generator, key: the source of randomness; at most one of them.
+        tensor: the tensor to fill, of at least two dimensions and any strides; float16, bfloat16, float32, float64,
+            float8_e4m3fn or float8_e5m2.
+        gain: a factor of the matrix, finite.
+        generator: the source of randomness: a generator on the CPU, or the CUDA generator of the tensor's device. None:
+            torch's default CPU generator, which `torch.manual_seed` seeds, whatever the device.
+        key: an int in [0, 2**64), see `fastinit.key`: the values then depend on the arguments only. None: a fresh draw
+            from the generator. At most one of key and generator is given.
 
     Returns:
-        The tensor.
+        The tensor that was given.
 
     Raises:
-        TypeError, ValueError: a bad tensor, gain, generator or key; fewer than two dimensions. The tensor is untouched.
+        TypeError: the tensor has a dtype that cannot be filled, or another argument has a wrong type.
+        ValueError: gain is not finite or beyond the range of the dtype; the tensor has fewer than two dimensions; generator
+            and key are both given, or wrong; the tensor is sparse or overlaps itself. The tensor is then untouched.
 
     Reference:
-        Saxe et al. 2014, "Exact solutions to the nonlinear dynamics of learning in deep linear neural networks";
-        Mezzadri 2007, "How to generate random matrices from the classical compact groups" (the signs);
-        PyTorch, torch.nn.init.orthogonal_.
+        Saxe et al. 2014, "Exact solutions to the nonlinear dynamics of learning in deep linear neural networks"; Mezzadri
+        2007, "How to generate random matrices from the classical compact groups" (the signs); PyTorch,
+        torch.nn.init.orthogonal_.
+
+    Examples:
+        >>> weight = fastinit.orthogonal_(torch.empty(3, 5), key=0)
+        >>> torch.allclose(weight @ weight.T, torch.eye(3), atol=1e-5)
+        True
     """
     check_tensor(tensor)
     check_orthogonal(tensor.shape, tensor.dtype, gain)
@@ -64,7 +75,7 @@ def orthogonal_(tensor: Tensor, gain: float = 1.0, generator: Generator | None =
 
 
 def haar(gaussian: Tensor) -> Tensor:
-    """Orthonormalise the shorter side of a Gaussian matrix.
+    """Orthonormalize the shorter side of a Gaussian matrix.
 
     LAPACK's Q is not uniform: its signs follow its own convention. Those of R's diagonal undo it; a zero there (the
     matrix is singular) counts as positive, since a column times zero would be lost.
@@ -81,17 +92,25 @@ def eye_(tensor: Tensor, *, generator: Generator | None = None, key: int | None 
     """Fill a matrix with the identity: ones on the diagonal, zeros elsewhere.
 
     Args:
-        tensor: the matrix to fill, of any two sizes.
-        generator, key: accepted as everywhere, checked, and not used.
+        tensor: the matrix to fill, of any two sizes and any strides; float16, bfloat16, float32, float64, float8_e4m3fn or
+            float8_e5m2.
+        generator: accepted as by every initializer, checked, and not used: nothing random is drawn.
+        key: accepted as by every initializer, an int in [0, 2**64), checked, and not used.
 
     Returns:
-        The tensor.
+        The tensor that was given.
 
     Raises:
-        TypeError, ValueError: a bad tensor, generator or key; not two dimensions. The tensor is untouched.
+        TypeError: the tensor has a dtype that cannot be filled, or another argument has a wrong type.
+        ValueError: the tensor does not have two dimensions; generator and key are both given, or wrong; the tensor is sparse
+            or overlaps itself. The tensor is then untouched.
 
     Reference:
         PyTorch, torch.nn.init.eye_.
+
+    Examples:
+        >>> fastinit.eye_(torch.empty(2, 3)).tolist()
+        [[1.0, 0.0, 0.0], [0.0, 1.0, 0.0]]
     """
     check_tensor(tensor)
     check_matrix("eye_", tensor.shape)
@@ -103,11 +122,10 @@ def eye_(tensor: Tensor, *, generator: Generator | None = None, key: int | None 
 
 
 def check_dirac(shape: Size, dtype: DType, groups: int) -> None:
-    """No one law: raises for wrong arguments."""
+    """Raise for wrong arguments; there is no single law."""
     if len(shape) not in (3, 4, 5):
         raise ValueError(
-            f"dirac_ needs 3, 4 or 5 dimensions, [out, in, *kernel]. Received: shape={tuple(shape)}. "
-            "For a matrix use eye_."
+            f"dirac_ needs 3, 4 or 5 dimensions, [out, in, *kernel]. Received: shape={tuple(shape)}. For a matrix use eye_."
         )
     if isinstance(groups, bool) or not isinstance(groups, int):
         raise TypeError(f"groups must be an int >= 1. Received: groups={groups!r} ({type(groups).__name__}).")
@@ -124,19 +142,26 @@ def dirac_(tensor: Tensor, groups: int = 1, *, generator: Generator | None = Non
     """Fill the kernel of a convolution with the Dirac delta: each group passes its inputs on, as many as it can.
 
     Args:
-        tensor: the kernel to fill, [out, in / groups, *kernel] with one to three kernel dimensions.
-        groups: the groups of the convolution, >= 1; must divide out.
-        generator, key: accepted as everywhere, checked, and not used.
+        tensor: the kernel to fill, [out, in / groups, *kernel] with one to three kernel dimensions; float16, bfloat16,
+            float32, float64, float8_e4m3fn or float8_e5m2.
+        groups: the groups of the convolution, an int >= 1 that divides out.
+        generator: accepted as by every initializer, checked, and not used: nothing random is drawn.
+        key: accepted as by every initializer, an int in [0, 2**64), checked, and not used.
 
     Returns:
-        The tensor.
+        The tensor that was given.
 
     Raises:
-        TypeError, ValueError: a bad tensor, groups, generator or key; not three to five dimensions. The tensor is
-            untouched.
+        TypeError: the tensor has a dtype that cannot be filled, or another argument has a wrong type.
+        ValueError: groups is < 1 or does not divide out; the tensor does not have three to five dimensions; generator and key
+            are both given, or wrong; the tensor is sparse or overlaps itself. The tensor is then untouched.
 
     Reference:
         PyTorch, torch.nn.init.dirac_.
+
+    Examples:
+        >>> fastinit.dirac_(torch.empty(2, 2, 3)).tolist()
+        [[[0.0, 1.0, 0.0], [0.0, 0.0, 0.0]], [[0.0, 0.0, 0.0], [0.0, 1.0, 0.0]]]
     """
     check_tensor(tensor)
     check_dirac(tensor.shape, tensor.dtype, groups)
@@ -160,7 +185,7 @@ def law_of_others(shape: Size, sparsity: float, std: float) -> Law:
 
 
 def check_sparse(shape: Size, dtype: DType, sparsity: float, std: float) -> None:
-    """No one law: raises for wrong arguments."""
+    """Raise for wrong arguments; there is no single law."""
     recipe(law_of_others(shape, sparsity, std), dtype)
 
 
@@ -176,22 +201,33 @@ def sparse_(
 ) -> Tensor:
     """Fill a matrix from N(0, std**2) and set ceil(sparsity * rows) random elements of each column to zero.
 
+    The values take the key's words from 0 on, and the choice of the zeros takes the words that follow them.
+
     Args:
-        tensor: the matrix to fill, [rows, columns].
+        tensor: the matrix to fill, [rows, columns], of any strides; float16, bfloat16, float32, float64, float8_e4m3fn or
+            float8_e5m2.
         sparsity: the fraction of each column that is zero, in [0, 1].
-        std: the standard deviation of the other elements, > 0.
-        generator, key: the source of randomness; at most one of them. The values take the key's words from 0 on, the
-            choice of the zeros takes the words that follow them.
+        std: the standard deviation of the other elements, finite, > 0.
+        generator: the source of randomness: a generator on the CPU, or the CUDA generator of the tensor's device. None:
+            torch's default CPU generator, which `torch.manual_seed` seeds, whatever the device.
+        key: an int in [0, 2**64), see `fastinit.key`: the values then depend on the arguments only. None: a fresh draw
+            from the generator. At most one of key and generator is given.
 
     Returns:
-        The tensor.
+        The tensor that was given.
 
     Raises:
-        TypeError, ValueError: a bad tensor, sparsity, std, generator or key; not two dimensions. The tensor is
-            untouched.
+        TypeError: the tensor has a dtype that cannot be filled, or another argument has a wrong type.
+        ValueError: sparsity lies outside [0, 1], or std is not > 0; the tensor does not have two dimensions; generator and key
+            are both given, or wrong; the tensor is sparse or overlaps itself. The tensor is then untouched.
 
     Reference:
         Martens 2010, "Deep learning via Hessian-free optimization"; PyTorch, torch.nn.init.sparse_.
+
+    Examples:
+        >>> weight = fastinit.sparse_(torch.empty(10, 3), sparsity=0.25, key=0)
+        >>> (weight == 0).sum(dim=0).tolist()
+        [3, 3, 3]
     """
     check_tensor(tensor)
     law, zeros = law_of_others(tensor.shape, sparsity, std), math.ceil(sparsity * tensor.shape[0])

@@ -1,4 +1,4 @@
-"""Whole models: names become keys, initializers become laws, and one batched fill a device writes every parameter."""
+"""Whole models: names become keys, initializers become laws, and one batched fill for each device writes every parameter."""
 
 from __future__ import annotations
 
@@ -9,13 +9,14 @@ from torch import nn
 
 from fastinit._core import keys
 from fastinit._fill import run, written
-from fastinit._model.materialise import alias, install
+from fastinit._model.materialize import alias, install
 from fastinit._model.report import Entry, Report
 from fastinit._model.slots import Slot, slots, sources
 from fastinit._model.tasks import ResetBuffers, Task, check_aliases, check_covered, find_values, prepare, tasks_of
 from fastinit._schemes.calling import fill_with
+from fastinit._schemes.naming import name_of
 from fastinit._schemes.ready import keras_like
-from fastinit._schemes.scheme import Scheme, name_of
+from fastinit._schemes.scheme import Scheme
 
 
 def initialize_(
@@ -30,48 +31,57 @@ def initialize_(
 ) -> Report:
     """Fill every parameter of a model: one call, one seed, the same bits in any order and on any devices.
 
-    A parameter's values depend on the seed, its canonical name, its initializer, its whole shape and its dtype, and on
-    nothing else: not on the order of modules, on other parameters, on threads, devices, or how DTensors are sharded
-    (tensor and expert parallelism, FSDP2: each rank fills its shard, without communication). Its key is
-    ``fastinit.key(seed, name)``, its name the one in ``named_parameters()`` without the parts that wrappers add
-    (``module``, ``_orig_mod``, ``_checkpoint_wrapped_module``, ``_fsdp_wrapped_module``).
+    A parameter's values depend on the seed, its canonical name, its initializer, its whole shape and its dtype, and on nothing
+    else: not on the order of modules, on threads, devices, or how DTensors are sharded (each rank fills its shard, without
+    communication). Its key is ``fastinit.key(seed, name)``, its name the one in ``named_parameters()`` without the parts that
+    wrappers add (``module``, ``_orig_mod``, ``_checkpoint_wrapped_module``, ``_fsdp_wrapped_module``).
 
-    An initializer that takes ``key`` gets the parameter's; any other is called with torch's default generators seeded by it.
-    Those that fill the whole parameter from one distribution are batched, the others run one by one. Parameters that
-    share memory are filled once, by the rule and under the name that comes first in the model (of one that lies inside
-    another: the larger one's). Weights under a parametrization with an inverse (weight_norm) are set through it.
+    Initializers that declare a law are filled in one batch; the others run one by one. One that takes ``key`` gets the
+    parameter's, any other is called with torch's default generators seeded by it. Parameters that share memory are filled once,
+    by the rule and under the name that comes first in the model (the larger one's, if one lies inside another). Weights under a
+    parametrization with an inverse (weight_norm) are set through it.
 
     Args:
         model: the model, of any size. Its parameters may be on meta.
-        scheme: what fills each parameter: `keras_like`, `torch_like`, `gpt2_like(n_layer)`, `truncated_like(std, cutoff)`,
-            or a `Scheme` of your own.
+        scheme: what fills each parameter, such as `keras_like`, `torch_like`, ``gpt2_like(n_layer)`` or a `Scheme` of your own.
         seed: any integer.
-        device: where the model shall be. Parameters and buffers on meta are materialised there, others moved; new memory is
-            written once. None: where they are.
-        strict: a parameter that no rule names is an error; else it is left as it is, and reported as missed.
-        prefix: goes before all names, for a part of a larger model: "model.layers.7" for one layer, a pipeline stage.
-        reset_buffers: for buffers on meta that no rule names and that are no running statistics: called as
-            ``reset_buffers(module, name)`` with the module that owns one and its name there, returns its values (a tensor
-            of its shape, on any device), or None if it does not know them.
+        device: where the model goes: tensors on meta are made there, others moved. None: all stay, and none may be on meta.
+        strict: whether a parameter that no rule names is an error. False: it is left as it is, and reported as missed.
+        prefix: goes before all names, for a part of a larger model: "model.layers.7" for one layer. The default adds nothing.
+        reset_buffers: called as ``reset_buffers(module, name)`` for buffers on meta that no rule names and that are no running
+            statistics: returns the values of the module's buffer, a tensor of its shape, or None. None: there are no such.
 
     Returns:
-        A `Report`: what was filled (by which initializer, under which key), tied, left and missed. Printable, and as JSON.
+        A `Report` of what was filled (by which initializer, under which key), tied, left and missed.
 
     Raises:
-        TypeError: a wrong model, scheme, seed, prefix or callback; or from an initializer, with the parameter's name.
-        ValueError: parameters that no rule names; modules that cannot be initialised (uninitialised lazy ones, quantised,
-            FSDP1, parametrized without an inverse); meta tensors without a device, or whose values nobody knows. All are named,
-            and nothing was written.
+        TypeError: an argument has a wrong type; or an initializer's error, with the parameter's name.
+        ValueError: names all parameters that no rule names, modules that cannot be initialized (lazy, quantized, FSDP1,
+            parametrized without an inverse), and meta tensors without a device or values. Nothing was written.
         RuntimeError: a fill failed; says which parameters had been written, if any.
 
-    Example:
-        ``with torch.device("meta"): model = Model(config)``, then
-        ``print(fastinit.initialize_(model, fastinit.gpt2_like(n_layer=12), seed=0, device="cuda"))``
+    Reference:
+        PyTorch, "Deferred module initialization": a model is built on meta, and filled once it has memory.
+
+    Examples:
+        >>> with torch.device("meta"):
+        ...     model = nn.Linear(3, 2)
+        >>> print(fastinit.initialize_(model, seed=0, device="cpu"))
+        name    shape  dtype    state   by
+        weight  2x3    float32  filled  glorot_uniform_, key 4483fb62b4adb6d8
+        bias    2      float32  filled  zeros_
+        seed 0: 2 filled
     """
     check_arguments(model, scheme, prefix, reset_buffers)
     keys.key(seed)  # names a wrong one
     place = None if device is None else real_device(device)
-    found = slots(model, scheme, prefix)
+    return fill_model(slots(model, scheme, prefix), int(seed), place, strict, reset_buffers)
+
+
+def fill_model(
+    found: list[Slot], seed: int, place: torch.device | None, strict: bool, reset_buffers: ResetBuffers | None
+) -> Report:
+    """Decide, check and plan everything, then write."""
     source = sources(found)
     with torch.no_grad():
         tasks = tasks_of(found, source, seed)
@@ -87,10 +97,11 @@ def initialize_(
             if not tasks[owner].in_place:
                 install(slot, alias(tasks[owner].slot.tensor, slot.tensor, tasks[owner].target))
     entries = [entry_of(slot, tasks[owner], tied=found[owner] is not slot) for slot, owner in zip(found, source, strict=True)]
-    return Report(int(seed), tuple(entries))
+    return Report(seed, tuple(entries))
 
 
 def check_arguments(model: Any, scheme: Any, prefix: Any, reset_buffers: Any) -> None:
+    """Raise TypeError for arguments of wrong types."""
     if not isinstance(model, nn.Module):
         raise TypeError(
             f"initialize_ takes a torch.nn.Module. Received: {model!r} ({type(model).__name__}). "
@@ -118,7 +129,7 @@ def real_device(device: str | torch.device) -> torch.device:
 
 
 def carry_out(tasks: list[Task]) -> None:
-    """Fills: first what must be done one by one, which is what may fail, then all the rest in a batch a device.
+    """Fill: first what must be done one by one, which is what may fail, then all the rest in one batch for each device.
 
     Raises:
         RuntimeError: a fill failed; names what may have been written.
@@ -134,7 +145,7 @@ def carry_out(tasks: list[Task]) -> None:
     except Exception as error:
         names = [task.slot.name for task in begun if task.in_place and task.initializer]
         state = f"Written, perhaps in part: {', '.join(names)}" if names else "The model is as it was"
-        raise RuntimeError(f"initialisation failed: {error}. {state}.") from error
+        raise RuntimeError(f"initialization failed: {error}. {state}.") from error
     for task in batch:
         written(task.target)
 

@@ -1,29 +1,38 @@
-"""What `initialize_` did to each parameter and buffer of a model: a table to print, and JSON."""
+"""What `initialize_` did to each parameter and buffer of a model: aligned columns to print, and JSON."""
 
 from __future__ import annotations
 
 import json
 from collections import Counter
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple, get_args
 
 from fastinit import _text
 
-STATES = ("filled", "tied", "left", "missed")
+State = Literal["filled", "tied", "left", "missed"]
+STATES: tuple[State, ...] = get_args(State)
 
 
 class Entry(NamedTuple):
-    """One name of a parameter or buffer.
+    """One parameter or buffer of a model.
 
-    state: "filled" by its initializer; "tied" to the parameter that `source` names, which was filled; "left" as it was,
-    because a rule says None or it is a buffer that no rule names; or "missed": a parameter that no rule names.
+    Attributes:
+        name: its canonical name.
+        shape: of the whole tensor, where this rank holds a shard.
+        dtype: such as "float32".
+        state: "filled" by its initializer; "tied" to the parameter that `source` names, which was filled; "left" as it was,
+            because a rule says None or it is a buffer that no rule names; or "missed", a parameter that no rule names.
+        kind: "parameter" or "buffer".
+        initializer: what filled it, as one would write the call; None where nothing did.
+        key: the key of its values, an int in [0, 2**64); None where they are not random.
+        source: the name that a tied one is tied to; else None.
     """
 
     name: str
-    shape: tuple[int, ...]  # of the whole tensor, where this rank holds a shard
-    dtype: str  # such as "float32"
-    state: str
-    kind: str = "parameter"  # or "buffer"
+    shape: tuple[int, ...]
+    dtype: str
+    state: State
+    kind: Literal["parameter", "buffer"] = "parameter"
     initializer: str | None = None
     key: int | None = None
     source: str | None = None
@@ -31,39 +40,82 @@ class Entry(NamedTuple):
 
 @dataclass(frozen=True)
 class Report:
-    """All entries, in the order of the model. ``print(report)`` for a table, ``report.json()`` for machines."""
+    """What `initialize_` did: ``print(report)`` shows it in columns, ``report.json()`` gives it to machines.
+
+    Attributes:
+        seed: the seed of all keys.
+        entries: all entries, in the order of the model.
+
+    Examples:
+        >>> report = fastinit.initialize_(nn.Linear(3, 2), seed=7)
+        >>> report.filled, report.missed, report.seed
+        (['weight', 'bias'], [], 7)
+        >>> report["weight"].key == fastinit.key(7, "weight")
+        True
+        >>> report.json(indent=None)[:36]
+        '{"seed": 7, "entries": [{"name": "we'
+    """
 
     seed: int
     entries: tuple[Entry, ...]
 
     @property
     def filled(self) -> list[str]:
+        """The names of what was filled."""
         return self.names("filled")
 
     @property
     def tied(self) -> list[str]:
+        """The names of what shares the memory of something filled."""
         return self.names("tied")
 
     @property
     def left(self) -> list[str]:
+        """The names of what was left as it was: a rule says None, or it is a buffer that no rule names."""
         return self.names("left")
 
     @property
     def missed(self) -> list[str]:
+        """The names of parameters that no rule names."""
         return self.names("missed")
 
-    def names(self, state: str) -> list[str]:
+    def names(self, state: State) -> list[str]:
+        """Return the names of the entries in a state.
+
+        Args:
+            state: one of those of `Entry`.
+
+        Returns:
+            The names, in the order of the model.
+        """
         return [entry.name for entry in self.entries if entry.state == state]
 
     def __getitem__(self, name: str) -> Entry:
-        """The entry of a canonical name. Raises KeyError if the model has none of that name."""
+        """Return the entry of a canonical name.
+
+        Args:
+            name: the name of a parameter or buffer.
+
+        Returns:
+            The entry.
+
+        Raises:
+            KeyError: the model has nothing of that name.
+        """
         for entry in self.entries:
             if entry.name == name:
                 return entry
         raise KeyError(name)
 
     def json(self, indent: int | None = 1) -> str:
-        """As a JSON object: seed, and entries with the fields of `Entry`; keys are hexadecimal, which no reader rounds."""
+        """Return the report as a JSON object of the seed and the entries, with the fields of `Entry`.
+
+        Args:
+            indent: the spaces of a level; None: all on one line.
+
+        Returns:
+            The text. Keys are hexadecimal strings, which no reader of JSON rounds.
+        """
         entries: list[dict[str, Any]] = [entry._asdict() for entry in self.entries]
         for entry in entries:
             entry["key"] = None if entry["key"] is None else f"{entry['key']:016x}"
@@ -73,10 +125,11 @@ class Report:
         rows = [(e.name, "x".join(map(str, e.shape)) or "scalar", e.dtype, e.state, how(e)) for e in self.entries]
         counts = Counter(entry.state for entry in self.entries)
         summary = ", ".join(f"{counts[state]} {state}" for state in STATES if counts[state]) or "nothing to fill"
-        return f"{_text.table(('name', 'shape', 'dtype', 'state', 'by'), rows)}\nseed {self.seed}: {summary}"
+        return f"{_text.aligned(('name', 'shape', 'dtype', 'state', 'by'), rows)}\nseed {self.seed}: {summary}"
 
 
 def how(entry: Entry) -> str:
+    """What filled an entry, in words."""
     if entry.source is not None:
         return f"as {entry.source}"
     if entry.initializer is None:

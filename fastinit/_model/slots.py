@@ -15,7 +15,8 @@ from torch.nn.utils.weight_norm import WeightNorm
 
 from fastinit._core.check import PLAIN
 from fastinit._core.shard import is_dtensor
-from fastinit._schemes.scheme import Choice, Scheme, Tables, is_lazy
+from fastinit._schemes.rules import Choice, ModuleRules
+from fastinit._schemes.scheme import Scheme, choice_of, is_lazy, rules_of
 from fastinit._torch import (
     FakeTensor,
     children_of,
@@ -28,7 +29,7 @@ from fastinit._torch import (
 
 # What DistributedDataParallel, torch.compile, activation checkpointing and FSDP put between a module and its parameters.
 WRAPPERS = frozenset(("module", "_orig_mod", "_checkpoint_wrapped_module", "_fsdp_wrapped_module"))
-QUANTISED = ("torch.ao.nn.quantized", "torch.ao.nn.intrinsic.quantized", "torch.nn.quantized")
+QUANTIZED = ("torch.ao.nn.quantized", "torch.ao.nn.intrinsic.quantized", "torch.nn.quantized")
 
 
 class Slot(NamedTuple):
@@ -52,9 +53,9 @@ class Walk:
     refused: list[str] = field(default_factory=list)
     computed: dict[tuple[nn.Module, str], Tensor] = field(default_factory=dict)  # parametrized weights, once
 
-    def visit(self, module: nn.Module, path: str, above: list[tuple[Tables, str]]) -> None:
-        tables, reason = self.scheme.tables(module), refusal(module)
-        if reason and tables.closed and not tables.tables:
+    def visit(self, module: nn.Module, path: str, above: list[tuple[ModuleRules, str]]) -> None:
+        rules, reason = rules_of(self.scheme, module), refusal(module)
+        if reason and rules.closed and not rules.mappings:
             self.leave(module, path)
             return
         if reason:
@@ -65,17 +66,17 @@ class Walk:
             if reason := tensor_refusal(tensor):
                 self.refused.append(f"{name}: {reason}")
                 continue
-            owners = [(t, name[len(base) + 1 if base else 0 :]) for t, base in above]
-            choice = self.scheme.choose(name, [*owners, (tables, attribute)], buffer)
+            owners = [(outer, name[len(base) + 1 if base else 0 :]) for outer, base in above]
+            choice = choice_of(self.scheme, name, [*owners, (rules, attribute)], buffer)
             self.slots.append(Slot(name, module, attribute, tensor, choice, buffer, parametrized))
-        reaching = [*above, (tables, path)] if tables.reach else above
+        reaching = [*above, (rules, path)] if rules.reach else above
         for child_name, child in children_of(module).items():
             if child is not None and not (child_name == "parametrizations" and is_parametrized(module)):
                 inner = f"{path}.{child_name}" if path else child_name
                 self.visit(child, path if child_name in WRAPPERS else inner, reaching)
 
     def leave(self, module: nn.Module, path: str) -> None:
-        """A module that could not be initialised, and need not be: its rule is None."""
+        """A module that could not be initialized, and need not be: its rule is None."""
         for below, part in module.named_modules(prefix=path):
             for buffer, place in ((False, own_parameters(part)), (True, own_buffers(part))):
                 for attribute, tensor in place.items():
@@ -97,7 +98,7 @@ def slots(model: nn.Module, scheme: Scheme, prefix: str) -> list[Slot]:
     """Every place of a parameter or buffer, in the order of `Module.named_parameters`: a module's own before its children's.
 
     Raises:
-        ValueError: modules or tensors that cannot be initialised, or two parameters of one canonical name; names them all.
+        ValueError: modules or tensors that cannot be initialized, or two parameters of one canonical name; names them all.
     """
     if "torch.distributed.fsdp" in sys.modules:
         reshard(model)
@@ -110,7 +111,7 @@ def slots(model: nn.Module, scheme: Scheme, prefix: str) -> list[Slot]:
             walk.refused.append(f"{slot.name}: two parameters have this name, without the names of wrappers {sorted(WRAPPERS)}")
     if walk.refused:
         lines = "\n".join(f"  {line}" for line in walk.refused)
-        raise ValueError(f"cannot initialise (a rule None for a module's type leaves it); nothing was written:\n{lines}")
+        raise ValueError(f"cannot initialize (a rule None for a module's type leaves it); nothing was written:\n{lines}")
     return walk.slots
 
 
@@ -122,16 +123,16 @@ def is_parametrized(module: nn.Module) -> bool:
 
 
 def refusal(module: nn.Module) -> str | None:
-    """Why a module cannot be initialised; None where it can."""
+    """Why a module cannot be initialized; None where it can."""
     if is_lazy(module):
         return "its parameters have no shapes yet. Run a forward pass first"
-    if type(module).__module__.startswith(QUANTISED):
-        return "its weights are quantised and packed. Initialise the model, then quantise it"
+    if type(module).__module__.startswith(QUANTIZED):
+        return "its weights are quantized and packed. Initialize the model, then quantize it"
     if is_fsdp1(module):
-        return "FullyShardedDataParallel holds flat shards of several parameters. Initialise before wrapping, or use fully_shard"
+        return "FullyShardedDataParallel holds flat shards of several parameters. Initialize before wrapping, or use fully_shard"
     for hook in pre_hooks_of(module):
         if isinstance(hook, (WeightNorm, SpectralNorm)):
-            return f"{type(hook).__name__}'s hook computes {hook.name!r}. Initialise first, or use nn.utils.parametrizations"
+            return f"{type(hook).__name__}'s hook computes {hook.name!r}. Initialize first, or use nn.utils.parametrizations"
     if is_parametrized(module):
         return parametrization_refusal(module)
     return None
@@ -143,16 +144,16 @@ def parametrization_refusal(module: Any) -> str | None:
         unable = [step for step in steps if not hasattr(step, "right_inverse") or list(step.buffers())]
         if unable:
             kinds = ", ".join(type(step).__name__ for step in unable)
-            return f"{name!r} is parametrized by {kinds}, without an inverse or with buffers. Initialise, then parametrize"
+            return f"{name!r} is parametrized by {kinds}, without an inverse or with buffers. Initialize, then parametrize"
         if any(tensor.is_meta or is_dtensor(tensor) for tensor in steps.parameters()):
-            return f"{name!r} is parametrized, on meta or sharded. Initialise, then parametrize"
+            return f"{name!r} is parametrized, on meta or sharded. Initialize, then parametrize"
     return None
 
 
 def tensor_refusal(tensor: Tensor) -> str | None:
     if type(tensor) in PLAIN or isinstance(tensor, FakeTensor) or (is_dtensor(tensor) and type(local_of(tensor)) in PLAIN):
         return None
-    return f"{type(tensor).__name__} is no plain tensor or DTensor. Initialise the model before it is converted"
+    return f"{type(tensor).__name__} is no plain tensor or DTensor. Initialize the model before it is converted"
 
 
 def is_fsdp1(module: nn.Module) -> bool:
@@ -161,7 +162,7 @@ def is_fsdp1(module: nn.Module) -> bool:
 
 
 def reshard(model: nn.Module) -> None:
-    """Gives back the gathered parameters of FSDP2, lest values go there."""
+    """Give back the gathered parameters of FSDP2: values belong in the shards."""
     from torch.distributed.fsdp import FSDPModule
 
     for module in model.modules():
@@ -208,4 +209,3 @@ def span_of(tensor: Tensor) -> range:
     first = local.storage_offset() * local.element_size()
     reach = sum((size - 1) * stride for size, stride in zip(local.shape, local.stride(), strict=True)) if local.numel() else -1
     return range(first, first + (reach + 1) * local.element_size())
-

@@ -15,13 +15,14 @@ from fastinit._core.laws import Initializer, Law, law_of
 from fastinit._core.plan import Plan
 from fastinit._core.recipes import recipe
 from fastinit._fill import parts_of, plans_of
-from fastinit._initializers.plain import ones_, zeros_
-from fastinit._model.materialise import alias_refusal, fresh
+from fastinit._initializers.constants import ones_, zeros_
+from fastinit._model.materialize import alias_refusal, fresh
+from fastinit._model.report import State
 from fastinit._model.slots import Slot
 from fastinit._schemes.keras_rules import zero_
-from fastinit._schemes.scheme import padded
+from fastinit._schemes.padding import padded
 
-ResetBuffers = Callable[[nn.Module, str], "Tensor | None"]
+ResetBuffers = Callable[[nn.Module, str], Tensor | None]  # of a module and a buffer's name in it; None: not known
 RUNNING_STATISTICS: dict[str, Initializer] = {
     "running_mean": zeros_,
     "running_var": ones_,
@@ -34,7 +35,7 @@ class Task:
     """What happens to the memory of one slot, and of those that share it."""
 
     slot: Slot
-    state: str  # as of a report's entry
+    state: State  # as of a report's entry
     initializer: Initializer | None = None
     key: int | None = None  # None: no random bits are used
     values: Tensor | None = None  # where there is no initializer: what new memory gets
@@ -73,7 +74,7 @@ def task_of(slot: Slot, sharers: list[Slot], seed: int) -> Task:
 
 
 def running_statistic(slot: Slot) -> Initializer | None:
-    """What resets a buffer, if it is a running statistic of a normalization: whatever the scheme, it starts anew."""
+    """What resets a buffer that is a running statistic of a normalization, whatever the scheme; None for other buffers."""
     known = slot.buffer and hasattr(slot.module, "reset_running_stats")
     return RUNNING_STATISTICS.get(slot.attribute) if known else None
 
@@ -82,6 +83,7 @@ def running_statistic(slot: Slot) -> Initializer | None:
 
 
 def check_covered(tasks: list[Task]) -> None:
+    """Raise ValueError for parameters that no rule names."""
     missed = [f"  {described(task.slot)}" for task in tasks if task.state == "missed"]
     if missed:
         raise ValueError(
@@ -92,7 +94,7 @@ def check_covered(tasks: list[Task]) -> None:
 
 
 def find_values(tasks: list[Task], place: torch.device | None, reset_buffers: ResetBuffers | None) -> None:
-    """Asks the callback for meta buffers that no rule names.
+    """Ask the callback for meta buffers that no rule names.
 
     Raises:
         ValueError: meta tensors without a device to go to, or whose values nobody knows; names them all.
@@ -100,7 +102,7 @@ def find_values(tasks: list[Task], place: torch.device | None, reset_buffers: Re
     on_meta = [task for task in tasks if task.slot.tensor.is_meta]
     if on_meta and place is None:
         names = "\n".join(f"  {described(task.slot)}" for task in on_meta)
-        raise ValueError(f"these tensors are on meta, pass device= to materialise them; nothing was written:\n{names}")
+        raise ValueError(f"these tensors are on meta, pass device= to materialize them; nothing was written:\n{names}")
     unknown = []
     for task in (task for task in on_meta if task.initializer is None):
         task.values = given(task.slot, reset_buffers) if task.slot.buffer and reset_buffers else None
@@ -130,13 +132,13 @@ def given(slot: Slot, reset_buffers: ResetBuffers) -> Tensor | None:
 
 
 def check_aliases(found: list[Slot], source: list[int], place: torch.device | None) -> None:
-    """Raises ValueError for tensors that could not share memory any more where it is made anew."""
+    """Raise ValueError for tensors that share memory but could not share new memory."""
     refused = []
     for slot, owner in zip(found, source, strict=True):
         if moves(found[owner], place) and (reason := alias_refusal(found[owner].tensor, slot.tensor)):
             refused.append(f"  {slot.name} shares memory with {found[owner].name}: {reason}")
     if refused:
-        raise ValueError("the model cannot be materialised, and nothing was written:\n" + "\n".join(refused))
+        raise ValueError("the model cannot be materialized, and nothing was written:\n" + "\n".join(refused))
 
 
 def described(slot: Slot) -> str:
@@ -154,10 +156,11 @@ def moves(slot: Slot, place: torch.device | None) -> bool:
 
 
 def prepare(task: Task, place: torch.device | None) -> None:
-    """Finds a task's law, makes its memory, plans its fill.
+    """Find a task's law, make its memory, plan its fill.
 
     Raises:
-        TypeError, ValueError: the tensor or the initializer's arguments are wrong; begins with the parameter's name.
+        TypeError: the tensor or an argument of the initializer has a wrong type; begins with the parameter's name.
+        ValueError: another of its values is wrong, likewise.
     """
     slot = task.slot
     try:

@@ -29,7 +29,7 @@ def with_key(initializer: Initializer, key: int) -> Initializer | None:
     function, _, keywords = call_of(initializer)
     if "key" in keywords or "generator" in keywords or not takes_key(function):
         return None
-    keyed: Any = functools.partial(initializer, key=key)  # type: ignore[call-arg]
+    keyed: Initializer = functools.partial(initializer, key=key)  # type: ignore[call-arg]
     return keyed
 
 

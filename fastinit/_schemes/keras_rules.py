@@ -6,7 +6,6 @@ projections of an LSTM, Bilinear), the rule is Keras's for a kernel of that shap
 """
 
 import math
-from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
@@ -15,9 +14,11 @@ from torch import Tensor, nn
 
 from fastinit._core.laws import Law, constant, declares
 from fastinit._core.shard import fill_rows_, is_dtensor
-from fastinit._initializers.keras_names import glorot_uniform_, glorot_uniform_law
-from fastinit._initializers.plain import ones_, uniform_, zeros_
+from fastinit._initializers.constants import ones_, zeros_
+from fastinit._initializers.glorot import glorot_uniform_, glorot_uniform_law
+from fastinit._initializers.plain import uniform_
 from fastinit._initializers.structured import orthogonal_
+from fastinit._schemes.rules import Mapped, Rule
 
 
 @declares(lambda shape, dtype: constant(0.0))
@@ -43,7 +44,7 @@ def glorot_blocks_law(shape: torch.Size, dtype: torch.dtype, blocks: int) -> Law
 def glorot_blocks_(tensor: Tensor, blocks: int, *, key: int | None = None) -> Tensor:
     """Fill the equal blocks of dimension 0 with glorot_uniform_, each with the fans it has by itself.
 
-    Without a key each block draws one of its own, by a key the whole is filled at once, as a shard of it must be.
+    Without a key each block draws one of its own. With a key the whole is filled at once, as a shard of it must be.
     """
     if key is None and not is_dtensor(tensor):
         with torch.no_grad():
@@ -53,7 +54,7 @@ def glorot_blocks_(tensor: Tensor, blocks: int, *, key: int | None = None) -> Te
     return glorot_uniform_(tensor, key=key, fan_in=tensor.shape[1], fan_out=tensor.shape[0] // blocks)
 
 
-def convolution(module: Any) -> dict[str, Callable[[Tensor], Any]]:
+def convolution(module: Any) -> Mapped:
     """Return the rule of a convolution; depthwise ones (groups == in_channels) have the fans of Keras's DepthwiseConv.
 
     Keras's depthwise kernel is (*kernel, in, multiplier): fan_in is in * positions, though each output sees a single
@@ -67,15 +68,15 @@ def convolution(module: Any) -> dict[str, Callable[[Tensor], Any]]:
     return {"weight": partial(glorot_uniform_, **fans), "bias": zeros_}
 
 
-_DENSE: Mapping[str, Any] = {"weight": glorot_uniform_, "bias": zeros_}
-_NORM: Mapping[str, Any] = {
+_DENSE: Mapped = {"weight": glorot_uniform_, "bias": zeros_}
+_NORM: Mapped = {
     "weight": ones_,
     "bias": zeros_,
     "running_mean": zeros_,
     "running_var": ones_,
     "num_batches_tracked": zero_,
 }
-NORMS: dict[type[nn.Module], Any] = dict.fromkeys(
+NORMS: dict[type[nn.Module], Rule] = dict.fromkeys(
     (
         *(nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm),
         *(nn.InstanceNorm1d, nn.InstanceNorm2d, nn.InstanceNorm3d),
@@ -83,21 +84,21 @@ NORMS: dict[type[nn.Module], Any] = dict.fromkeys(
     ),
     _NORM,
 )
-_EMBEDDING: Mapping[str, Any] = {"weight": partial(uniform_, a=-0.05, b=0.05)}
+_EMBEDDING: Mapped = {"weight": partial(uniform_, a=-0.05, b=0.05)}
 # Keras draws one kernel for all gates, so the fans and the orthogonality are those of the whole stacked matrix.
-_RECURRENT: Mapping[str, Any] = {"weight_ih*": glorot_uniform_, "weight_hh*": orthogonal_, "bias_*": zeros_}
+_RECURRENT: Mapped = {"weight_ih*": glorot_uniform_, "weight_hh*": orthogonal_, "bias_*": zeros_}
 # torch adds two biases where Keras has one: a 1 in both would make the forget gate start at 2.
-_LSTM: Mapping[str, Any] = {**_RECURRENT, "bias_ih*": forget_bias_, "weight_hr*": glorot_uniform_}
+_LSTM: Mapped = {**_RECURRENT, "bias_ih*": forget_bias_, "weight_hr*": glorot_uniform_}
 # Keras's query, key and value are three kernels of fans (features, heads * size), and its output kernel has the fans
 # (heads * size, features): out_proj is an ordinary Linear. bias_k and bias_v are torch's own and count as biases.
-_ATTENTION: Mapping[str, Any] = {
+_ATTENTION: Mapped = {
     "in_proj_weight": partial(glorot_blocks_, blocks=3),
     "[qkv]_proj_weight": glorot_uniform_,
     "in_proj_bias": zeros_,
     "bias_[kv]": zeros_,
 }
 
-KERAS_RULES: dict[type[nn.Module], Any] = {
+KERAS_RULES: dict[type[nn.Module], Rule] = {
     **dict.fromkeys((nn.Linear, nn.Bilinear), _DENSE),
     **dict.fromkeys((nn.Conv1d, nn.Conv2d, nn.Conv3d), convolution),
     **dict.fromkeys((nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d), convolution),

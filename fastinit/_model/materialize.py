@@ -46,7 +46,7 @@ def alias(owner: Tensor, tensor: Tensor, new: Tensor) -> Tensor:
 
 
 def install(slot: Slot, new: Tensor) -> None:
-    """Puts a tensor into its place. A parameter with memory stays the same object, as in Module.to: optimizers may hold it."""
+    """Put a tensor into its place. A parameter with memory stays the same object, as in Module.to: optimizers may hold it."""
     if slot.parametrized:
         setattr(slot.module, slot.attribute, new)
     elif slot.buffer:

@@ -1,0 +1,52 @@
+"""Lines of code by room, without blank lines, comments and docstrings: ``python -m benchmarks.lines``. Fails above a budget.
+
+What a user installs is to stay small enough to be read: a budget that is passed is raised by decision, here, not in silence.
+"""
+
+import ast
+import io
+import pathlib
+import re
+import sys
+import tokenize
+
+ROOT = pathlib.Path(__file__).parents[1]
+ROOMS = ("fastinit", "csrc", "benchmarks", "proof", "examples", "tests")
+BUDGET = {"fastinit": 5200, "csrc": 1900}
+SILENT = {tokenize.COMMENT, tokenize.NL, tokenize.NEWLINE, tokenize.INDENT, tokenize.DEDENT, tokenize.ENDMARKER}
+
+
+def lines_of_python(text: str) -> int:
+    tokens = tokenize.generate_tokens(io.StringIO(text).readline)
+    lines = {line for token in tokens if token.type not in SILENT for line in range(token.start[0], token.end[0] + 1)}
+    return len(lines - docstrings(text))
+
+
+def docstrings(text: str) -> set[int]:
+    """The lines of strings that stand by themselves."""
+    alone = [node.value for node in ast.walk(ast.parse(text)) if isinstance(node, ast.Expr)]
+    texts = [node for node in alone if isinstance(node, ast.Constant) and isinstance(node.value, str)]
+    return {line for node in texts for line in range(node.lineno, (node.end_lineno or node.lineno) + 1)}
+
+
+def lines_of_c(text: str) -> int:
+    bare = re.sub(r"/\*.*?\*/|//[^\n]*", "", text, flags=re.DOTALL)
+    return sum(bool(line.strip()) for line in bare.splitlines())
+
+
+def lines_in(folder: pathlib.Path) -> int:
+    python = sum(lines_of_python(path.read_text()) for path in folder.rglob("*.py"))
+    return python + sum(lines_of_c(path.read_text()) for path in folder.rglob("*") if path.suffix in (".h", ".cpp", ".cu", ".c"))
+
+
+def main() -> int:
+    fault = 0
+    for room in ROOMS:
+        lines, most = lines_in(ROOT / room), BUDGET.get(room)
+        fault |= most is not None and lines > most
+        print(f"{room:12}{lines:8,}" + (f"  of {most:,}" if most else ""))
+    return fault
+
+
+if __name__ == "__main__":
+    sys.exit(main())

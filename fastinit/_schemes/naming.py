@@ -1,0 +1,26 @@
+"""Initializers and rules in words, for a scheme's repr and for reports."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import partial
+
+from fastinit._schemes.padding import zero_row_
+from fastinit._schemes.rules import Rule
+
+
+def name_of(value: object) -> str:
+    """An initializer in words, as one would write the call."""
+    if isinstance(value, partial):
+        if value.func is zero_row_:
+            return f"{name_of(value.keywords['initializer'])}, row {value.keywords['row']} zero"
+        arguments = [repr(x) for x in value.args] + [f"{k}={name_of(v)}" for k, v in value.keywords.items()]
+        return f"{name_of(value.func)}({', '.join(arguments)})"
+    return getattr(value, "__name__", None) or repr(value)
+
+
+def name_of_rule(rule: Rule) -> str:
+    """The rule of a module type in words."""
+    if isinstance(rule, Mapping):
+        return "{" + ", ".join(f"{name!r}: {name_of(initializer)}" for name, initializer in rule.items()) + "}"
+    return name_of(rule)

@@ -1,0 +1,80 @@
+"""Rules: what a scheme may hold, checked, and what its rules say about one name."""
+
+from __future__ import annotations
+
+import fnmatch
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+from torch import nn
+
+from fastinit._core.laws import Initializer
+
+Mapped = Mapping[str, Initializer | None]  # a name, or a pattern for names -> what fills it; None: left as it is
+Rule = Mapped | Callable[[Any], Mapped] | None  # of a module type; a callable takes the module
+# From subclasses of nn.Module to their rules, and from patterns for full names to initializers, or None.
+Rules = Mapping[Any, Rule | Initializer]
+
+
+class Choice(NamedTuple):
+    """What fills a parameter; None: it is left as it is."""
+
+    initializer: Initializer | None
+
+
+class ModuleRules(NamedTuple):
+    """What a scheme has for one module: mappings, the one that decides first, and whether a None ends the search."""
+
+    mappings: list[Mapped]
+    closed: bool
+
+    def find(self, name: str, buffer: bool) -> Choice | None:
+        """The choice for a name relative to the module: with a dot, of a parameter or buffer of a submodule."""
+        for mapping in self.mappings:
+            if name in mapping:
+                return Choice(mapping[name])
+            for pattern in reversed(list(mapping)):
+                if ("." in pattern or "." not in name) and matches(name, pattern, buffer):
+                    return Choice(mapping[pattern])
+        return Choice(None) if self.closed and "." not in name else None
+
+    @property
+    def reach(self) -> bool:
+        """Whether they name parameters of submodules."""
+        return any("." in name for mapping in self.mappings for name in mapping)
+
+
+def matches(name: str, pattern: str, buffer: bool) -> bool:
+    """Whether a pattern covers a name, as in fnmatch; but one that ends in a bare asterisk covers parameters only."""
+    if buffer and pattern.rpartition(".")[2] == "*":
+        return False
+    return fnmatch.fnmatchcase(name, pattern)
+
+
+def check_type_rule(kind: Any, rule: Any) -> None:
+    """Raise TypeError for what is not a module type and its rule."""
+    if not (isinstance(kind, type) and issubclass(kind, nn.Module)):
+        raise TypeError(
+            "a scheme maps subclasses of torch.nn.Module, or patterns for full names, to rules. "
+            f"Received: {kind!r}. Pass a class such as nn.Linear."
+        )
+    if rule is not None and not callable(rule) and not isinstance(rule, Mapping):
+        raise TypeError(
+            f"the rule of {kind.__name__} must be a dict of parameter names to initializers, a callable that takes the "
+            f"module and returns one, or None. Received: {rule!r}. Pass e.g. {{'weight': fastinit.glorot_uniform_}}."
+        )
+    for name, initializer in rule.items() if isinstance(rule, Mapping) else ():
+        if not isinstance(name, str) or not (initializer is None or callable(initializer)):
+            raise TypeError(
+                f"the rule of {kind.__name__} must map names to callables that fill a tensor, or to None. "
+                f"Received: {name!r}: {initializer!r}. Pass e.g. {{'weight': fastinit.glorot_uniform_}}."
+            )
+
+
+def check_name_rule(pattern: str, rule: Any) -> None:
+    """Raise TypeError for what is not the rule of a full name."""
+    if rule is not None and not callable(rule):
+        raise TypeError(
+            f"the rule of the name {pattern!r} must be an initializer, or None. Received: {rule!r}. "
+            "Pass a callable that fills a tensor, such as fastinit.zeros_."
+        )

@@ -1,0 +1,80 @@
+"""The rules of the house, which ARCHITECTURE.md names: who may import whom, where private names live, how long things are."""
+
+import ast
+import pathlib
+import re
+import statistics
+
+import pytest
+
+ROOT = pathlib.Path(__file__).parents[1]
+PACKAGE = ROOT / "fastinit"
+FILES = {path.relative_to(PACKAGE).as_posix(): path.read_text() for path in sorted(PACKAGE.glob("**/*.py"))}
+PUBLIC = {"__init__.py", "laws.py", "shard.py", "__main__.py"}
+TRITON = {"_backends/triton.py", "_backends/triton_kernels.py", "_backends/triton_values.py"}
+# room -> the rooms that it may import from: data flows one way
+MAY_IMPORT = {
+    "_torch": set(),
+    "_text": set(),
+    "_core": {"_core", "_torch"},
+    "_backends": {"_backends", "_core", "_torch"},
+    "_fill": {"_backends", "_core", "_torch"},
+    "_initializers": {"_initializers", "_fill", "_core", "_torch"},
+    "_schemes": {"_schemes", "_initializers", "_core", "_torch", "_text"},
+    "_model": {"_model", "_schemes", "_initializers", "_fill", "_core", "_torch", "_text"},
+    "_accelerate": {"_initializers", "_core", "_torch"},
+}
+if not PACKAGE.is_dir():
+    pytest.skip("the source tree is not here", allow_module_level=True)
+
+
+def room(name: str) -> str:
+    return name.split("/")[0].removesuffix(".py")
+
+
+def imports(text: str) -> set[str]:
+    """The modules that a file imports, anywhere in it."""
+    found = set()
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            found |= {f"{node.module}.{alias.name}" for alias in node.names}
+    return found
+
+
+@pytest.mark.parametrize("name", [name for name in FILES if room(name) in MAY_IMPORT])
+def test_data_flows_one_way(name):
+    rooms = {module.split(".")[1] for module in imports(FILES[name]) if module.startswith("fastinit.")}
+    assert rooms <= MAY_IMPORT[room(name)]
+
+
+def test_one_file_alone_has_each_foreign_thing():
+    def users(module):
+        library = {name: imports(text) for name, text in FILES.items() if room(name) != "_commands"}
+        return {name for name, found in library.items() if any(f"{m}.".startswith(f"{module}.") for m in found)}
+
+    assert users("ctypes") == {"_backends/abi.py"}
+    assert users("triton") == TRITON
+    choosers = {name for name in users("fastinit._backends") if room(name) != "_backends"}
+    assert choosers == {"_fill.py", "__init__.py"}, "only _fill calls backends; __init__ has the public names of the choice"
+
+
+def test_private_names_of_torch_are_in_one_file():
+    private = re.compile(r"\btorch(\.\w+)*\._\w+|\bfrom torch\S* import [^\n]*\b_[a-z]\w*")
+    attributes = re.compile(r"\._(base|buffers|modules|parameters|local_tensor|cdata|forward_pre_hooks|spec)\b")
+    for name, text in FILES.items():
+        code = re.sub(r"torch\.__version__|torch\.version", "", text)
+        if name != "_torch.py":
+            assert not private.search(code) and not attributes.search(code), name
+
+
+def test_sizes():
+    lengths = {}
+    for name, text in FILES.items():
+        assert text.count("\n") <= 350, f"{name} has {text.count(chr(10))} lines"
+        for node in ast.walk(ast.parse(text)):
+            if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
+                lengths[f"{name}: {node.name}"] = node.end_lineno - node.lineno + 1
+    assert [name for name, length in lengths.items() if length > 60] == []
+    assert statistics.median(lengths.values()) < 8
