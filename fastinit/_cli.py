@@ -59,7 +59,7 @@ def parser() -> argparse.ArgumentParser:
         "demo", help="initialize GPT-2 small, then train a small network from four kinds of initial weights"
     )
     demo.add_argument("--output", default="fastinit-demo.png", metavar="PNG", help="where the figure goes (default: %(default)s)")
-    demo.add_argument("--quick", action="store_true", help="a small transformer and one epoch: a trial run")
+    demo.add_argument("--quick", action="store_true", help="a small transformer, one seed and two epochs: a trial run")
     study = commands.add_parser("study", help="moved; says where to", description=STUDY)
     study.set_defaults(moved=STUDY)
     return top

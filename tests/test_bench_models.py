@@ -65,7 +65,7 @@ def test_without_both_libraries_nothing_is_measured(monkeypatch, capsys):
     without(monkeypatch, "transformers", "timm")
     assert _cli.main(["bench", "--models"]) == 2
     message = capsys.readouterr().err
-    assert "transformers, timm not installed" in message and "pip install 'fastinit-torch[bench]'" in message
+    assert "missing packages: transformers, timm" in message and "pip install 'fastinit-torch[bench]'" in message
 
 
 @pytest.mark.parametrize("missing", ["transformers", "timm"])
