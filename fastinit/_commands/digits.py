@@ -30,7 +30,8 @@ class Network(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         features = self.norm(self.conv(images).relu())
         _, (last, _) = self.lstm(features.transpose(1, 2))
-        return self.dense(last.transpose(0, 1).flatten(1)).softmax(1)
+        scores: Tensor = self.dense(last.transpose(0, 1).flatten(1))
+        return scores.softmax(1)
 
 
 def by_gain(network: Network, gain: float) -> None:
@@ -42,7 +43,7 @@ def by_gain(network: Network, gain: float) -> None:
 
 STARTS: dict[str, Callable[[Network], object]] = {
     "torch's defaults": lambda network: None,
-    "keras_like": lambda network: network.apply(KERAS),  # type: ignore[arg-type]
+    "keras_like": lambda network: network.apply(KERAS),
     "gains of √2": partial(by_gain, gain=math.sqrt(2)),
     "gains of 2": partial(by_gain, gain=2.0),
 }

@@ -86,7 +86,7 @@ class Recipe:
     scale: tuple[float, ...] = ()
     table: torch.Tensor | None = None  # real [halves, terms, cells]
 
-    @property
+    @functools.cached_property
     def constants(self) -> Constants:
         """What every backend reads, with zeros for a half that the table does not have."""
         given = {name: getattr(self, name) for name in Constants._fields}
@@ -101,7 +101,9 @@ def recipe(law: Law, dtype: torch.dtype) -> Recipe:
     The first call may come from inside torch.compile or a FakeTensorMode: the table is made of real tensors all the same.
     """
     with without_dispatch_modes(), torch.inference_mode():  # whose operations are dispatched a third faster
-        return make_recipe(law, dtype)
+        made = make_recipe(law, dtype)
+        _ = made.constants  # made now: what may fail for want of memory comes before a key is drawn
+        return made
 
 
 def make_recipe(law: Law, dtype: torch.dtype) -> Recipe:
