@@ -80,20 +80,20 @@ class accelerate(contextlib.ContextDecorator):
         self._seed = seed
 
     def __enter__(self) -> "accelerate":
-        block = _Block(self._seed)
+        block = Block(self._seed)
         _substitute()
         block.__enter__()  # type: ignore[no-untyped-call]
-        _thread.blocks.append(block)
+        thread.blocks.append(block)
         return self
 
     def __exit__(self, *error: Any) -> None:
         try:
-            _thread.blocks.pop().__exit__(*error)  # type: ignore[no-untyped-call]
+            thread.blocks.pop().__exit__(*error)  # type: ignore[no-untyped-call]
         finally:
             _restore()
 
 
-class _Block(TorchFunctionMode):
+class Block(TorchFunctionMode):
     """One open block of one thread: a mode, which torch shows every call of its functions."""
 
     def __init__(self, seed: int | None) -> None:
@@ -129,7 +129,7 @@ class _Thread(threading.local):
     """Blocks are the thread's own, as torch's modes are."""
 
     def __init__(self) -> None:
-        self.blocks: list[_Block] = []
+        self.blocks: list[Block] = []
         self.busy = False  # a call is being served, or has been left to torch: what it calls in turn is not looked at
 
 
@@ -149,14 +149,14 @@ class _Service:
             return torch_function(*args, **kwargs)
         if getattr(tensor, "_is_hf_initialized", False):
             return tensor
-        _thread.busy = True
+        thread.busy = True
         try:
-            block = _thread.blocks[-1]
+            block = thread.blocks[-1]
             if (_has_plain_values(tensor) or block.serves_dtensor(tensor, arguments)) and block.fill(self.function, arguments):
                 return tensor
             return torch_function(*args, **kwargs)
         finally:
-            _thread.busy = False
+            thread.busy = False
 
     def arguments(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
         """The arguments by this package's names; empty where torch's signature does not allow the call."""
@@ -180,7 +180,7 @@ class _Service:
 
 def _is_idle() -> bool:
     """Whether calls are torch's: no block is open in this thread, one is busy, or the call goes into a compiled graph."""
-    return not _thread.blocks or _thread.busy or torch.compiler.is_compiling()
+    return not thread.blocks or thread.busy or torch.compiler.is_compiling()
 
 
 def _is_parameter(tensor: Any) -> bool:
@@ -188,7 +188,7 @@ def _is_parameter(tensor: Any) -> bool:
     if not isinstance(tensor, Tensor):  # the arguments were not understood
         return False
     owner = base_of(tensor)
-    return isinstance(owner, Parameter) or _aliases.get(id(owner)) is owner
+    return isinstance(owner, Parameter) or aliases.get(id(owner)) is owner
 
 
 def _has_plain_values(tensor: Any) -> bool:
@@ -203,7 +203,7 @@ def _alias(torch_function: Callable[..., Any], args: tuple[Any, ...], kwargs: di
     """Remember an alias of a parameter: `parameter.data` is a plain tensor, which does not lead back to its parameter."""
     alias = torch_function(*args, **kwargs)
     if args and _is_parameter(args[0]):
-        _aliases[id(alias)] = alias
+        aliases[id(alias)] = alias
     return alias
 
 
@@ -218,48 +218,48 @@ def _routed(function: Callable[..., Any]) -> "_Service | None":
 
 def _substitute() -> None:
     """Replace what torch shows to no mode, for the first block of all threads."""
-    global _open
+    global open_blocks
     with _lock:
-        _open += 1
-        if _open == 1:
+        open_blocks += 1
+        if open_blocks == 1:
             for place, service in _places().items():
                 original = getattr(*place)
-                _placed[place] = service.stand_in(original), original
-                setattr(*place, _placed[place][0])
+                placed[place] = service.stand_in(original), original
+                setattr(*place, placed[place][0])
 
 
 def _restore() -> None:
     """Undo it after the last block, but for what somebody else has replaced since: that is theirs to undo."""
-    global _open
+    global open_blocks
     with _lock:
-        _open -= 1
-        if _open == 0:
-            for place, (stand_in, original) in _placed.items():
+        open_blocks -= 1
+        if open_blocks == 0:
+            for place, (stand_in, original) in placed.items():
                 if getattr(*place, None) is stand_in:
                     setattr(*place, original)
-            _placed.clear()
+            placed.clear()
 
 
 def _places() -> "dict[tuple[ModuleType, str], _Service]":
     """What is replaced: names of torch.nn.init; and the truncated normal that timm has written out, where timm is in use."""
-    places = {(torch.nn.init, name): service for name, service in _UNROUTED.items()}
+    places = {(torch.nn.init, name): service for name, service in UNROUTED.items()}
     timm = sys.modules.get("timm.layers.weight_init")
     if timm is not None and _parameters_of(timm, _TIMM) == list(_TRUNCATED.parameters):
         places[timm, _TIMM] = _TRUNCATED
     return places
 
 
-def _service(function: Callable[..., Tensor]) -> _Service:
+def service_of(function: Callable[..., Tensor]) -> _Service:
     """The signatures of torch.nn.init are this package's, less the keyword-only parameters."""
     parameters = inspect.signature(function).parameters.values()
     names = [parameter.name for parameter in parameters if parameter.kind is parameter.POSITIONAL_OR_KEYWORD]
     return _Service(function, dict(zip(names, names, strict=True)), len(names))
 
 
-def _trunc_normal_place() -> str:
+def trunc_normal_place() -> str:
     """The private function that captured references of trunc_normal_ call too, where torch has it as it was."""
     place = "_no_grad_trunc_normal_"
-    as_it_was = _parameters_of(torch.nn.init, place) == list(_service(plain.trunc_normal_).parameters)
+    as_it_was = _parameters_of(torch.nn.init, place) == list(service_of(plain.trunc_normal_).parameters)
     return place if as_it_was else "trunc_normal_"
 
 
@@ -271,14 +271,14 @@ def _parameters_of(module: ModuleType, name: str) -> list[str]:
         return []
 
 
-_ROUTED = {function.__name__: _service(function) for function in (plain.uniform_, plain.normal_, torch_names.kaiming_uniform_)}
-_UNROUTED = {
-    _trunc_normal_place(): _service(plain.trunc_normal_),
-    "xavier_uniform_": _service(torch_names.xavier_uniform_),
-    "xavier_normal_": _service(torch_names.xavier_normal_),
-    "kaiming_normal_": _service(torch_names.kaiming_normal_),
-    "orthogonal_": _service(structured.orthogonal_),
-    "sparse_": _service(structured.sparse_),
+_ROUTED = {function.__name__: service_of(function) for function in (plain.uniform_, plain.normal_, torch_names.kaiming_uniform_)}
+UNROUTED = {
+    trunc_normal_place(): service_of(plain.trunc_normal_),
+    "xavier_uniform_": service_of(torch_names.xavier_uniform_),
+    "xavier_normal_": service_of(torch_names.xavier_normal_),
+    "kaiming_normal_": service_of(torch_names.kaiming_normal_),
+    "orthogonal_": service_of(structured.orthogonal_),
+    "sparse_": service_of(structured.sparse_),
 }
 _TIMM = "_trunc_normal_"
 _TRUNCATED = _Service(plain.trunc_normal_, {name: name for name in ("tensor", "mean", "std", "a", "b")}, 5)
@@ -290,8 +290,8 @@ _HANDLERS: dict[Any, _Handler] = {
     Tensor.data.__get__: _alias,  # type: ignore[attr-defined]
     Tensor.detach: _alias,
 }
-_aliases: weakref.WeakValueDictionary[int, Tensor] = weakref.WeakValueDictionary()  # by id: == of tensors compares elements
-_thread = _Thread()
+aliases: weakref.WeakValueDictionary[int, Tensor] = weakref.WeakValueDictionary()  # by id: == of tensors compares elements
+thread = _Thread()
 _lock = threading.Lock()
-_open = 0  # blocks, of all threads
-_placed: dict[tuple[ModuleType, str], tuple[Callable[..., Any], Callable[..., Any]]] = {}  # -> stand-in, original
+open_blocks = 0  # blocks, of all threads
+placed: dict[tuple[ModuleType, str], tuple[Callable[..., Any], Callable[..., Any]]] = {}  # -> stand-in, original

@@ -10,10 +10,10 @@ from collections.abc import Sequence
 from fastinit import __version__
 from fastinit._commands.console import MissingExtra
 
-STUDY = """\
+_STUDY = """\
 The study of convergence trains networks and is not part of the installed package. It runs in a checkout of the source:
 pip install -e '.[study]' && python -m benchmarks.convergence"""
-FULL = """\
+_FULL = """\
 The count over all 2^32 words needs SciPy and is not part of the installed package. It runs in a checkout of the source:
 pip install -e '.[test]' && python -m proof.accuracy"""
 
@@ -53,40 +53,40 @@ def parser() -> argparse.ArgumentParser:
     info.add_argument("--json", action="store_true", help="print JSON")
     check_help = "verify this installation on this machine, in about a minute; exit status 1 on any fault"
     check = commands.add_parser("check", help=check_help)
-    check.add_argument("--full", dest="moved", action="store_const", const=FULL, help="moved; says where to")
-    add_bench(commands.add_parser("bench", help="measure fills against torch.nn.init and Tensor.fill_, in some minutes"))
+    check.add_argument("--full", dest="moved", action="store_const", const=_FULL, help="moved; says where to")
+    _add_bench(commands.add_parser("bench", help="measure fills against torch.nn.init and Tensor.fill_, in some minutes"))
     demo = commands.add_parser(
         "demo", help="initialize GPT-2 small, then train a small network from four kinds of initial weights"
     )
     demo.add_argument("--output", default="fastinit-demo.png", metavar="PNG", help="where the figure goes (default: %(default)s)")
     demo.add_argument("--quick", action="store_true", help="a small transformer, one seed and two epochs: a trial run")
-    study = commands.add_parser("study", help="moved; says where to", description=STUDY)
-    study.set_defaults(moved=STUDY)
+    study = commands.add_parser("study", help="moved; says where to", description=_STUDY)
+    study.set_defaults(moved=_STUDY)
     return top
 
 
-def add_bench(bench: argparse.ArgumentParser) -> None:
+def _add_bench(bench: argparse.ArgumentParser) -> None:
     bench.add_argument("--quick", action="store_true", help="few rounds, 2^20 elements at most: seconds, and noisy")
-    bench.add_argument("--functions", type=names, metavar="A,B", help="such as truncated_normal,glorot_uniform (default: all)")
+    bench.add_argument("--functions", type=_names, metavar="A,B", help="such as truncated_normal,glorot_uniform (default: all)")
     bench.add_argument(
-        "--dtypes", type=names, metavar="A,B", help="such as float32,bfloat16 (default: and float16, float8_e4m3fn)"
+        "--dtypes", type=_names, metavar="A,B", help="such as float32,bfloat16 (default: and float16, float8_e4m3fn)"
     )
-    bench.add_argument("--sizes", type=sizes, metavar="N,M", help="elements, as integers or powers: 1024,2^26 (default)")
+    bench.add_argument("--sizes", type=_sizes, metavar="N,M", help="elements, as integers or powers: 1024,2^26 (default)")
     bench.add_argument(
-        "--models", type=names, nargs="?", const=[], metavar="A,B", help="instead: build and initialize models (default: all)"
+        "--models", type=_names, nargs="?", const=[], metavar="A,B", help="instead: build and initialize models (default: all)"
     )
-    bench.add_argument("--devices", type=names, metavar="A,B", help="of --models: cpu,cuda (default: all that are here)")
+    bench.add_argument("--devices", type=_names, metavar="A,B", help="of --models: cpu,cuda (default: all that are here)")
     bench.add_argument("--json", metavar="FILE", help="write the results, with the machine and all versions")
 
 
-def names(text: str) -> list[str]:
+def _names(text: str) -> list[str]:
     return [part for part in text.split(",") if part]
 
 
-def sizes(text: str) -> list[int]:
+def _sizes(text: str) -> list[int]:
     """Elements: "1024,2^26" -> [1024, 2**26]."""
     try:
-        found = [int(base) ** int(power or 1) for base, _, power in (part.partition("^") for part in names(text))]
+        found = [int(base) ** int(power or 1) for base, _, power in (part.partition("^") for part in _names(text))]
     except ValueError:
         raise argparse.ArgumentTypeError(f"sizes are integers or powers, such as 1024,2^26. Received: {text!r}.") from None
     if not found or min(found) < 1:

@@ -27,7 +27,7 @@ from fastinit._core.plan import Box, Plan, row_of, whole
 from fastinit._core.recipes import Recipe, recipe
 from fastinit._torch import dispatch_modes, is_wrapped_by_functorch, without_functorch
 
-MASK64 = (1 << 64) - 1
+_MASK64 = (1 << 64) - 1
 
 
 def fill_(
@@ -46,29 +46,29 @@ def fill_(
     check_tensor(tensor, dtypes)
     if type(tensor) in PLAIN:
         if is_dynamo_compiling() or dispatch_modes():  # is_traced(), without its call
-            trace_(tensor, law, generator, key)
+            _trace_(tensor, law, generator, key)
         elif is_wrapped_by_functorch(tensor) or tensor.is_neg():
-            copy_(tensor, law, generator, key)
+            _copy_(tensor, law, generator, key)
         else:
-            take_road_(tensor, law, generator, key)
+            _take_road_(tensor, law, generator, key)
     elif shard.is_dtensor(tensor):
         if torch.compiler.is_compiling():
             raise RuntimeError("a DTensor cannot be initialized inside a compiled graph. Initialize it before.")
-        take_road_(tensor, law, generator, key)  # on every rank: also one that holds nothing draws a key
+        _take_road_(tensor, law, generator, key)  # on every rank: also one that holds nothing draws a key
     elif is_traced():
-        trace_(tensor, law, generator, key)
+        _trace_(tensor, law, generator, key)
     else:  # such as a FakeTensor outside its mode
         recipe(law, tensor.dtype)  # refuses a law before a key is drawn
         number = keys.resolve(generator, key, tensor.device)
         with writing(tensor):
-            torch.ops.fastinit.fill_(tensor, law.name, list(law.parameters), signed(number), None)
+            torch.ops.fastinit.fill_(tensor, law.name, list(law.parameters), _signed(number), None)
     return tensor
 
 
 # --- the road -----------------------------------------------------------------------------------------------------------------
 
 
-def take_road_(tensor: Tensor, law: Law, generator: Generator | None, key: int | None) -> None:
+def _take_road_(tensor: Tensor, law: Law, generator: Generator | None, key: int | None) -> None:
     """Fill a plain tensor or a DTensor: what the registered operator would cost, a small tensor would notice."""
     values, device = recipe(law, tensor.dtype), tensor.device
     if type(tensor) in PLAIN and not tensor.is_meta:  # nearly always; what follows does the same in twice the calls
@@ -119,7 +119,7 @@ def is_traced() -> bool:
     return is_dynamo_compiling() or dispatch_modes() > 0
 
 
-def trace_(tensor: Tensor, law: Law, generator: Generator | None, key: int | None) -> None:
+def _trace_(tensor: Tensor, law: Law, generator: Generator | None, key: int | None) -> None:
     """Put the operator into the graph. A fresh key is a random tensor of it: drawn at every call, shared by no two fills."""
     if not torch.compiler.is_compiling():
         keys.check_source(generator, key, tensor.device)
@@ -129,15 +129,15 @@ def trace_(tensor: Tensor, law: Law, generator: Generator | None, key: int | Non
             drawn = torch.randint(-(2**63), 2**63 - 1, (1,), dtype=torch.int64, generator=generator)
             torch.ops.fastinit.fill_(tensor, name, parameters, 0, drawn)
         else:
-            torch.ops.fastinit.fill_(tensor, name, parameters, signed(keys.resolve(generator, key, tensor.device)), None)
+            torch.ops.fastinit.fill_(tensor, name, parameters, _signed(keys.resolve(generator, key, tensor.device)), None)
 
 
-def copy_(tensor: Tensor, law: Law, generator: Generator | None, key: int | None) -> None:
+def _copy_(tensor: Tensor, law: Law, generator: Generator | None, key: int | None) -> None:
     """Fill a plain tensor and copy it: the dispatcher cannot pass the operator on to a wrapper of torch.func (under vmap all
     examples get the same values), nor to a view that is negated when it is read."""
     with without_functorch():
         plain = torch.empty(tensor.shape, dtype=tensor.dtype, device=tensor.device)
-        take_road_(plain, law, generator, key)
+        _take_road_(plain, law, generator, key)
     with writing(tensor):
         tensor.copy_(plain)
 
@@ -148,7 +148,7 @@ def writing(tensor: Tensor) -> contextlib.AbstractContextManager[object]:
     return torch.inference_mode() if eager and tensor.is_inference() else torch.no_grad()
 
 
-def signed(key: int) -> int:
+def _signed(key: int) -> int:
     """A 64-bit key as the int64 that an operator's schema can carry."""
     return key - (1 << 64) if key >> 63 else key
 
@@ -158,14 +158,14 @@ def signed(key: int) -> int:
     mutates_args={"out"},
     schema="(Tensor(a!) out, str law, float[] parameters, int key, Tensor? drawn) -> ()",
 )
-def fill_operator(out: Tensor, law: str, parameters: list[float], key: int, drawn: Tensor | None) -> None:
+def _fill_operator(out: Tensor, law: str, parameters: list[float], key: int, drawn: Tensor | None) -> None:
     number = key if drawn is None else int(drawn.item())
     if out.numel():  # a tensor with memory, of a subclass perhaps
-        choose(out.device).fill([Plan(out, recipe(Law(law, tuple(parameters)), out.dtype), number & MASK64, whole(out))])
+        choose(out.device).fill([Plan(out, recipe(Law(law, tuple(parameters)), out.dtype), number & _MASK64, whole(out))])
 
 
-@fill_operator.register_fake
-def refuse_early(out: Tensor, law: str, parameters: list[float], key: int, drawn: Tensor | None) -> None:
+@_fill_operator.register_fake
+def _refuse_early(out: Tensor, law: str, parameters: list[float], key: int, drawn: Tensor | None) -> None:
     recipe(Law(law, tuple(parameters)), out.dtype)  # its errors come at trace time
 
 

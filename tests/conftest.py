@@ -68,7 +68,7 @@ def backend(request):
 @pytest.fixture
 def fills(monkeypatch):
     """The names of this package's functions that served in `accelerate`, in order."""
-    names, block = [], ACCELERATE._Block
+    names, block = [], ACCELERATE.Block
     fill = block.fill
 
     def counted(block, function, arguments):
@@ -85,5 +85,5 @@ def nothing_of_accelerate_stays():
     before = {name: value for name, value in vars(nn.init).items() if callable(value)}
     yield
     assert {name: value for name, value in vars(nn.init).items() if callable(value)} == before
-    assert ACCELERATE._open == 0 and not ACCELERATE._placed
-    assert not ACCELERATE._thread.blocks and not ACCELERATE._thread.busy and not len(ACCELERATE._aliases)
+    assert ACCELERATE.open_blocks == 0 and not ACCELERATE.placed
+    assert not ACCELERATE.thread.blocks and not ACCELERATE.thread.busy and not len(ACCELERATE.aliases)

@@ -78,3 +78,42 @@ def test_sizes():
                 lengths[f"{name}: {node.name}"] = node.end_lineno - node.lineno + 1
     assert [name for name, length in lengths.items() if length > 60] == []
     assert statistics.median(lengths.values()) < 8
+
+
+def names_at_the_top(text: str) -> dict[str, ast.stmt]:
+    """What a module defines at its top level."""
+    found = {}
+    for node in ast.parse(text).body:
+        if isinstance(node, (ast.FunctionDef, ast.ClassDef)):
+            found[node.name] = node
+        elif isinstance(node, ast.Assign):
+            found |= {target.id: node for target in node.targets if isinstance(target, ast.Name)}
+        elif isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name):
+            found[node.target.id] = node
+    return found
+
+
+def test_a_name_with_an_underscore_is_its_files_own():
+    """No other file of the package, nor a test, imports it or reads it from the module."""
+    own = {name: {n for n in names_at_the_top(text) if re.match(r"_[A-Za-z]", n)} for name, text in FILES.items()}
+    outside = "\n".join(path.read_text() for path in (ROOT / "tests").glob("**/*.py"))
+    for name, text in FILES.items():
+        module = f"fastinit.{name.removesuffix('.py').replace('/', '.')}"
+        for other in (text for n, text in FILES.items() if n != name):
+            assert not {f"{module}.{private}" for private in own[name]} & imports(other)
+        leaf = name.rpartition("/")[2].removesuffix(".py")
+        assert not [private for private in own[name] if re.search(rf"\b{leaf}\.{private}\b", outside)], name
+
+
+def test_what_serves_its_own_file_alone_has_an_underscore():
+    """Names without one are used by another file: of the package, the tests, the proof, the benchmarks."""
+    folders = ("fastinit", "tests", "proof", "benchmarks")
+    elsewhere = {path: path.read_text() for folder in folders for path in (ROOT / folder).glob("**/*.py")}
+    shown = {"_schemes/keras_rules.py", "_schemes/torch_rules.py", "_schemes/ready.py", "_schemes/padding.py"}  # printed by a scheme
+    for name, text in FILES.items():
+        if name in PUBLIC | shown | TRITON | {"_torch.py"}:
+            continue
+        others = "\n".join(content for path, content in elsewhere.items() if path != PACKAGE / name)
+        words = set(re.findall(r"\w+", others))
+        found = [n for n in names_at_the_top(text) if not n.startswith("_") and n not in words]
+        assert found == [], name

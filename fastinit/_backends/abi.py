@@ -33,14 +33,14 @@ DTYPES = {  # as enum fastinit_dtype
 }
 Library = ctypes.CDLL
 PACKAGE = pathlib.Path(__file__).parents[1]  # where setup.py puts the libraries
-C_TYPES: dict[Any, Any] = {float: c_double, int: c_uint64, tuple[float, float]: c_double * 2}
+_C_TYPES: dict[Any, Any] = {float: c_double, int: c_uint64, tuple[float, float]: c_double * 2}
 
 
 class RawRecipe(Structure):
     """struct fastinit_recipe: the constants in their one order, then how the table is read and the dtype."""
 
     _fields_ = [
-        *((name, C_TYPES[hint]) for name, hint in get_type_hints(Constants).items()),
+        *((name, _C_TYPES[hint]) for name, hint in get_type_hints(Constants).items()),
         ("table", c_void_p),
         ("kind", c_int32),
         ("dtype", c_int32),
@@ -70,15 +70,15 @@ class RawPlan(Structure):
 FIELDS = struct.Struct("@PQqqqqPPq")  # of RawPlan
 
 # Functions of both libraries, of the CPU's and of CUDA's: result and arguments.
-Signatures = Mapping[str, tuple[Any, list[Any]]]
+_Signatures = Mapping[str, tuple[Any, list[Any]]]
 COMMON: dict[str, tuple[Any, list[Any]]] = {"fastinit_abi": (c_int32, []), "fastinit_message": (c_char_p, [c_int32])}
-CPU: Signatures = COMMON | {
+CPU: _Signatures = COMMON | {
     "fastinit_check_isa": (c_int32, [c_int32]),
     "fastinit_best_isa": (c_int32, []),
     "fastinit_fill": (c_int32, [c_void_p, c_int64, c_int32, c_int32]),
     "fastinit_transform": (c_int32, [c_void_p, c_void_p, c_int64, c_int32, c_int32]),
 }
-CUDA: Signatures = COMMON | {
+CUDA: _Signatures = COMMON | {
     "fastinit_cuda_check": (c_int32, [c_int32]),
     "fastinit_cuda_fill": (c_int32, [c_void_p, c_int64, c_int32, c_void_p]),
     "fastinit_cuda_transform": (c_int32, [c_void_p, c_void_p, c_int64, c_int32, c_void_p]),
@@ -87,13 +87,13 @@ CUDA: Signatures = COMMON | {
 # --- libraries ----------------------------------------------------------------------------------------------------------------
 
 
-def load(path: pathlib.Path, signatures: Signatures) -> Library | str:
+def load(path: pathlib.Path, signatures: _Signatures) -> Library | str:
     """Return a library, checked as far as it can be without running it, or why it cannot be used."""
     if not path.is_file():
         compiler = "CUDA's compiler (nvcc)" if signatures is CUDA else "a C++ compiler"
         return f"{path} does not exist: the package was installed without {compiler}, or is run from its source tree"
     try:
-        if is_truncated(path):
+        if _is_truncated(path):
             return f"{path} is truncated: install the package again"
         library = Library(str(path))
         for name, (result, arguments) in signatures.items():
@@ -113,7 +113,7 @@ def usable(library: Library | str) -> Library:
     return library
 
 
-def is_truncated(path: pathlib.Path) -> bool:
+def _is_truncated(path: pathlib.Path) -> bool:
     """Whether an ELF file ends before its section headers, its last part: mapping it would end the process by a signal."""
     with path.open("rb") as file:
         head = file.read(64)
@@ -144,14 +144,14 @@ def packed(plans: list[Plan]) -> tuple[bytes, object]:
         kept.append(made)
         layout, dims = 0, 0
         if not out.is_contiguous():
-            sizes_and_strides = layout_of(out)
+            sizes_and_strides = _layout_of(out)
             kept.append(sizes_and_strides)
             layout, dims = ctypes.addressof(sizes_and_strides), len(sizes_and_strides) // 2
         raw.append(FIELDS.pack(out.data_ptr(), key, start, rows, cols, pitch, layout, at, dims))
     return b"".join(raw), kept
 
 
-def layout_of(out: torch.Tensor) -> ctypes.Array[c_int64]:
+def _layout_of(out: torch.Tensor) -> ctypes.Array[c_int64]:
     """Return sizes, then strides, of the axes that are not of size 1."""
     axes = [(size, stride) for size, stride in zip(out.shape, out.stride(), strict=True) if size > 1]
     return (c_int64 * (2 * len(axes)))(*(size for size, _ in axes), *(stride for _, stride in axes))

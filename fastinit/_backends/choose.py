@@ -20,7 +20,7 @@ from fastinit._core.recipes import Recipe
 BackendName = Literal["native", "triton", "reference"]
 ORDER: tuple[BackendName, ...] = get_args(BackendName)  # fastest first
 SOURCE_TREE = pathlib.Path(__file__).parents[2] / "csrc"  # exists where the package is not installed
-forced: ContextVar[BackendName | None] = ContextVar("fastinit_backend", default=None)
+_forced: ContextVar[BackendName | None] = ContextVar("fastinit_backend", default=None)
 
 
 class Backend(Protocol):
@@ -59,8 +59,8 @@ def choose(device: torch.device) -> Backend:
     Raises:
         RuntimeError: the backend forced by `backend()` or FASTINIT_BACKEND cannot serve the device; says why.
     """
-    name = forced.get()
-    return automatic_choice(device) if name is None else forced_choice(name, device)
+    name = _forced.get()
+    return automatic_choice(device) if name is None else _forced_choice(name, device)
 
 
 @functools.cache  # by device: its type, a string made anew each time, would cost three times the look-up
@@ -68,7 +68,7 @@ def automatic_choice(device: torch.device) -> Backend:
     """The backend of FASTINIT_BACKEND, else the first that can. Once a process: reading the environment costs a small fill."""
     wanted = os.environ.get("FASTINIT_BACKEND")
     if wanted:
-        return forced_choice(check_name(wanted), device)
+        return _forced_choice(_check_name(wanted), device)
     # Triton's interpreter may serve on the CPU, but it is a test bench: forced only, and triton need not be imported to know it
     names = [name for name in ORDER if name != "triton" or device.type != "cpu"]
     name = next(name for name in names if unavailable(name, device) is None)
@@ -84,7 +84,7 @@ def automatic_choice(device: torch.device) -> Backend:
 
 
 @functools.cache
-def forced_choice(name: str, device: torch.device) -> Backend:
+def _forced_choice(name: str, device: torch.device) -> Backend:
     reason = unavailable(name, device)
     if reason:
         raise RuntimeError(f"the backend {name!r} was asked for and cannot fill {device.type} tensors: {reason}")
@@ -109,14 +109,14 @@ def backend(name: BackendName) -> Iterator[None]:
         >>> with fastinit.backend("reference"):
         ...     weight = fastinit.zeros_(torch.empty(2))
     """
-    token = forced.set(check_name(name))
+    token = _forced.set(_check_name(name))
     try:
         yield
     finally:
-        forced.reset(token)
+        _forced.reset(token)
 
 
-def check_name(name: str) -> BackendName:
+def _check_name(name: str) -> BackendName:
     """The name, if it is a backend's; raises ValueError otherwise."""
     for known in ORDER:
         if name == known:

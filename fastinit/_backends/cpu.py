@@ -21,7 +21,7 @@ from fastinit._core.recipes import Recipe
 
 NAME = "native"
 ISAS = {"scalar": 1, "avx2": 2, "avx512": 3, "neon": 4}  # as enum fastinit_isa, where 0 is the best
-forced: ContextVar[int] = ContextVar("fastinit_isa", default=0)
+_forced: ContextVar[int] = ContextVar("fastinit_isa", default=0)
 
 
 @functools.cache
@@ -33,13 +33,13 @@ def unavailable(device: torch.device) -> str | None:
     if isinstance(found, str):
         return found
     name = os.environ.get("FASTINIT_CPU_ISA")
-    return isas()[check_isa_name(name)] if name else None
+    return isas()[_check_isa_name(name)] if name else None
 
 
 def fill(plans: list[Plan]) -> None:
     """Fill the tensors of all plans, in as many threads as torch has."""
     raw, kept = abi.packed(plans)
-    isa = forced.get() or isa_of_environment()
+    isa = _forced.get() or _isa_of_environment()
     status = library().fastinit_fill(raw, len(plans), torch.get_num_threads(), isa)
     if status:
         raise abi.refusal(library(), status)
@@ -49,7 +49,7 @@ def fill(plans: list[Plan]) -> None:
 def transform(recipe: Recipe, words: torch.Tensor) -> torch.Tensor:
     """The values that a recipe gives to words (int64 for 8-byte dtypes, else int32)."""
     raw, words, out, kept = abi.packed_map(recipe, words)
-    isa = forced.get() or isa_of_environment()
+    isa = _forced.get() or _isa_of_environment()
     status = library().fastinit_transform(raw, words.data_ptr(), words.numel(), torch.get_num_threads(), isa)
     if status:
         raise abi.refusal(library(), status)
@@ -87,31 +87,31 @@ def isas() -> dict[str, str | None]:
 
 def isa() -> str:
     """The instruction set that fills use now."""
-    used = forced.get() or isa_of_environment() or library().fastinit_best_isa()
+    used = _forced.get() or _isa_of_environment() or library().fastinit_best_isa()
     return next(name for name, number in ISAS.items() if number == used)
 
 
 @contextlib.contextmanager
 def forced_isa(name: str) -> Iterator[None]:
     """Force an instruction set inside a `with` block. Raises RuntimeError where it cannot be used."""
-    reason = isas()[check_isa_name(name)]
+    reason = isas()[_check_isa_name(name)]
     if reason:
         raise RuntimeError(f"the instruction set {name!r} was asked for and cannot be used: {reason}")
-    token = forced.set(ISAS[name])
+    token = _forced.set(ISAS[name])
     try:
         yield
     finally:
-        forced.reset(token)
+        _forced.reset(token)
 
 
-def check_isa_name(name: str) -> str:
+def _check_isa_name(name: str) -> str:
     if name not in ISAS:
         raise ValueError(f"unknown instruction set. Received: {name!r}. Allowed: {', '.join(map(repr, ISAS))}.")
     return name
 
 
 @functools.cache
-def isa_of_environment() -> int:
+def _isa_of_environment() -> int:
     """The number of the instruction set that FASTINIT_CPU_ISA names; 0, the best, where it names none."""
     name = os.environ.get("FASTINIT_CPU_ISA")
-    return ISAS[check_isa_name(name)] if name else 0
+    return ISAS[_check_isa_name(name)] if name else 0

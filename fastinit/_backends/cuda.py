@@ -34,9 +34,9 @@ def fill(plans: list[Plan]) -> None:
     """Fill the tensors of all plans, which are on one device, in the order of its current stream, without waiting for it."""
     index = plans[0].out.device.index
     raw, kept = abi.packed(plans)
-    status = library().fastinit_cuda_fill(raw, len(plans), index, current_cuda_stream(index))
+    status = _library().fastinit_cuda_fill(raw, len(plans), index, current_cuda_stream(index))
     if status:
-        raise abi.refusal(library(), status)
+        raise abi.refusal(_library(), status)
     del kept
 
 
@@ -44,9 +44,9 @@ def transform(recipe: Recipe, words: torch.Tensor) -> torch.Tensor:
     """The values that a recipe gives to words (int64 for 8-byte dtypes, else int32), on the words' device."""
     raw, words, out, kept = abi.packed_map(recipe, words)
     index = out.device.index
-    status = library().fastinit_cuda_transform(raw, words.data_ptr(), words.numel(), index, current_cuda_stream(index))
+    status = _library().fastinit_cuda_transform(raw, words.data_ptr(), words.numel(), index, current_cuda_stream(index))
     if status:
-        raise abi.refusal(library(), status)
+        raise abi.refusal(_library(), status)
     del kept
     return out
 
@@ -62,6 +62,6 @@ def library_or_reason() -> abi.Library | str:
 
 
 @functools.cache
-def library() -> abi.Library:
+def _library() -> abi.Library:
     """The library. Raises RuntimeError where it cannot be used."""
     return abi.usable(library_or_reason())

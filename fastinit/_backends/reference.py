@@ -20,10 +20,10 @@ from fastinit._core.tables import BIAS, MANTISSA, WORD_BITS
 NAME = "reference"
 # Elements at once. Temporaries of 1.5 MB fit into caches; and torch uses several threads from 2^15 elements on, also for the
 # counters, which are a quarter of a chunk. 2^17 and 2^18 elements are 1.2 times slower.
-CHUNK = 3 << 16
-LOW32 = 0xFFFFFFFF
+_CHUNK = 3 << 16
+_LOW32 = 0xFFFFFFFF
 MIDPOINT = -1 << 63  # 1 and zeros
-Operand = torch.Tensor | float  # a float is exact in the type computed in
+_Operand = torch.Tensor | float  # a float is exact in the type computed in
 
 
 def unavailable(device: torch.device) -> str | None:
@@ -34,17 +34,17 @@ def unavailable(device: torch.device) -> str | None:
 @torch.inference_mode()  # operations are dispatched faster
 def fill(plans: list[Plan]) -> None:
     """Fill the tensors of all plans, which are on one device, in the order of its current stream, without waiting for it."""
-    keep_heap()
+    _keep_heap()
     for plan in plans:
         total = plan.out.numel()
-        for first in range(0, total, CHUNK):
-            count = min(CHUNK, total - first)
-            words = words_of(plan, first, count)
-            write(plan.out, first, values(plan.recipe, words))
+        for first in range(0, total, _CHUNK):
+            count = min(_CHUNK, total - first)
+            words = _words_of(plan, first, count)
+            _write(plan.out, first, values(plan.recipe, words))
 
 
 @functools.cache
-def keep_heap() -> None:
+def _keep_heap() -> None:
     """Make glibc keep freed memory. It gives large blocks back to the kernel, and each page that it gets anew costs 2 us.
 
     Temporaries took a third of the time so. What counts as large becomes, for good, twice the largest block that was freed; any
@@ -55,29 +55,29 @@ def keep_heap() -> None:
 
 def transform(recipe: Recipe, words: torch.Tensor) -> torch.Tensor:
     """The values that a recipe gives to words (one in each int64 or int32; float64 recipes take 64-bit ones)."""
-    return torch.cat([values(recipe, part) for part in words.split(CHUNK)])
+    return torch.cat([values(recipe, part) for part in words.split(_CHUNK)])
 
 
-def words_of(plan: Plan, first: int, count: int) -> torch.Tensor:
+def _words_of(plan: Plan, first: int, count: int) -> torch.Tensor:
     """Words of `count` local elements from `first` on: of stream 0, as int32, or of both streams, as int64."""
-    high = stream(plan, first, count, 0)
+    high = _stream(plan, first, count, 0)
     if plan.recipe.real is torch.float32:
         return high
-    return high.long() << 32 | stream(plan, first, count, 1).long() & LOW32
+    return high.long() << 32 | _stream(plan, first, count, 1).long() & _LOW32
 
 
-def stream(plan: Plan, first: int, count: int, number: int) -> torch.Tensor:
+def _stream(plan: Plan, first: int, count: int, number: int) -> torch.Tensor:
     """The words that a stream has for `count` local elements from `first` on, as int32."""
     box, device = plan.box, plan.out.device
     if box.rows == 1:
         start = box.start + first
         block = torch.arange(start >> 2, (start + count + 3) >> 2, device=device)
         return philox(block, plan.key, number).flatten()[start & 3 :][:count]
-    index = element_index(box, torch.arange(first, first + count, device=device))
+    index = _element_index(box, torch.arange(first, first + count, device=device))
     return philox(index >> 2, plan.key, number).gather(1, (index & 3)[:, None])[:, 0]
 
 
-def element_index(box: Box, local: torch.Tensor) -> torch.Tensor:
+def _element_index(box: Box, local: torch.Tensor) -> torch.Tensor:
     """Where local elements are in the whole tensor."""
     row = local // box.cols
     return box.start + row * box.pitch + (local - row * box.cols)
@@ -88,15 +88,15 @@ def philox(block: torch.Tensor, key: int, number: int) -> torch.Tensor:
 
     The arithmetic is in int64, whose products wrap as unsigned ones do. c0 and c2 are kept to 32 bits; c1 and c3 may hold more.
     """
-    c0, c1 = block & LOW32, block >> 32
+    c0, c1 = block & _LOW32, block >> 32
     c2, c3 = torch.full_like(block, number), torch.zeros_like(block)
-    k0, k1 = key & LOW32, key >> 32
+    k0, k1 = key & _LOW32, key >> 32
     for _ in range(10):
         p0, p1 = c0.mul_(0xD2511F53), c2.mul_(0xCD9E8D57)
-        c0 = c1.bitwise_xor_(p1 >> 32).bitwise_xor_(k0).bitwise_and_(LOW32)
-        c2 = c3.bitwise_xor_(p0 >> 32).bitwise_xor_(k1).bitwise_and_(LOW32)
+        c0 = c1.bitwise_xor_(p1 >> 32).bitwise_xor_(k0).bitwise_and_(_LOW32)
+        c2 = c3.bitwise_xor_(p0 >> 32).bitwise_xor_(k1).bitwise_and_(_LOW32)
         c1, c3 = p1, p0
-        k0, k1 = k0 + 0x9E3779B9 & LOW32, k1 + 0xBB67AE85 & LOW32
+        k0, k1 = k0 + 0x9E3779B9 & _LOW32, k1 + 0xBB67AE85 & _LOW32
     words = torch.empty(len(block), 4, dtype=torch.int32, device=block.device)
     for i, c in enumerate((c0, c1, c2, c3)):
         words[:, i] = c  # the low 32 bits
@@ -114,16 +114,16 @@ def values(recipe: Recipe, words: torch.Tensor) -> torch.Tensor:
         x = s if not recipe.flip else (s ^ signed_flip) >> 1 & (1 << bits - 1) - 1
         v = fma(x.to(real), recipe.slope, recipe.anchor, real)
     else:
-        p = polynomial(recipe, s)
+        p = _polynomial(recipe, s)
         v = p if recipe.kind == TWO_SIDED else s.to(real)
         if recipe.kind == SYMMETRIC:
             v = fma(v, p, recipe.anchor, real)
         elif recipe.kind == FMOD:
-            v = fma(remainder(recipe, v * p), recipe.std, recipe.anchor, real)
-    return clamped(v, recipe.low, recipe.high).to(recipe.dtype)
+            v = fma(_remainder(recipe, v * p), recipe.std, recipe.anchor, real)
+    return _clamped(v, recipe.low, recipe.high).to(recipe.dtype)
 
 
-def clamped(v: torch.Tensor, low: float, high: float) -> torch.Tensor:
+def _clamped(v: torch.Tensor, low: float, high: float) -> torch.Tensor:
     """low if v <= low else v, then high if v >= high else v."""
     if low and high:
         return v.clamp_(low, high)
@@ -131,13 +131,13 @@ def clamped(v: torch.Tensor, low: float, high: float) -> torch.Tensor:
     return torch.where(v >= high, high, v)
 
 
-def polynomial(recipe: Recipe, s: torch.Tensor) -> torch.Tensor:
+def _polynomial(recipe: Recipe, s: torch.Tensor) -> torch.Tensor:
     """The table's polynomial at each s, by Horner's rule."""
     assert recipe.table is not None
     real, bits, (halves, terms, cells) = recipe.real, WORD_BITS[recipe.real], recipe.table.shape
     half = (s >> bits - 1) + 1 if halves == 2 else None  # 0 where s < 0
     d = (s.abs() ^ (1 << bits - 1) - 1) + 1  # 2^(bits - 1) - |s|
-    y = position(recipe, d.to(real), half)
+    y = _position(recipe, d.to(real), half)
     low_bits = MANTISSA[real] - recipe.top_bits
     pattern = y.view(s.dtype)
     cell = pattern >> low_bits & cells - 1
@@ -152,10 +152,10 @@ def polynomial(recipe: Recipe, s: torch.Tensor) -> torch.Tensor:
     return p
 
 
-def position(recipe: Recipe, d: torch.Tensor, half: torch.Tensor | None) -> torch.Tensor:
+def _position(recipe: Recipe, d: torch.Tensor, half: torch.Tensor | None) -> torch.Tensor:
     """y = fma(d, scale, offset); where the table has two halves, with the constants of each element's half."""
-    scale: Operand = recipe.scale[0]
-    offset: Operand = recipe.offset[0]
+    scale: _Operand = recipe.scale[0]
+    offset: _Operand = recipe.offset[0]
     if half is not None:
         both = torch.tensor((recipe.scale, recipe.offset), dtype=torch.float64, device=d.device)
         scale, offset = both[0].index_select(0, half), both[1].index_select(0, half)
@@ -164,7 +164,7 @@ def position(recipe: Recipe, d: torch.Tensor, half: torch.Tensor | None) -> torc
     return fma(d, scale, offset, recipe.real)
 
 
-def remainder(recipe: Recipe, z: torch.Tensor) -> torch.Tensor:
+def _remainder(recipe: Recipe, z: torch.Tensor) -> torch.Tensor:
     """fmod(z, cut), exactly: the quotient may be one off, its remainder is then corrected without rounding."""
     n = (z.abs() * recipe.inverse_cut).trunc()
     r = fma(-n, recipe.cut, z.abs(), recipe.real)
@@ -173,16 +173,16 @@ def remainder(recipe: Recipe, z: torch.Tensor) -> torch.Tensor:
     return torch.copysign(r, z)
 
 
-def fma(a: torch.Tensor, b: Operand, c: Operand, real: torch.dtype) -> torch.Tensor:
+def fma(a: torch.Tensor, b: _Operand, c: _Operand, real: torch.dtype) -> torch.Tensor:
     """a * b + c with one rounding to float32 or float64. A tensor may hold its float32 values as float64."""
-    if isinstance(c, float) and alone(b, c):
+    if isinstance(c, float) and _alone(b, c):
         return a * b + c
     if real is torch.float32:
-        return fma_float32(a.double(), wide(b), wide(c))
-    return fma_float64(a, wide(b), wide(c))
+        return _fma_float32(a.double(), _wide(b), _wide(c))
+    return _fma_float64(a, _wide(b), _wide(c))
 
 
-def alone(b: Operand, c: float) -> bool:
+def _alone(b: _Operand, c: float) -> bool:
     """Whether a * b + c, operation by operation, rounds only once: adding 0 is exact, and so is multiplying by a power of two.
 
     The product must not be subnormal. It is not where b comes from a table, nor for b above 2^-64, as a is 0 or above 2^-40.
@@ -192,12 +192,12 @@ def alone(b: Operand, c: float) -> bool:
     return abs(b) > 2.0**-64 and (c == 0 or abs(math.frexp(b)[0]) == 0.5)
 
 
-def wide(x: Operand) -> Operand:
+def _wide(x: _Operand) -> _Operand:
     """The operand in float64."""
     return x if isinstance(x, float) else x.double()
 
 
-def fma_float32(a: torch.Tensor, b: Operand, c: Operand) -> torch.Tensor:
+def _fma_float32(a: torch.Tensor, b: _Operand, c: _Operand) -> torch.Tensor:
     """a * b + c of float32 numbers that are held in float64, rounded once to float32.
 
     The product is exact; the sum rounds to 53 bits and the result to 24. Rounding twice differs from rounding once only where the
@@ -205,58 +205,58 @@ def fma_float32(a: torch.Tensor, b: Operand, c: Operand) -> torch.Tensor:
     midpoints, but its sum is exact unless a * b has bits below 2^-178, which no multiple of 2^-29 times a float32 has.
     """
     if isinstance(b, float) and abs(b) < 2.0**-64:
-        return round_to_odd(*two_sum(a * b, c)).float()
+        return _round_to_odd(*_two_sum(a * b, c)).float()
     total = (a * b).add_(c)
     result = total.float()
     tail = total.view(torch.int64) << 35  # the bits that float32 has no room for
     if int(tail.min()) == MIDPOINT:
         at = (tail == MIDPOINT).nonzero()[:, 0]
-        result[at] = round_to_odd(*two_sum(a[at] * pick(b, at), pick(c, at))).float()
+        result[at] = _round_to_odd(*_two_sum(a[at] * _pick(b, at), _pick(c, at))).float()
     return result
 
 
-def pick(x: Operand, at: torch.Tensor) -> Operand:
+def _pick(x: _Operand, at: torch.Tensor) -> _Operand:
     """The operand's elements at these places."""
     return x if isinstance(x, float) else x[at]
 
 
-def fma_float64(a: torch.Tensor, b: Operand, c: Operand) -> torch.Tensor:
+def _fma_float64(a: torch.Tensor, b: _Operand, c: _Operand) -> torch.Tensor:
     """a * b + c, rounded once: Boldo and Melquiond, "Emulation of FMA and correctly rounded sums", 2008."""
-    product, product_error = two_product(a, b)
-    inner, inner_error = two_sum(product_error, c)
-    total, error = two_sum(product, inner)
-    return total + round_to_odd(*two_sum(inner_error, error))
+    product, product_error = _two_product(a, b)
+    inner, inner_error = _two_sum(product_error, c)
+    total, error = _two_sum(product, inner)
+    return total + _round_to_odd(*_two_sum(inner_error, error))
 
 
-def two_sum(a: torch.Tensor, b: Operand) -> tuple[torch.Tensor, torch.Tensor]:
+def _two_sum(a: torch.Tensor, b: _Operand) -> tuple[torch.Tensor, torch.Tensor]:
     """The rounded sum and its rounding error (Knuth)."""
     total = a + b
     part = total - a
     return total, (a - (total - part)) + (b - part)
 
 
-def two_product(a: torch.Tensor, b: Operand) -> tuple[torch.Tensor, torch.Tensor]:
+def _two_product(a: torch.Tensor, b: _Operand) -> tuple[torch.Tensor, torch.Tensor]:
     """The rounded float64 product and its rounding error (Dekker, Veltkamp)."""
     product = a * b
-    (ah, al), (bh, bl) = halves(a), halves(b)
+    (ah, al), (bh, bl) = _halves(a), _halves(b)
     return product, ((ah * bh - product) + ah * bl + al * bh) + al * bl
 
 
-def halves(a: Operand) -> tuple[Operand, Operand]:
+def _halves(a: _Operand) -> tuple[_Operand, _Operand]:
     """Upper and lower half of the 53 bits."""
     c = a * 134217729.0
     high = c - (c - a)
     return high, a - high
 
 
-def round_to_odd(total: torch.Tensor, error: torch.Tensor) -> torch.Tensor:
+def _round_to_odd(total: torch.Tensor, error: torch.Tensor) -> torch.Tensor:
     """total + error truncated, its last bit set if it is inexact. Rounded again to fewer bits, it is as if rounded once."""
     pattern = total.view(torch.int64)
     truncated = pattern - ((error < 0) ^ (total < 0)).long() | 1
     return torch.where(error != 0, truncated, pattern).view(torch.float64)
 
 
-def write(out: torch.Tensor, first: int, values: torch.Tensor) -> None:
+def _write(out: torch.Tensor, first: int, values: torch.Tensor) -> None:
     """Store values at logical positions first, first + 1, ..., through integers: float8 has no indexing."""
     integer = INTEGERS[out.itemsize]
     out, values = out.view(integer), values.view(integer)

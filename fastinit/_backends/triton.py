@@ -27,32 +27,32 @@ from fastinit._core.rounding import INTEGERS
 from fastinit._core.tables import MANTISSA
 
 NAME = "triton"
-FLOAT8 = {torch.float8_e4m3fn: 1, torch.float8_e5m2: 2}  # FORMAT of what Triton cannot convert to everywhere; 0: the rest
-FUSED_FMA = (3, 9)  # since then the interpreter's tl.fma rounds once
-INTERPRETED = not isinstance(fill_blocks, triton.JITFunction)  # TRITON_INTERPRET=1 when this module was imported
+_FLOAT8 = {torch.float8_e4m3fn: 1, torch.float8_e5m2: 2}  # FORMAT of what Triton cannot convert to everywhere; 0: the rest
+_FUSED_FMA = (3, 9)  # since then the interpreter's tl.fma rounds once
+_INTERPRETED = not isinstance(fill_blocks, triton.JITFunction)  # TRITON_INTERPRET=1 when this module was imported
 WARPS = 4
-OPTIONS: dict[str, Any] = {} if INTERPRETED else {"num_warps": WARPS, "enable_fp_fusion": False}
+OPTIONS: dict[str, Any] = {} if _INTERPRETED else {"num_warps": WARPS, "enable_fp_fusion": False}
 TILE = {torch.float32: 4096, torch.float64: 1024}  # elements a program and turn: 32 a thread; of float64 8, or they spill
 SMALL = 1024  # elements a program of fill_elements
-DIMS = 4  # axes that fill_elements takes
-PROGRAMS_A_PROCESSOR = 64  # turns of a few tiles: even loads without knowing how many programs run at once
-TILES_A_PROGRAM = 8  # of a list: the search of its entry costs a program about as much as a tile
-ENTRY = struct.Struct("<QQQqqqqq")  # of a list, as fill_list reads it
-CACHED = 1024  # recipes' buffers on devices
-buffers: OrderedDict[tuple[Recipe, torch.device, int], torch.Tensor] = OrderedDict()
-captured: dict[int, torch.Tensor] = {}  # a CUDA graph may be replayed at any time: what it reads lives as long as the process
-KINDS = {
+_DIMS = 4  # axes that fill_elements takes
+_PROGRAMS_A_PROCESSOR = 64  # turns of a few tiles: even loads without knowing how many programs run at once
+_TILES_A_PROGRAM = 8  # of a list: the search of its entry costs a program about as much as a tile
+_ENTRY = struct.Struct("<QQQqqqqq")  # of a list, as fill_list reads it
+_CACHED = 1024  # recipes' buffers on devices
+_buffers: OrderedDict[tuple[Recipe, torch.device, int], torch.Tensor] = OrderedDict()
+_captured: dict[int, torch.Tensor] = {}  # a CUDA graph may be replayed at any time: what it reads lives as long as the process
+_KINDS = {
     recipes.UNIFORM: "uniform",  # "uniform from a bound", where there is a flip
     recipes.SYMMETRIC: "symmetric",
     recipes.TWO_SIDED: "two-sided",
     recipes.FMOD: "fmod",
     recipes.WORDS: "words",
 }
-Axis = tuple[int, int, int]  # size, step of the logical index, stride in memory
-Blocks = tuple[int, int, int, int]  # the first, the elements, blocks a row, blocks from row to row
+_Axis = tuple[int, int, int]  # size, step of the logical index, stride in memory
+_Blocks = tuple[int, int, int, int]  # the first, the elements, blocks a row, blocks from row to row
 
 
-class Variant(NamedTuple):
+class _Variant(NamedTuple):
     """What of a recipe decides the code of the map: its kind, split by the flip, and the size of its table."""
 
     kind: str
@@ -65,16 +65,16 @@ def unavailable(device: torch.device) -> str | None:
     """Why this backend cannot fill tensors on the device; None where it can."""
     version = tuple(int(part) for part in triton.__version__.split(".")[:2])
     if device.type == "cpu":
-        if not INTERPRETED:
+        if not _INTERPRETED:
             return "it fills CUDA, ROCm and XPU tensors (CPU tensors under TRITON_INTERPRET=1, for tests)"
-        if version < FUSED_FMA:
+        if version < _FUSED_FMA:
             return f"the interpreter of Triton {triton.__version__} rounds a fused multiply-add twice: 3.9 or newer does not"
         return None
     if device.type not in ("cuda", "xpu"):
         return "it fills CUDA, ROCm and XPU tensors"
     if not torch.get_device_module(device).is_available():
         return f"there is no {device.type} device here"
-    if INTERPRETED:
+    if _INTERPRETED:
         return "TRITON_INTERPRET=1 is set, and the interpreter takes CPU tensors"
     if version < (3, 6):
         return f"it needs Triton 3.6 or newer, this is {triton.__version__}"
@@ -92,64 +92,64 @@ def fill(plans: list[Plan]) -> None:
     A list takes one launch for each dtype, and one more for each tensor that is not made of whole, aligned blocks. While a stream
     is captured each tensor takes one: the memory that a list travels in would have to live as long as the graph.
     """
-    if len(plans) < 2 or is_capturing(plans[0].out.device):
+    if len(plans) < 2 or _is_capturing(plans[0].out.device):
         for plan in plans:
-            fill_one(plan)
+            _fill_one(plan)
         return
-    lists: dict[torch.dtype, list[tuple[Plan, Blocks]]] = {}
+    lists: dict[torch.dtype, list[tuple[Plan, _Blocks]]] = {}
     for plan in plans:
-        blocks = blocks_of(plan)
+        blocks = _blocks_of(plan)
         if blocks is None or plan.box.rows > 1:
-            fill_one(plan)
+            _fill_one(plan)
         elif plan.out.numel():
             lists.setdefault(plan.out.dtype, []).append((plan, blocks))
     for together in lists.values():
         if len(together) == 1:
-            fill_one(together[0][0])
+            _fill_one(together[0][0])
         else:
-            with current(plans[0].out.device):
-                fill_together(together)
+            with _current(plans[0].out.device):
+                _fill_together(together)
 
 
-def fill_one(plan: Plan) -> None:
+def _fill_one(plan: Plan) -> None:
     """Fill the plan's tensor by one launch; a layout of more than four axes by way of a contiguous copy."""
     out, recipe, key, box = plan
     total = out.numel()
     if not total:
         return
-    with current(out.device):
-        buffer, pointer, code = uploaded(recipe, out.device), integer_view(out), code_of(recipe, out.device)
-        blocks = blocks_of(plan)
+    with _current(out.device):
+        buffer, pointer, code = _uploaded(recipe, out.device), integer_view(out), code_of(recipe, out.device)
+        blocks = _blocks_of(plan)
         if blocks is not None:
             tile = TILE[recipe.real]
-            grid = min(-(-total // tile), PROGRAMS_A_PROCESSOR * processors(out.device))
+            grid = min(-(-total // tile), _PROGRAMS_A_PROCESSOR * _processors(out.device))
             fill_blocks[(grid,)](pointer, buffer, key, *blocks, **code, TILE=tile, BOXED=box.rows > 1, **OPTIONS)
             return
         axes = axes_of(out)
-        if len(axes) > DIMS:
+        if len(axes) > _DIMS:
             copy = torch.empty(out.shape, dtype=out.dtype, device=out.device)
-            fill_one(plan._replace(out=copy))
+            _fill_one(plan._replace(out=copy))
             out.copy_(copy)
             return
         place = (box.start, box.cols if box.rows > 1 else 0, box.pitch)
         fill_elements[(-(-total // SMALL),)](
-            pointer, buffer, key, total, *place, *axis_arguments(axes), **code, SIZE=SMALL, **OPTIONS
+            pointer, buffer, key, total, *place, *_axis_arguments(axes), **code, SIZE=SMALL, **OPTIONS
         )
 
 
-def fill_together(together: list[tuple[Plan, Blocks]]) -> None:
+def _fill_together(together: list[tuple[Plan, _Blocks]]) -> None:
     """Fill tensors of one dtype by one launch: their entries and recipes travel in one copy from pinned memory."""
     (first, _), *_ = together
     out, real, device = first.out, first.recipe.real, first.out.device
-    data = {plan.recipe: packed(plan.recipe).view(torch.uint8) for plan, _ in together}
-    places, size = {}, in_lines(len(together) * ENTRY.size)
+    data = {plan.recipe: _packed(plan.recipe).view(torch.uint8) for plan, _ in together}
+    places, size = {}, _in_lines(len(together) * _ENTRY.size)
     for recipe, part in data.items():
-        places[recipe], size = size, size + in_lines(len(part))
+        places[recipe], size = size, size + _in_lines(len(part))
     on_host = torch.empty(size, dtype=torch.uint8, device="cpu", pin_memory=device.type != "cpu")
     sent = on_host if device.type == "cpu" else torch.empty(size, dtype=torch.uint8, device=device)
     addresses = {recipe: sent.data_ptr() + place for recipe, place in places.items()}
     variants = sorted({variant_of(recipe) for recipe in data})
-    entries, programs = entries_of(together, addresses, variants)
+    entries, programs = _entries_of(together, addresses, variants)
     on_host[: len(entries)] = torch.frombuffer(entries, dtype=torch.uint8)
     for recipe, part in data.items():
         on_host[places[recipe] : places[recipe] + len(part)] = part
@@ -157,25 +157,25 @@ def fill_together(together: list[tuple[Plan, Blocks]]) -> None:
         sent.copy_(on_host, non_blocking=True)
     numbers = (sent.view(torch.int64), len(together), (len(together) - 1).bit_length(), integer_view(out))
     kinds_cells_terms = zip(*variants, strict=True)
-    code = {"FORMAT": FLOAT8.get(out.dtype, 0), "TILE": TILE[real], "PTX": is_ptx(device)}
+    code = {"FORMAT": _FLOAT8.get(out.dtype, 0), "TILE": TILE[real], "PTX": is_ptx(device)}
     code["REAL"] = tl.float64 if real is torch.float64 else tl.float32
     fill_list[(programs,)](*numbers, *kinds_cells_terms, **code, **OPTIONS)
 
 
-def entries_of(
-    together: list[tuple[Plan, Blocks]], addresses: dict[Recipe, int], variants: list[Variant]
+def _entries_of(
+    together: list[tuple[Plan, _Blocks]], addresses: dict[Recipe, int], variants: list[_Variant]
 ) -> tuple[bytearray, int]:
     """What fill_list reads of each tensor, and the programs that fill all."""
     entries, programs = bytearray(), 0
     for (out, recipe, key, _), (first, total, *_) in together:
-        count = -(-total // (TILE[recipe.real] * TILES_A_PROGRAM))
+        count = -(-total // (TILE[recipe.real] * _TILES_A_PROGRAM))
         variant = variants.index(variant_of(recipe))
-        entries += ENTRY.pack(out.data_ptr(), addresses[recipe], key, first, total, programs, count, variant)
+        entries += _ENTRY.pack(out.data_ptr(), addresses[recipe], key, first, total, programs, count, variant)
         programs += count
     return entries, programs
 
 
-def in_lines(size: int) -> int:
+def _in_lines(size: int) -> int:
     """Bytes rounded up, so that what follows them begins as aligned as memory that is allocated."""
     return -(-size // 256) * 256
 
@@ -186,8 +186,8 @@ def transform(recipe: Recipe, words: torch.Tensor) -> torch.Tensor:
     if words.itemsize != (8 if recipe.dtype.itemsize == 8 else 4):
         raise TypeError(f"words of {words.dtype} do not go with {recipe.dtype}: int64 for 8-byte dtypes, else int32.")
     if words.numel():
-        with current(out.device):
-            arguments = (words, integer_view(out), uploaded(recipe, out.device), words.numel())
+        with _current(out.device):
+            arguments = (words, integer_view(out), _uploaded(recipe, out.device), words.numel())
             transform_words[(-(-words.numel() // SMALL),)](*arguments, **code_of(recipe, out.device), SIZE=SMALL, **OPTIONS)
     return out
 
@@ -195,7 +195,7 @@ def transform(recipe: Recipe, words: torch.Tensor) -> torch.Tensor:
 # --- what a launch takes --------------------------------------------------------------------------------------------------------
 
 
-def blocks_of(plan: Plan) -> Blocks | None:
+def _blocks_of(plan: Plan) -> _Blocks | None:
     """The plan in blocks; None where it is not made of whole ones."""
     out, (start, rows, cols, pitch) = plan.out, plan.box
     if start % 4 or out.data_ptr() % 16 or not out.is_contiguous():
@@ -209,14 +209,14 @@ def blocks_of(plan: Plan) -> Blocks | None:
     return first, total, 0, 0
 
 
-def axes_of(out: torch.Tensor) -> list[Axis]:
+def axes_of(out: torch.Tensor) -> list[_Axis]:
     """The tensor's axes of more than one element, the least stride first; those that continue one another are one."""
     step, axes = 1, []
     for size, stride in zip(reversed(out.shape), reversed(out.stride()), strict=True):
         if size > 1:
             axes.append((size, step, stride))
         step *= size
-    joined: list[Axis] = []
+    joined: list[_Axis] = []
     for size, step, stride in sorted(axes, key=lambda axis: axis[2]):
         if joined and step == joined[-1][1] * joined[-1][0] and stride == joined[-1][2] * joined[-1][0]:
             joined[-1] = (joined[-1][0] * size, *joined[-1][1:])
@@ -225,27 +225,27 @@ def axes_of(out: torch.Tensor) -> list[Axis]:
     return joined or [(1, 1, 1)]
 
 
-def axis_arguments(axes: Sequence[Axis]) -> Iterable[int]:
+def _axis_arguments(axes: Sequence[_Axis]) -> Iterable[int]:
     """Those of fill_elements: three axes with their sizes, 0 where there is none, and the last without."""
     *inner, (_, last_step, last_stride) = axes
-    padded = [*inner, *[(0, 0, 0)] * (DIMS - 1 - len(inner))]
+    padded = [*inner, *[(0, 0, 0)] * (_DIMS - 1 - len(inner))]
     return *(number for axis in padded for number in axis), last_step, last_stride
 
 
-def variant_of(recipe: Recipe) -> Variant:
+def variant_of(recipe: Recipe) -> _Variant:
     """The variant of a recipe."""
-    kind = "uniform from a bound" if recipe.flip else KINDS[recipe.kind]
+    kind = "uniform from a bound" if recipe.flip else _KINDS[recipe.kind]
     if recipe.table is None:
-        return Variant(kind, 0, 0)
+        return _Variant(kind, 0, 0)
     _, terms, cells = recipe.table.shape
-    return Variant(kind, cells, terms)
+    return _Variant(kind, cells, terms)
 
 
-@functools.lru_cache(maxsize=CACHED)
+@functools.lru_cache(maxsize=_CACHED)
 def code_of(recipe: Recipe, device: torch.device) -> dict[str, Any]:
     """The arguments that decide what is compiled."""
     kind, cells, terms = variant_of(recipe)
-    return {"KIND": kind, "CELLS": cells, "TERMS": terms, "FORMAT": FLOAT8.get(recipe.dtype, 0), "PTX": is_ptx(device)}
+    return {"KIND": kind, "CELLS": cells, "TERMS": terms, "FORMAT": _FLOAT8.get(recipe.dtype, 0), "PTX": is_ptx(device)}
 
 
 def is_ptx(device: torch.device) -> bool:
@@ -255,14 +255,14 @@ def is_ptx(device: torch.device) -> bool:
 
 def integer_view(out: torch.Tensor) -> torch.Tensor:
     """What a kernel sees of a tensor: float8 as bytes, words as signed ones."""
-    return out if out.dtype.is_floating_point and out.dtype not in FLOAT8 else out.view(INTEGERS[out.itemsize])
+    return out if out.dtype.is_floating_point and out.dtype not in _FLOAT8 else out.view(INTEGERS[out.itemsize])
 
 
 # --- recipes on devices ---------------------------------------------------------------------------------------------------------
 
 
-@functools.lru_cache(maxsize=CACHED)
-def packed(recipe: Recipe) -> torch.Tensor:
+@functools.lru_cache(maxsize=_CACHED)
+def _packed(recipe: Recipe) -> torch.Tensor:
     """The recipe's buffer, as triton_values.py describes it, in its real type."""
     real = recipe.real
     shift = MANTISSA[real] - recipe.top_bits
@@ -277,43 +277,43 @@ def packed(recipe: Recipe) -> torch.Tensor:
     return buffer
 
 
-def uploaded(recipe: Recipe, device: torch.device) -> torch.Tensor:
+def _uploaded(recipe: Recipe, device: torch.device) -> torch.Tensor:
     """The recipe's buffer on the device, from now on; one for each stream, whose order makes it safe without waiting.
 
     Raises:
         RuntimeError: the stream is being captured and the buffer is not there yet.
     """
     if device.type == "cpu":
-        return packed(recipe)
+        return _packed(recipe)
     stream = triton.runtime.driver.active.get_current_stream(device.index)
-    place, capturing = (recipe, device, stream), is_capturing(device)
-    buffer = buffers.get(place)
+    place, capturing = (recipe, device, stream), _is_capturing(device)
+    buffer = _buffers.get(place)
     if buffer is None and capturing:
-        buffer = next((made for (known, where, _), made in buffers.items() if known is recipe and where == device), None)
+        buffer = next((made for (known, where, _), made in _buffers.items() if known is recipe and where == device), None)
         if buffer is None:
             raise RuntimeError("a captured fill needs its constants on the device: fill once with this law before the capture.")
     if buffer is None:
-        buffer = packed(recipe).pin_memory().to(device, non_blocking=True)
-        buffers[place] = buffer
-        if len(buffers) > CACHED:
-            buffers.popitem(last=False)
+        buffer = _packed(recipe).pin_memory().to(device, non_blocking=True)
+        _buffers[place] = buffer
+        if len(_buffers) > _CACHED:
+            _buffers.popitem(last=False)
     if capturing:
-        captured[id(buffer)] = buffer
+        _captured[id(buffer)] = buffer
     return buffer
 
 
 # --- devices --------------------------------------------------------------------------------------------------------------------
 
 
-def is_capturing(device: torch.device) -> bool:
+def _is_capturing(device: torch.device) -> bool:
     """Whether the device's current stream is being captured into a CUDA graph."""
     if device.type != "cuda":
         return False
-    with current(device):
+    with _current(device):
         return torch.cuda.is_current_stream_capturing()
 
 
-def current(device: torch.device) -> AbstractContextManager[object]:
+def _current(device: torch.device) -> AbstractContextManager[object]:
     """Make the device the current one, which Triton launches on, where it is not."""
     if device.type == "cpu":
         return nullcontext()
@@ -322,7 +322,7 @@ def current(device: torch.device) -> AbstractContextManager[object]:
 
 
 @functools.cache
-def processors(device: torch.device) -> int:
+def _processors(device: torch.device) -> int:
     """Streaming multiprocessors, compute units or subslices."""
     if device.type == "cpu":
         return 1

@@ -17,13 +17,13 @@ from fastinit._commands import console
 from fastinit._commands.measure import Contender, affordable, machine, paired, percentiles, torch_threads
 from fastinit._commands.peers import DTYPES, WORKS, matrix, torch_peer
 
-DEFAULT_DTYPES = ("float32", "bfloat16", "float16", "float8_e4m3fn")
-DEFAULT_SIZES = (1 << 10, 1 << 26)  # a small tensor; and one that leaves every cache
-SHORT, SHORT_ROUNDS = 1 << 14, 5  # calls of so few elements take so many times the rounds: cheap, and their ratios scatter
-PROBED = (("truncated_normal", "glorot_uniform"), ("float32", "bfloat16"))  # also with one thread and in every ISA
+_DEFAULT_DTYPES = ("float32", "bfloat16", "float16", "float8_e4m3fn")
+_DEFAULT_SIZES = (1 << 10, 1 << 26)  # a small tensor; and one that leaves every cache
+_SHORT, _SHORT_ROUNDS = 1 << 14, 5  # calls of so few elements take so many times the rounds: cheap, and their ratios scatter
+_PROBED = (("truncated_normal", "glorot_uniform"), ("float32", "bfloat16"))  # also with one thread and in every ISA
 
 
-class Pace(NamedTuple):
+class _Pace(NamedTuple):
     """How long a row may take."""
 
     rounds: int
@@ -32,7 +32,7 @@ class Pace(NamedTuple):
     largest: int = 1 << 62
 
 
-FULL, QUICK = Pace(11, 1.5, 5.0), Pace(3, 0.1, 0.3, 1 << 20)
+FULL, QUICK = _Pace(11, 1.5, 5.0), _Pace(3, 0.1, 0.3, 1 << 20)
 
 
 class Row(NamedTuple):
@@ -57,8 +57,11 @@ def run(args: argparse.Namespace) -> int:
     except ValueError as error:
         print(f"fastinit bench: {error}", file=sys.stderr)
         return 2
-    report: dict[str, Any] = {"machine": machine(), "rows": [measure(row, pace) for row in console.progress(chosen, "measuring")]}
-    console.table(described(report["machine"]), COLUMNS, [cells(row) for row in report["rows"]])
+    report: dict[str, Any] = {
+        "machine": machine(),
+        "rows": [_measure(row, pace) for row in console.progress(chosen, "measuring")],
+    }
+    console.table(_described(report["machine"]), _COLUMNS, [_cells(row) for row in report["rows"]])
     print("Medians of paired rounds. of fill: Tensor.fill_'s time / fastinit's. * the peer was timed on a smaller tensor.")
     if args.json:
         with open(args.json, "w") as file:
@@ -67,25 +70,25 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def described(facts: dict[str, Any]) -> str:
+def _described(facts: dict[str, Any]) -> str:
     """The machine in a line."""
     speed = facts["isa"] or f"{facts['backend']} backend"
     return f"{facts['cpu']}, {facts['cores']} cores, {facts['threads']} threads, {speed}, torch {facts['torch']}"
 
 
-def rows(args: argparse.Namespace, pace: Pace) -> list[Row]:
+def rows(args: argparse.Namespace, pace: _Pace) -> list[Row]:
     """The rows that the arguments ask for; one thread and every instruction set for the functions that matter most."""
     if args.devices:
         raise ValueError("--devices belongs to --models: fills are measured on the CPU. Add --models, or leave it out.")
-    works = known("function", args.functions, WORKS) or list(WORKS)
-    dtypes = known("dtype", args.dtypes, DTYPES) or list(DEFAULT_DTYPES)
-    sizes = sorted({min(size, pace.largest) for size in args.sizes or DEFAULT_SIZES})
+    works = _known("function", args.functions, WORKS) or list(WORKS)
+    dtypes = _known("dtype", args.dtypes, DTYPES) or list(_DEFAULT_DTYPES)
+    sizes = sorted({min(size, pace.largest) for size in args.sizes or _DEFAULT_SIZES})
     plain = [Row(work, dtype, size) for work in works for dtype in dtypes for size in sizes]
-    probed = [row for row in plain if row.work in PROBED[0] and row.dtype in PROBED[1] and row.elements == sizes[-1]]
+    probed = [row for row in plain if row.work in _PROBED[0] and row.dtype in _PROBED[1] and row.elements == sizes[-1]]
     return plain + [row._replace(threads=1) for row in probed] + [row._replace(isa=isa) for isa in isas() for row in probed]
 
 
-def known(what: str, asked: list[str] | None, allowed: dict[str, Any]) -> list[str]:
+def _known(what: str, asked: list[str] | None, allowed: dict[str, Any]) -> list[str]:
     for name in asked or []:
         if name not in allowed:
             raise ValueError(f"unknown {what}. Received: {name!r}. Allowed: {', '.join(allowed)}.")
@@ -99,29 +102,29 @@ def isas() -> list[str]:
     return [isa for isa, reason in cpu.isas().items() if reason is None]
 
 
-def measure(row: Row, pace: Pace) -> dict[str, Any]:
+def _measure(row: Row, pace: _Pace) -> dict[str, Any]:
     """A row of the report. The peer's tensor is smaller where the peer is slow; its size is reported."""
     work, dtype = WORKS[row.work], DTYPES[row.dtype]
-    with conditions(row):
+    with _conditions(row):
         tensor = matrix(row.elements, dtype)
         contenders = {"ours": Contender(work.ours, tensor), "fill": Contender(lambda t: t.fill_(1.0), tensor)}
         peer = torch_peer(work, dtype) if row.isa is None else None
         if peer is not None:
-            contenders["peer"] = slowed(peer, tensor, pace)
-        seconds = paired(contenders, pace.rounds * (SHORT_ROUNDS if row.elements <= SHORT else 1))
-    result = {**row._asdict(), "threads": row.threads or torch.get_num_threads(), **rates(row.elements, tensor, seconds["ours"])}
-    result["fill"] = rates(row.elements, tensor, seconds["fill"])
+            contenders["peer"] = _slowed(peer, tensor, pace)
+        seconds = paired(contenders, pace.rounds * (_SHORT_ROUNDS if row.elements <= _SHORT else 1))
+    result = {**row._asdict(), "threads": row.threads or torch.get_num_threads(), **_rates(row.elements, tensor, seconds["ours"])}
+    result["fill"] = _rates(row.elements, tensor, seconds["fill"])
     result["of_fill"] = percentiles([f / o for f, o in zip(seconds["fill"], seconds["ours"], strict=True)])
     if peer is not None:
         size = contenders["peer"].tensor.numel()
-        result["peer"] = {"name": work.peer_name, "elements": size, **rates(size, tensor, seconds["peer"])}
+        result["peer"] = {"name": work.peer_name, "elements": size, **_rates(size, tensor, seconds["peer"])}
         rounds = zip(seconds["peer"], seconds["ours"], strict=False)  # a slow peer's end early
         times = [p / size * row.elements / o for p, o in rounds]
         result["times_peer"] = percentiles(times)
     return result
 
 
-def slowed(peer: Callable[[torch.Tensor], Any], tensor: torch.Tensor, pace: Pace) -> Contender:
+def _slowed(peer: Callable[[torch.Tensor], Any], tensor: torch.Tensor, pace: _Pace) -> Contender:
     """The peer on as large a tensor, and in as many rounds, as the pace affords."""
     size = affordable(peer, lambda elements: matrix(elements, tensor.dtype), tensor.numel(), pace.peer_seconds)
     smaller = tensor if size == tensor.numel() else matrix(size, tensor.dtype)
@@ -130,14 +133,14 @@ def slowed(peer: Callable[[torch.Tensor], Any], tensor: torch.Tensor, pace: Pace
 
 
 @contextlib.contextmanager
-def conditions(row: Row) -> Iterator[None]:
+def _conditions(row: Row) -> Iterator[None]:
     """The row's number of threads and instruction set."""
     isa = cpu.forced_isa(row.isa) if row.isa else contextlib.nullcontext()
     with torch_threads(row.threads or torch.get_num_threads()), isa:
         yield
 
 
-def rates(elements: int, tensor: torch.Tensor, seconds: list[float]) -> dict[str, Any]:
+def _rates(elements: int, tensor: torch.Tensor, seconds: list[float]) -> dict[str, Any]:
     spread = percentiles(seconds)
     per_second = elements / spread["p50"]
     return {
@@ -148,10 +151,10 @@ def rates(elements: int, tensor: torch.Tensor, seconds: list[float]) -> dict[str
     }
 
 
-COLUMNS = ("function", "dtype", "elements", "by", "G elem/s", "GB/s", "of fill", "x nn.init")
+_COLUMNS = ("function", "dtype", "elements", "by", "G elem/s", "GB/s", "of fill", "x nn.init")
 
 
-def cells(row: dict[str, Any]) -> list[str]:
+def _cells(row: dict[str, Any]) -> list[str]:
     """A measured row as text."""
     times = "-"
     if "times_peer" in row:
@@ -159,7 +162,7 @@ def cells(row: dict[str, Any]) -> list[str]:
     return [
         row["work"],
         row["dtype"],
-        size_text(row["elements"]),
+        _size_text(row["elements"]),
         row["isa"] or f"{row['threads']} thread{'s' * (row['threads'] > 1)}",
         f"{row['elements_per_s'] / 1e9:.3g}",
         f"{row['gb_per_s']:.3g}",
@@ -168,6 +171,6 @@ def cells(row: dict[str, Any]) -> list[str]:
     ]
 
 
-def size_text(elements: int) -> str:
+def _size_text(elements: int) -> str:
     power = elements.bit_length() - 1
     return f"2^{power}" if power > 10 and elements == 1 << power else f"{elements:,}"

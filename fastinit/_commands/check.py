@@ -25,13 +25,13 @@ from fastinit._core.check import FLOAT_DTYPES
 from fastinit._core.plan import Plan, whole
 from fastinit._core.recipes import Recipe, recipe, words_recipe
 
-CPU = torch.device("cpu")
-WORD_DTYPES = (torch.int32, torch.int64)
-INTEGERS = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
-CANARY = 0xA5  # what memory holds before a fill
+_CPU = torch.device("cpu")
+_WORD_DTYPES = (torch.int32, torch.int64)
+_INTEGERS = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
+_CANARY = 0xA5  # what memory holds before a fill
 SWEPT = 1 << 19  # words for each law, dtype and backend
 THREADED = (1 << 20) + 13  # elements: enough for every thread to get some
-SHOWN = 5  # faults a check prints
+_SHOWN = 5  # faults a check prints
 
 
 class Filler(NamedTuple):
@@ -41,7 +41,7 @@ class Filler(NamedTuple):
     fill: Callable[[list[Plan]], None]
     transform: Callable[[Recipe, torch.Tensor], torch.Tensor]
     forced: Callable[[], AbstractContextManager[object]] = nullcontext
-    device: torch.device = CPU
+    device: torch.device = _CPU
 
 
 def run(args: argparse.Namespace) -> int:
@@ -51,22 +51,22 @@ def run(args: argparse.Namespace) -> int:
     for name, reason in absent.items():
         print(f"not checked: {name}: {reason}")
     faults = 0
-    for title, check in CHECKS.items():
+    for title, check in _CHECKS.items():
         print(f"  {title} ... ", end="", flush=True)
-        if len(fillers) == 1 and check in COMPARISONS:
+        if len(fillers) == 1 and check in _COMPARISONS:
             print("skipped: there is one backend alone")
             continue
         began = time.perf_counter()
-        found = list(guarded(check, fillers))
+        found = list(_guarded(check, fillers))
         print(f"{f'FAULTS: {len(found)}' if found else 'ok'} ({time.perf_counter() - began:.1f} s)")
-        for fault in found[:SHOWN]:
+        for fault in found[:_SHOWN]:
             print(f"    FAULT {fault}")
         faults += len(found)
     print(f"{faults} faults: do not trust fills on this machine; please report the lines above." if faults else "no faults")
     return 1 if faults else 0
 
 
-def guarded(check: Callable[[list[Filler]], Iterator[str]], fillers: list[Filler]) -> Iterator[str]:
+def _guarded(check: Callable[[list[Filler]], Iterator[str]], fillers: list[Filler]) -> Iterator[str]:
     """The faults of a check; a failure of whatever kind inside a backend is one."""
     try:
         yield from check(fillers)
@@ -86,7 +86,7 @@ def find_fillers() -> tuple[list[Filler], dict[str, str]]:
                 absent[f"native ({isa})"] = reason.removeprefix(f"{isa}: ")
             else:
                 forced = partial(cpu.forced_isa, isa)
-                found.append(Filler(f"native ({isa})", cpu.fill, partial(transform_by, "native", CPU), forced))
+                found.append(Filler(f"native ({isa})", cpu.fill, partial(_transform_by, "native", _CPU), forced))
     devices = accelerators()
     for device in map(torch.device, devices):
         for name, reason in fastinit.backends(device).items():
@@ -94,19 +94,19 @@ def find_fillers() -> tuple[list[Filler], dict[str, str]]:
             if reason:
                 absent[title] = reason
             else:
-                found.append(Filler(title, module(name, device.type).fill, partial(transform_by, name, device), device=device))
+                found.append(Filler(title, module(name, device.type).fill, partial(_transform_by, name, device), device=device))
     if not devices:
         absent["on GPUs"] = "there is none here"
     return found, absent
 
 
-def transform_by(name: str, device: torch.device, values: Recipe, words: torch.Tensor) -> torch.Tensor:
+def _transform_by(name: str, device: torch.device, values: Recipe, words: torch.Tensor) -> torch.Tensor:
     """A backend's map on its device. All but the reference take words in integers of their size."""
     fitting = words if name == "reference" or values.dtype.itemsize == 8 else words.to(torch.int32)
     return module(name, device.type).transform(values, fitting.to(device)).cpu()
 
 
-def known_answers(fillers: list[Filler]) -> Iterator[str]:
+def _known_answers(fillers: list[Filler]) -> Iterator[str]:
     """Philox in plain integers against Random123's vectors; then the words of every filler against plain integers."""
     for counter, halves, words in samples.KNOWN_ANSWERS:
         if samples.philox(counter, halves) != words:
@@ -117,10 +117,10 @@ def known_answers(fillers: list[Filler]) -> Iterator[str]:
                 indices = range(start, start + 23)
                 wanted = {torch.int32: [samples.word(key, i) for i in indices]}
                 wanted[torch.int64] = [samples.word(key, i) << 32 | samples.word(key, i, 1) for i in indices]
-                yield from wrong_words(filler, key, start, wanted)
+                yield from _wrong_words(filler, key, start, wanted)
 
 
-def wrong_words(filler: Filler, key: int, start: int, wanted: dict[torch.dtype, list[int]]) -> Iterator[str]:
+def _wrong_words(filler: Filler, key: int, start: int, wanted: dict[torch.dtype, list[int]]) -> Iterator[str]:
     for dtype, expected in wanted.items():
         out, bits = torch.zeros(len(expected), dtype=dtype, device=filler.device), dtype.itemsize * 8
         with filler.forced():
@@ -131,30 +131,30 @@ def wrong_words(filler: Filler, key: int, start: int, wanted: dict[torch.dtype, 
                 break
 
 
-def same_fills(fillers: list[Filler]) -> Iterator[str]:
+def _same_fills(fillers: list[Filler]) -> Iterator[str]:
     """Every law and dtype, in every layout: the bits of the oracle, and no byte beside them."""
-    for number, (title, dtype, values) in enumerate(recipes()):
+    for number, (title, dtype, values) in enumerate(_recipes()):
         for place, layout in samples.LAYOUTS.items():
             key = fastinit.key(number, place)
-            expected = filled(fillers[0], values, key, layout)
+            expected = _filled(fillers[0], values, key, layout)
             for filler in fillers[1:]:
-                memory = filled(filler, values, key, layout)
+                memory = _filled(filler, values, key, layout)
                 if not torch.equal(raw(memory), raw(expected)):
-                    yield f"{filler.name}: {title}, {dtype}, {place}: {difference(memory, expected)}"
+                    yield f"{filler.name}: {title}, {dtype}, {place}: {_difference(memory, expected)}"
 
 
-def recipes() -> Iterator[tuple[str, torch.dtype, Recipe]]:
+def _recipes() -> Iterator[tuple[str, torch.dtype, Recipe]]:
     """Every law in every dtype, and the raw words."""
     for title, sample in samples.SAMPLES.items():
         for dtype in FLOAT_DTYPES:
             yield title, dtype, recipe(sample.law, dtype)
-    for dtype in WORD_DTYPES:
+    for dtype in _WORD_DTYPES:
         yield "words", dtype, words_recipe(dtype)
 
 
-def filled(filler: Filler, values: Recipe, key: int, layout: samples.Layout) -> torch.Tensor:
+def _filled(filler: Filler, values: Recipe, key: int, layout: samples.Layout) -> torch.Tensor:
     size = layout.elements * values.dtype.itemsize
-    memory = torch.full((size,), CANARY, dtype=torch.uint8, device=filler.device).view(values.dtype)
+    memory = torch.full((size,), _CANARY, dtype=torch.uint8, device=filler.device).view(values.dtype)
     view = layout.view(memory)
     with filler.forced():
         filler.fill([Plan(view, values, key, layout.box(view))])
@@ -162,10 +162,10 @@ def filled(filler: Filler, values: Recipe, key: int, layout: samples.Layout) -> 
 
 
 def raw(tensor: torch.Tensor) -> torch.Tensor:
-    return tensor.contiguous().view(INTEGERS[tensor.itemsize])
+    return tensor.contiguous().view(_INTEGERS[tensor.itemsize])
 
 
-def difference(got: torch.Tensor, expected: torch.Tensor) -> str:
+def _difference(got: torch.Tensor, expected: torch.Tensor) -> str:
     """The first of the differing elements, in memory order, as bits."""
     a, b, mask = raw(got), raw(expected), (1 << 8 * got.itemsize) - 1
     at = (a != b).nonzero().flatten()
@@ -173,19 +173,19 @@ def difference(got: torch.Tensor, expected: torch.Tensor) -> str:
     return f"{len(at)} of {len(a)} differ, the first at {first}: {int(a[first]) & mask:#x}, not {int(b[first]) & mask:#x}"
 
 
-def same_transforms(fillers: list[Filler]) -> Iterator[str]:
+def _same_transforms(fillers: list[Filler]) -> Iterator[str]:
     """Words to values, over a sweep that includes the ends and the cells' borders."""
-    for title, dtype, values in recipes():
+    for title, dtype, values in _recipes():
         words = samples.swept_words(64 if values.real is torch.float64 else 32, SWEPT)
         expected = fillers[0].transform(values, words)
         for filler in fillers[1:]:
             with filler.forced():
                 got = filler.transform(values, words)
             if not torch.equal(raw(got), raw(expected)):
-                yield f"{filler.name}: {title}, {dtype}, swept words: {difference(got, expected)}"
+                yield f"{filler.name}: {title}, {dtype}, swept words: {_difference(got, expected)}"
 
 
-def exact_bounds(fillers: list[Filler]) -> Iterator[str]:
+def _exact_bounds(fillers: list[Filler]) -> Iterator[str]:
     """Nothing outside [a, b], the outermost values reached, and word -> ~word negates symmetric values exactly."""
     for title, sample in samples.SAMPLES.items():
         for dtype in FLOAT_DTYPES:
@@ -194,11 +194,11 @@ def exact_bounds(fillers: list[Filler]) -> Iterator[str]:
             for filler in fillers:
                 with filler.forced():
                     got = filler.transform(values, words)
-                for fault in faults_of(sample, got):
+                for fault in _faults_of(sample, got):
                     yield f"{filler.name}: {title}, {dtype}: {fault}"
 
 
-def faults_of(sample: samples.Sample, got: torch.Tensor) -> Iterator[str]:
+def _faults_of(sample: samples.Sample, got: torch.Tensor) -> Iterator[str]:
     values = got.double()
     name, parameters = sample.law
     if name != "normal":
@@ -206,7 +206,7 @@ def faults_of(sample: samples.Sample, got: torch.Tensor) -> Iterator[str]:
         least, greatest = values.min().item(), values.max().item()
         if not (a <= least and greatest <= b):
             yield f"values in [{least!r}, {greatest!r}] leave the bounds [{a}, {b}]"
-        if sample.reaches and next_beyond(got[values.argmax()]) <= b:
+        if sample.reaches and _next_beyond(got[values.argmax()]) <= b:
             yield f"the greatest value is {greatest!r}, though a greater one lies within {b}"
     if not values.isfinite().all():
         yield "not all values are finite"
@@ -215,15 +215,15 @@ def faults_of(sample: samples.Sample, got: torch.Tensor) -> Iterator[str]:
         yield "a word and its complement do not give opposite values"
 
 
-def next_beyond(value: torch.Tensor) -> float:
+def _next_beyond(value: torch.Tensor) -> float:
     """The dtype's next value away from 0: floats are sign and magnitude."""
     return (raw(value) + 1).view(value.dtype).item()
 
 
-def thread_counts(fillers: list[Filler]) -> Iterator[str]:
+def _thread_counts(fillers: list[Filler]) -> Iterator[str]:
     """One thread, two, three and five: the same bits."""
     values = recipe(samples.SAMPLES["truncated normal at 2 sigmas"].law, torch.bfloat16)
-    for filler in (filler for filler in fillers[1:] if filler.device == CPU):
+    for filler in (filler for filler in fillers[1:] if filler.device == _CPU):
         results = {}
         for threads in (1, 2, 3, 5):
             out = torch.zeros(THREADED, dtype=torch.bfloat16)
@@ -232,14 +232,14 @@ def thread_counts(fillers: list[Filler]) -> Iterator[str]:
             results[threads] = out
         for threads, out in results.items():
             if not torch.equal(raw(out), raw(results[1])):
-                yield f"{filler.name}: {threads} threads instead of one: {difference(out, results[1])}"
+                yield f"{filler.name}: {threads} threads instead of one: {_difference(out, results[1])}"
 
 
-CHECKS: dict[str, Callable[[list[Filler]], Iterator[str]]] = {
-    "known answers of Philox": known_answers,
-    "all backends give the same fills": same_fills,
-    "all backends give the same values of swept words": same_transforms,
-    "exact bounds and exact symmetry": exact_bounds,
-    "any number of threads gives the same fill": thread_counts,
+_CHECKS: dict[str, Callable[[list[Filler]], Iterator[str]]] = {
+    "known answers of Philox": _known_answers,
+    "all backends give the same fills": _same_fills,
+    "all backends give the same values of swept words": _same_transforms,
+    "exact bounds and exact symmetry": _exact_bounds,
+    "any number of threads gives the same fill": _thread_counts,
 }
-COMPARISONS = (same_fills, same_transforms, thread_counts)  # of the oracle with the others
+_COMPARISONS = (_same_fills, _same_transforms, _thread_counts)  # of the oracle with the others

@@ -8,8 +8,8 @@ from typing import TypeVar
 
 from fastinit import _text
 
-T = TypeVar("T")
-PACKAGES = {"sklearn": "scikit-learn"}  # import name -> distribution, where they differ
+_T = TypeVar("_T")
+_PACKAGES = {"sklearn": "scikit-learn"}  # import name -> distribution, where they differ
 
 
 class MissingExtra(Exception):
@@ -18,7 +18,7 @@ class MissingExtra(Exception):
 
 def require(*modules: str, extra: str = "demo") -> None:
     """Raise MissingExtra unless all of the modules, which the extra brings, can be imported."""
-    missing = [PACKAGES.get(name, name) for name in modules if not installed(name)]
+    missing = [_PACKAGES.get(name, name) for name in modules if not installed(name)]
     if missing:
         raise MissingExtra(
             f"missing packages: {', '.join(missing)}. To install them: pip install 'fastinit-torch[{extra}]' "
@@ -34,12 +34,12 @@ def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]]) -> 
     """Print a table; the first column is a name, the others are right-aligned."""
     lines = [list(row) for row in rows]
     if installed("rich"):
-        rich_table(title, columns, lines)
+        _rich_table(title, columns, lines)
     else:
-        plain_table(title, columns, lines)
+        _plain_table(title, columns, lines)
 
 
-def rich_table(title: str, columns: Sequence[str], rows: list[list[str]]) -> None:
+def _rich_table(title: str, columns: Sequence[str], rows: list[list[str]]) -> None:
     from rich import box
     from rich.console import Console
     from rich.table import Table
@@ -55,13 +55,13 @@ def rich_table(title: str, columns: Sequence[str], rows: list[list[str]]) -> Non
     Console(highlight=False, markup=False, width=needed).print(drawn)
 
 
-def plain_table(title: str, columns: Sequence[str], rows: list[list[str]]) -> None:
+def _plain_table(title: str, columns: Sequence[str], rows: list[list[str]]) -> None:
     print(title)
     print(_text.aligned(columns, rows, align=str.rjust))
     print()
 
 
-def progress(items: Iterable[T], label: str, total: int | None = None) -> Iterator[T]:
+def progress(items: Iterable[_T], label: str, total: int | None = None) -> Iterator[_T]:
     """Yield the items, behind a progress bar if rich is installed and this is a terminal. total: if they have no length."""
     if not installed("rich"):
         yield from items

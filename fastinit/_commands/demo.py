@@ -19,9 +19,9 @@ from fastinit._commands.digits import STARTS, Course, train
 from fastinit._commands.measure import torch_threads
 from fastinit._commands.plots import BLACK, BLUE, GREEN, VERMILION, canvas
 
-SEEDS, EPOCHS = (0, 1, 2), 10
-STYLES = dict(zip(STARTS, ((BLUE, "--"), (VERMILION, "-"), (GREEN, "-."), (BLACK, ":")), strict=True))
-Courses = dict[str, list[Course]]  # start -> one for each seed
+_SEEDS, _EPOCHS = (0, 1, 2), 10
+_STYLES = dict(zip(STARTS, ((BLUE, "--"), (VERMILION, "-"), (GREEN, "-."), (BLACK, ":")), strict=True))
+_Courses = dict[str, list[Course]]  # start -> one for each seed
 
 
 def run(args: argparse.Namespace) -> int:
@@ -30,19 +30,19 @@ def run(args: argparse.Namespace) -> int:
     if not os.path.isdir(folder):
         print(f"fastinit demo: --output needs a folder that exists. Received: {args.output!r}.", file=sys.stderr)
         return 2
-    transformer(args.quick)
-    digits(args.quick, args.output)
+    _transformer(args.quick)
+    _digits(args.quick, args.output)
     return 0
 
 
-def transformer(quick: bool) -> None:
+def _transformer(quick: bool) -> None:
     """Part one: GPT-2's weights by nn.init's truncated normal and by fastinit's."""
     model = gpt2.allocated(layers=2, width=64, vocabulary=5000) if quick else gpt2.allocated()
     count = sum(parameter.numel() for parameter in model.parameters())
     threads = torch.get_num_threads()
     print(f"1. A transformer of {count / 1e6:.0f}M parameters, weights truncated normal at two sigmas, {threads} threads")
-    theirs, their_seconds = initialized(model, by_torch)
-    ours, our_seconds = initialized(model, by_fastinit)
+    theirs, their_seconds = _initialized(model, _by_torch)
+    ours, our_seconds = _initialized(model, _by_fastinit)
     columns = ("initialized by", "seconds", "M parameters/s")
     times = {"torch.nn.init.trunc_normal_": their_seconds, "fastinit.truncated_normal_": our_seconds}
     console.table("Time", columns, [(name, f"{s:.3f}", f"{count / s / 1e6:.0f}") for name, s in times.items()])
@@ -51,10 +51,10 @@ def transformer(quick: bool) -> None:
         "Achieved against expected. *: all layers together; mean/SE: the mean in units of its standard error, within +-3 by\n"
         "chance; least and greatest are fastinit's"
     )
-    console.table(title, LAYER_COLUMNS, [layer_row(kind, theirs[kind], ours[kind]) for kind in ours])
+    console.table(title, _LAYER_COLUMNS, [_layer_row(kind, theirs[kind], ours[kind]) for kind in ours])
 
 
-def initialized(model: gpt2.GPT2, fill: Callable[[str, Tensor, float], object]) -> tuple[dict[str, gpt2.Statistics], float]:
+def _initialized(model: gpt2.GPT2, fill: Callable[[str, Tensor, float], object]) -> tuple[dict[str, gpt2.Statistics], float]:
     """The statistics of the weights, and the seconds it took to initialize them."""
     torch.manual_seed(0)
     began = time.perf_counter()
@@ -63,21 +63,21 @@ def initialized(model: gpt2.GPT2, fill: Callable[[str, Tensor, float], object]) 
     return gpt2.statistics(model), seconds
 
 
-def by_torch(name: str, weight: Tensor, std: float) -> Tensor:
+def _by_torch(name: str, weight: Tensor, std: float) -> Tensor:
     return nn.init.trunc_normal_(weight, std=std, a=-gpt2.SIGMAS * std, b=gpt2.SIGMAS * std)
 
 
-def by_fastinit(name: str, weight: Tensor, std: float) -> Tensor:
+def _by_fastinit(name: str, weight: Tensor, std: float) -> Tensor:
     return fastinit.truncated_normal_(weight, std=std, key=fastinit.key(0, name))
 
 
-LAYER_COLUMNS = (
+_LAYER_COLUMNS = (
     *("weight", "elements", "std: expected", "nn.init", "fastinit"),
     *("mean/SE: nn.init", "fastinit", "bounds +-", "least", "greatest"),
 )
 
 
-def layer_row(kind: str, theirs: gpt2.Statistics, ours: gpt2.Statistics) -> list[str]:
+def _layer_row(kind: str, theirs: gpt2.Statistics, ours: gpt2.Statistics) -> list[str]:
     return [
         kind,
         f"{ours.elements / 1e6:.2f}M",
@@ -92,28 +92,28 @@ def layer_row(kind: str, theirs: gpt2.Statistics, ours: gpt2.Statistics) -> list
     ]
 
 
-def digits(quick: bool, output: str) -> None:
+def _digits(quick: bool, output: str) -> None:
     """Part two: the training. On one thread: the tensors are too small for two to help."""
-    seeds, epochs = (SEEDS[:1], 2) if quick else (SEEDS, EPOCHS)
+    seeds, epochs = (_SEEDS[:1], 2) if quick else (_SEEDS, _EPOCHS)
     print(
         f"2. Conv1d, BatchNorm1d, bidirectional LSTM, Linear on handwritten digits: {epochs} epochs, seeds {seeds}, MAE, RMSprop"
     )
     wanted = [(start, seed) for start in STARTS for seed in seeds]
-    courses: Courses = {start: [] for start in STARTS}
-    images, labels = data()
+    courses: _Courses = {start: [] for start in STARTS}
+    images, labels = _data()
     with torch_threads(1):
         for start, seed in console.progress(wanted, "training"):
             courses[start].append(train(images, labels, start, seed, epochs))
     columns = ("initial weights", "after epoch 1", f"after epoch {epochs}")
-    console.table("Held-out accuracy, median (least to greatest) of the seeds", columns, accuracy_rows(courses))
+    console.table("Held-out accuracy, median (least to greatest) of the seeds", columns, _accuracy_rows(courses))
     print(
         "So few seeds are a hint. The study in benchmarks/convergence of the source asks with ten, two losses and Keras itself."
     )
-    figure(courses).savefig(output)
+    _figure(courses).savefig(output)
     print(f"figure: {output}")
 
 
-def data() -> tuple[Tensor, Tensor]:
+def _data() -> tuple[Tensor, Tensor]:
     """Return the images [1797, columns, rows], values in [0, 1], and their labels, in an order that is shuffled once."""
     from sklearn.datasets import load_digits
 
@@ -123,23 +123,23 @@ def data() -> tuple[Tensor, Tensor]:
     return images[order].contiguous(), torch.tensor(found.target)[order]
 
 
-def accuracy_rows(courses: Courses) -> Iterator[list[str]]:
+def _accuracy_rows(courses: _Courses) -> Iterator[list[str]]:
     for start, found in courses.items():
-        yield [start, *(spread([course.accuracies[epoch] for course in found]) for epoch in (0, -1))]
+        yield [start, *(_spread([course.accuracies[epoch] for course in found]) for epoch in (0, -1))]
 
 
-def spread(values: Sequence[float]) -> str:
+def _spread(values: Sequence[float]) -> str:
     return f"{median(values):.1%} ({min(values):.1%} to {max(values):.1%})"
 
 
-def figure(courses: Courses) -> Any:
+def _figure(courses: _Courses) -> Any:
     """Return the figure: training loss, held-out accuracy, and what the dense layer started from."""
     drawn = canvas(13, 4.6)
     losses, accuracies, weights = drawn.subplots(1, 3)
     for start, found in courses.items():
-        draw(losses, start, [course.losses for course in found])
-        draw(accuracies, start, [[100 * share for share in course.accuracies] for course in found])
-        draw_weights(weights, start, torch.cat([course.weights.flatten() for course in found]))
+        _draw(losses, start, [course.losses for course in found])
+        _draw(accuracies, start, [[100 * share for share in course.accuracies] for course in found])
+        _draw_weights(weights, start, torch.cat([course.weights.flatten() for course in found]))
     losses.set(title="Training loss", xlabel="epoch", ylabel="mean absolute error", yscale="log")
     accuracies.set(title="Held-out accuracy", xlabel="epoch", ylabel="digits recognized (%)")
     weights.set(title="Initial weights of the dense layer", xlabel="weight", ylabel="density", yscale="log")
@@ -155,16 +155,16 @@ def figure(courses: Courses) -> Any:
     return drawn
 
 
-def draw(axes: Any, start: str, curves: Sequence[Sequence[float]]) -> None:
+def _draw(axes: Any, start: str, curves: Sequence[Sequence[float]]) -> None:
     """Draw the median of the seeds as a line, with their range behind it."""
-    color, line = STYLES[start]
+    color, line = _STYLES[start]
     epochs, by_epoch = range(1, len(curves[0]) + 1), list(zip(*curves, strict=True))
     axes.fill_between(epochs, list(map(min, by_epoch)), list(map(max, by_epoch)), color=color, alpha=0.15, linewidth=0)
     axes.plot(epochs, list(map(median, by_epoch)), line, color=color, linewidth=2.2, label=start, marker=".")
     axes.xaxis.get_major_locator().set_params(integer=True)
 
 
-def draw_weights(axes: Any, start: str, weights: Tensor) -> None:
-    color, line = STYLES[start]
+def _draw_weights(axes: Any, start: str, weights: Tensor) -> None:
+    color, line = _STYLES[start]
     density, edges = torch.histogram(weights, 42, range=(-2.1, 2.1), density=True)
     axes.stairs(density, edges, color=color, linestyle=line, linewidth=1.8)

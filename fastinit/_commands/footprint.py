@@ -23,8 +23,8 @@ import fastinit
 from fastinit._commands.measure import Contender, paired, percentiles
 from fastinit._commands.zoo import MODELS, Fill, Model
 
-SLOW = 10.0  # seconds of a peer's pass, above which three rounds do
-TRIAL = 1 << 22  # elements from which a peer's speed is estimated
+_SLOW = 10.0  # seconds of a peer's pass, above which three rounds do
+_TRIAL = 1 << 22  # elements from which a peer's speed is estimated
 
 
 class Job(NamedTuple):
@@ -44,10 +44,10 @@ def main() -> None:
 
 
 def run(job: Job) -> dict[str, Any]:
-    return build(job) if job.contender else fill(job)
+    return _build(job) if job.contender else fill(job)
 
 
-def build(job: Job) -> dict[str, Any]:
+def _build(job: Job) -> dict[str, Any]:
     """Seconds and peak bytes of building a model, after a small one: without lazy imports, tables and the starts of threads."""
     model, contender = MODELS[job.model], CONTENDERS[str(job.contender)]
     contender(model, True, job.device)
@@ -56,15 +56,15 @@ def build(job: Job) -> dict[str, Any]:
     return {**result, "parameters": sum(p.numel() for p in built.parameters()), "model_bytes": size(built)}
 
 
-def constructed(model: Model, small: bool, device: str) -> nn.Module:
+def _constructed(model: Model, small: bool, device: str) -> nn.Module:
     """The library's own constructor; on a GPU it makes and fills the tensors there, its fastest way."""
     with torch.device(device) if device != "cpu" else contextlib.nullcontext():
         return model.make(small)
 
 
-def accelerated(model: Model, small: bool, device: str) -> nn.Module:
+def _accelerated(model: Model, small: bool, device: str) -> nn.Module:
     with fastinit.accelerate():
-        return constructed(model, small, device)
+        return _constructed(model, small, device)
 
 
 def materialised(model: Model, small: bool, device: str, law: int | None = None) -> nn.Module:
@@ -78,33 +78,33 @@ def materialised(model: Model, small: bool, device: str, law: int | None = None)
 
 
 CONTENDERS: dict[str, Callable[[Model, bool, str], nn.Module]] = {
-    "nn.init": constructed,
-    "accelerate": accelerated,
+    "nn.init": _constructed,
+    "accelerate": _accelerated,
     "initialize_": materialised,
 }
 
 
 def footprint(call: Callable[[], nn.Module], device: str) -> tuple[nn.Module, dict[str, Any]]:
     """What a call returns, its seconds, and the bytes by which it raised the memory in use at its peak (None: unknown)."""
-    release()
-    before = reset_peak(device)
-    synchronize(device)
+    _release()
+    before = _reset_peak(device)
+    _synchronize(device)
     began = time.perf_counter()
     result = call()
-    synchronize(device)
+    _synchronize(device)
     seconds = time.perf_counter() - began
-    after = peak(device)
+    after = _peak(device)
     return result, {"seconds": seconds, "peak_bytes": None if before is None or after is None else after - before}
 
 
-def release() -> None:
+def _release() -> None:
     """Gives free memory back: what malloc keeps would be used again uncounted."""
     gc.collect()
     with contextlib.suppress(OSError, AttributeError, TypeError):  # glibc alone has it
         ctypes.CDLL(None).malloc_trim(0)
 
 
-def reset_peak(device: str) -> int | None:
+def _reset_peak(device: str) -> int | None:
     """Forgets the peak so far; the bytes in use now: the process's resident memory, or what torch allocated on the GPU."""
     if device != "cpu":
         torch.cuda.empty_cache()
@@ -118,7 +118,7 @@ def reset_peak(device: str) -> int | None:
     return resident("VmRSS")
 
 
-def peak(device: str) -> int | None:
+def _peak(device: str) -> int | None:
     return torch.cuda.max_memory_allocated(device) if device != "cpu" else resident("VmHWM")
 
 
@@ -130,7 +130,7 @@ def resident(field: str) -> int | None:
         return None
 
 
-def synchronize(device: str) -> None:
+def _synchronize(device: str) -> None:
     if device != "cpu":
         torch.cuda.synchronize(device)
 
@@ -160,14 +160,14 @@ def fill(job: Job) -> dict[str, Any]:
     def ours(_: torch.Tensor) -> None:
         fastinit.initialize_(built, scheme, seed=0)
         law.finish(built)
-        synchronize(job.device)
+        _synchronize(job.device)
 
     def peer(_: torch.Tensor) -> None:
         passed(chosen, job.device)
 
     with torch.no_grad():
         chosen, expected = affordable(fills, job)
-        none, last = torch.empty(0), 3 if expected > SLOW else None
+        none, last = torch.empty(0), 3 if expected > _SLOW else None
         seconds = paired({"ours": Contender(ours, none), "peer": Contender(peer, none, last)}, job.rounds)
     check(built, job.device)
     return compared(seconds, elements_of(fills), elements_of(chosen))
@@ -175,14 +175,14 @@ def fill(job: Job) -> dict[str, Any]:
 
 def affordable(fills: list[Fill], job: Job) -> tuple[list[Fill], float]:
     """The calls, from the first on, whose pass fits the budget, and its expected seconds."""
-    trial = upto(fills, TRIAL)
+    trial = _upto(fills, _TRIAL)
     passed(trial, job.device)
     rate = elements_of(trial) / passed(trial, job.device)
-    chosen = upto(fills, math.floor(rate * job.peer_seconds))
+    chosen = _upto(fills, math.floor(rate * job.peer_seconds))
     return chosen, elements_of(chosen) / rate
 
 
-def upto(fills: list[Fill], elements: int) -> list[Fill]:
+def _upto(fills: list[Fill], elements: int) -> list[Fill]:
     """The first calls, one at least, until the elements are reached."""
     before = itertools.accumulate((fill.elements for fill in fills), initial=0)
     return [fill for fill, done in zip(fills, before, strict=False) if done < elements]
@@ -193,7 +193,7 @@ def passed(fills: list[Fill], device: str) -> float:
     began = time.perf_counter()
     for each in fills:
         each.call()
-    synchronize(device)
+    _synchronize(device)
     return time.perf_counter() - began
 
 

@@ -45,12 +45,12 @@ def initialize(model: GPT2, truncated: Callable[[str, Tensor, float], object]) -
     with torch.no_grad():
         for name, parameter in model.named_parameters():
             if parameter.ndim == 1:
-                parameter.fill_(1.0 if is_scale(name) else 0.0)
+                parameter.fill_(1.0 if _is_scale(name) else 0.0)
             else:
                 truncated(name, parameter, std_of(name, len(model.h)))
 
 
-def is_scale(name: str) -> bool:
+def _is_scale(name: str) -> bool:
     return bool(re.search(r"(norm\d|ln_f)\.weight$", name))
 
 
@@ -87,10 +87,10 @@ def statistics(model: GPT2) -> dict[str, Statistics]:
             kind = re.sub(r"\.\d+\.", ".*.", name).replace("self_", "").replace("_weight", "").removesuffix(".weight")
             kinds.setdefault(kind, []).append(parameter.detach())
             stds[kind] = std_of(name, len(model.h))
-    return {kind: of_tensors(tensors, stds[kind]) for kind, tensors in kinds.items()}
+    return {kind: _of_tensors(tensors, stds[kind]) for kind, tensors in kinds.items()}
 
 
-def of_tensors(tensors: list[Tensor], std: float) -> Statistics:
+def _of_tensors(tensors: list[Tensor], std: float) -> Statistics:
     """Sums in float64, in chunks."""
     elements, total, squares, least, greatest = 0, 0.0, 0.0, math.inf, -math.inf
     for chunk in (chunk for tensor in tensors for chunk in tensor.flatten().split(1 << 20)):

@@ -17,7 +17,7 @@ from fastinit._backends.choose import choose
 
 def run(args: argparse.Namespace) -> int:
     facts = collect()
-    print(json.dumps(facts, indent=2) if args.json else text(facts))
+    print(json.dumps(facts, indent=2) if args.json else _text(facts))
     return 0
 
 
@@ -30,11 +30,11 @@ def collect() -> dict[str, Any]:
         "python": platform.python_version(),
         "platform": platform.platform(),
         "package": os.path.dirname(fastinit.__file__),
-        "backend": in_use(),
+        "backend": _in_use(),
         "backends": fastinit.backends(),
         "devices": {device: fastinit.backends(device) for device in accelerators()},
-        **native_facts(),
-        **cuda_facts(),
+        **_native_facts(),
+        **_cuda_facts(),
         "threads": torch.get_num_threads(),
     }
 
@@ -44,7 +44,7 @@ def accelerators() -> list[str]:
     return [name for name in ("cuda", "xpu") if torch.get_device_module(name).is_available()]
 
 
-def in_use(device: str = "cpu") -> str:
+def _in_use(device: str = "cpu") -> str:
     """The backend of the device's tensors, or why there is none: one that was forced and cannot serve."""
     try:
         return choose(torch.device(device)).NAME
@@ -52,7 +52,7 @@ def in_use(device: str = "cpu") -> str:
         return f"none: {error}"
 
 
-def native_facts() -> dict[str, Any]:
+def _native_facts() -> dict[str, Any]:
     """Library and instruction sets of the native backend; None and nothing where it cannot be used."""
     if fastinit.backends()["native"] is not None:
         return {"library": None, "isa": None, "isas": {}}
@@ -60,14 +60,14 @@ def native_facts() -> dict[str, Any]:
     return {"library": str(cpu.library_path()), "isa": cpu.isa(), "isas": isas}
 
 
-def cuda_facts() -> dict[str, str | None]:
+def _cuda_facts() -> dict[str, str | None]:
     """CUDA's library, whether there is a GPU or not; None and the reason where it cannot be used."""
     found = cuda.library_or_reason()
     missing = found if isinstance(found, str) else None
     return {"cuda_library": None if missing else str(cuda.library_path()), "cuda_library_missing": missing}
 
 
-def text(facts: dict[str, Any]) -> str:
+def _text(facts: dict[str, Any]) -> str:
     lines = [
         f"fastinit {facts['version']} (stream version {facts['stream_version']})",
         f"torch {facts['torch']}, Python {facts['python']}, {facts['platform']}",
@@ -76,14 +76,14 @@ def text(facts: dict[str, Any]) -> str:
         f"for CUDA  {facts['cuda_library'] or 'none: ' + facts['cuda_library_missing']}",
         f"threads   {facts['threads']} (torch.set_num_threads)",
         f"backend   {facts['backend']}",
-        *listed("backends", facts["backends"], facts["backend"]),
-        *(line for name, reasons in facts["devices"].items() for line in listed(f"backends, {name}", reasons, in_use(name))),
-        *listed("instruction sets", facts["isas"], facts["isa"]),
+        *_listed("backends", facts["backends"], facts["backend"]),
+        *(line for name, reasons in facts["devices"].items() for line in _listed(f"backends, {name}", reasons, _in_use(name))),
+        *_listed("instruction sets", facts["isas"], facts["isa"]),
     ]
     return "\n".join(lines)
 
 
-def listed(title: str, reasons: dict[str, str | None], used: str | None) -> list[str]:
+def _listed(title: str, reasons: dict[str, str | None], used: str | None) -> list[str]:
     if not reasons:
         return []
     width = max(map(len, reasons))

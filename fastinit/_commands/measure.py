@@ -17,7 +17,7 @@ import torch
 import fastinit
 from fastinit._commands.info import collect
 
-SHORTEST = 1e-3  # seconds of one timing: a shorter call is repeated
+_SHORTEST = 1e-3  # seconds of one timing: a shorter call is repeated
 SETTLE = 0.01  # seconds; the workers of torch's last long call spin for about 5 ms, on the cores that the next one needs
 
 
@@ -56,9 +56,9 @@ def timed(call: Callable[[torch.Tensor], Any], tensor: torch.Tensor, calls: int 
 def repeats(contender: Contender) -> int:
     """How many calls make a timing long enough; the first call, which may build a table, does not count."""
     first = timed(contender.call, contender.tensor)
-    if first > 20 * SHORTEST:
+    if first > 20 * _SHORTEST:
         return 1
-    return math.ceil(SHORTEST / timed(contender.call, contender.tensor, 2 if first > SHORTEST else 20))
+    return math.ceil(_SHORTEST / timed(contender.call, contender.tensor, 2 if first > _SHORTEST else 20))
 
 
 def affordable(call: Callable[[torch.Tensor], Any], make: Callable[[int], torch.Tensor], elements: int, budget: float) -> int:
@@ -95,7 +95,7 @@ def machine() -> dict[str, Any]:
     """What a measurement needs beside it."""
     facts = collect()
     return {
-        "cpu": cpu_model(),
+        "cpu": _cpu_model(),
         "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
         **{name: facts[name] for name in ("threads", "backend", "isa", "platform", "python", "torch")},
         "fastinit": facts["version"],
@@ -104,7 +104,7 @@ def machine() -> dict[str, Any]:
     }
 
 
-def cpu_model() -> str:
+def _cpu_model() -> str:
     try:
         with open("/proc/cpuinfo") as lines:
             return next(line.partition(":")[2].strip() for line in lines if line.startswith("model name"))

@@ -21,12 +21,12 @@ from fastinit._commands.footprint import CONTENDERS, Job
 from fastinit._commands.measure import machine, percentiles
 from fastinit._commands.zoo import MODELS, unusable
 
-LIBRARIES = ("transformers", "timm")
-PLAIN = next(iter(CONTENDERS))  # what the others are compared with
-AWAY = {"HF_HUB_OFFLINE": "1"}  # configurations are built here; nothing is to be looked up
+_LIBRARIES = ("transformers", "timm")
+_PLAIN = next(iter(CONTENDERS))  # what the others are compared with
+_AWAY = {"HF_HUB_OFFLINE": "1"}  # configurations are built here; nothing is to be looked up
 
 
-class Pace(NamedTuple):
+class _Pace(NamedTuple):
     """How much is measured, and whether every build has a process of its own."""
 
     rounds: int
@@ -36,7 +36,7 @@ class Pace(NamedTuple):
     apart: bool
 
 
-FULL, QUICK = Pace(5, 5, 60.0, small=False, apart=True), Pace(1, 3, 1.0, small=True, apart=False)
+FULL, QUICK = _Pace(5, 5, 60.0, small=False, apart=True), _Pace(1, 3, 1.0, small=True, apart=False)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -49,10 +49,10 @@ def run(args: argparse.Namespace) -> int:
     usable, skipped = sorted_out(names)
     pace = QUICK if args.quick else FULL
     builds = build_jobs(usable, devices, pace)
-    fills = fill_jobs(usable, devices, pace)
+    fills = _fill_jobs(usable, devices, pace)
     results = [(job, result_of(job, pace)) for job in console.progress([*builds, *fills], "measuring")]
-    report = collected(results, skipped)
-    print_tables(report)
+    report = _collected(results, skipped)
+    _print_tables(report)
     if args.json:
         with open(args.json, "w") as file:
             json.dump(report, file, indent=1)
@@ -65,7 +65,7 @@ def asked(args: argparse.Namespace) -> tuple[list[str], list[str]]:
     for option in ("functions", "dtypes", "sizes"):
         if getattr(args, option):
             raise ValueError(f"--{option} and --models exclude each other: models come with their own. Leave one out.")
-    names = args.models or [name for name, model in MODELS.items() if model.package in LIBRARIES]
+    names = args.models or [name for name, model in MODELS.items() if model.package in _LIBRARIES]
     for name in names:
         if name not in MODELS:
             raise ValueError(f"unknown model. Received: {name!r}. Allowed: {', '.join(MODELS)}.")
@@ -92,7 +92,7 @@ def reason_against(package: str) -> str | None:
     return unusable(package) if console.installed(package) else f"{package} is not installed"
 
 
-def build_jobs(names: list[str], devices: list[str], pace: Pace) -> list[Job]:
+def build_jobs(names: list[str], devices: list[str], pace: _Pace) -> list[Job]:
     """All contenders once a round, in an order that turns with the rounds: what slows the machine slows them all."""
     order = list(CONTENDERS)
     return [
@@ -104,7 +104,7 @@ def build_jobs(names: list[str], devices: list[str], pace: Pace) -> list[Job]:
     ]
 
 
-def fill_jobs(names: list[str], devices: list[str], pace: Pace) -> list[Job]:
+def _fill_jobs(names: list[str], devices: list[str], pace: _Pace) -> list[Job]:
     return [
         Job(name, device, pace.small, None, law, pace.fill_rounds, pace.peer_seconds)
         for name in names
@@ -113,7 +113,7 @@ def fill_jobs(names: list[str], devices: list[str], pace: Pace) -> list[Job]:
     ]
 
 
-def result_of(job: Job, pace: Pace) -> dict[str, Any]:
+def result_of(job: Job, pace: _Pace) -> dict[str, Any]:
     """What a job measured, or the last line of why it failed."""
     if not pace.apart:
         try:
@@ -121,14 +121,14 @@ def result_of(job: Job, pace: Pace) -> dict[str, Any]:
         except Exception as error:  # a row that failed is reported and the others are measured
             return {"error": f"{type(error).__name__}: {error}"}
     command = [sys.executable, "-m", footprint.__name__, json.dumps(job._asdict())]
-    done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, **AWAY})
+    done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, **_AWAY})
     if done.returncode:
         return {"error": (done.stderr.strip().splitlines() or [f"exit status {done.returncode}"])[-1]}
     found: dict[str, Any] = json.loads(done.stdout.strip().splitlines()[-1])
     return found
 
 
-def collected(results: list[tuple[Job, dict[str, Any]]], skipped: list[dict[str, str]]) -> dict[str, Any]:
+def _collected(results: list[tuple[Job, dict[str, Any]]], skipped: list[dict[str, str]]) -> dict[str, Any]:
     """The report."""
     built: dict[tuple[str, str], dict[str, list[dict[str, Any]]]] = {}
     for job, result in results:
@@ -139,34 +139,34 @@ def collected(results: list[tuple[Job, dict[str, Any]]], skipped: list[dict[str,
         for job, result in results
         if job.contender is None
     ]
-    models = [build_row(*place, runs) for place, runs in built.items()]
-    return {"machine": facts(), "models": models, "fills": fills, "skipped": skipped}
+    models = [_build_row(*place, runs) for place, runs in built.items()]
+    return {"machine": _facts(), "models": models, "fills": fills, "skipped": skipped}
 
 
-def facts() -> dict[str, Any]:
+def _facts() -> dict[str, Any]:
     gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else None
-    return {**machine(), "gpu": gpu, "libraries": {name: version(name) for name in (*LIBRARIES, "torchvision")}}
+    return {**machine(), "gpu": gpu, "libraries": {name: _version(name) for name in (*_LIBRARIES, "torchvision")}}
 
 
-def version(package: str) -> str | None:
+def _version(package: str) -> str | None:
     try:
         return importlib.metadata.version(package)
     except importlib.metadata.PackageNotFoundError:
         return None
 
 
-def build_row(name: str, device: str, runs: dict[str, list[dict[str, Any]]]) -> dict[str, Any]:
+def _build_row(name: str, device: str, runs: dict[str, list[dict[str, Any]]]) -> dict[str, Any]:
     """A model's contenders: seconds, bytes, and how many times as fast as the constructor, round by round."""
     model = MODELS[name]
     row: dict[str, Any] = {"model": name, "package": model.package, "device": device, "contenders": {}}
     for contender, results in runs.items():
         entry: dict[str, Any] = {"law": model.law.text if contender == "initialize_" else model.own_law, "runs": len(results)}
         errors = [result["error"] for result in results if "error" in result]
-        row["contenders"][contender] = {**entry, **({"error": errors[0]} if errors else summary(results, runs[PLAIN]))}
+        row["contenders"][contender] = {**entry, **({"error": errors[0]} if errors else _summary(results, runs[_PLAIN]))}
     return row
 
 
-def summary(results: list[dict[str, Any]], plain: list[dict[str, Any]]) -> dict[str, Any]:
+def _summary(results: list[dict[str, Any]], plain: list[dict[str, Any]]) -> dict[str, Any]:
     peaks = [result["peak_bytes"] for result in results if result["peak_bytes"] is not None]
     sizes = {key: results[0][key] for key in ("parameters", "model_bytes")}
     pairs = [(p["seconds"], r["seconds"]) for p, r in zip(plain, results, strict=True) if "error" not in p]
@@ -178,18 +178,18 @@ def summary(results: list[dict[str, Any]], plain: list[dict[str, Any]]) -> dict[
     }
 
 
-BUILD_COLUMNS = ("model", "on", "by", "M parameters", "seconds", "p20 to p80", "times", "peak MB", "above the model")
-FILL_COLUMNS = ("model", "law", "on", "M elements", "seconds", "G elem/s", "nn.init, s", "x nn.init", "p20 to p80")
+_BUILD_COLUMNS = ("model", "on", "by", "M parameters", "seconds", "p20 to p80", "times", "peak MB", "above the model")
+_FILL_COLUMNS = ("model", "law", "on", "M elements", "seconds", "G elem/s", "nn.init, s", "x nn.init", "p20 to p80")
 
 
-def print_tables(report: dict[str, Any]) -> None:
+def _print_tables(report: dict[str, Any]) -> None:
     about = report["machine"]
     libraries = [f"{name} {number}" for name, number in about["libraries"].items() if number]
     place = [about["cpu"], f"{about['cores']} cores", *([about["gpu"]] if about["gpu"] else []), f"torch {about['torch']}"]
     title = f"Building a model. {', '.join([*place, *libraries])}"
-    console.table(title, BUILD_COLUMNS, [cells for row in report["models"] for cells in build_cells(row)])
+    console.table(title, _BUILD_COLUMNS, [cells for row in report["models"] for cells in _build_cells(row)])
     if report["fills"]:
-        console.table("Filling a model's memory", FILL_COLUMNS, [fill_cells(row) for row in report["fills"]])
+        console.table("Filling a model's memory", _FILL_COLUMNS, [_fill_cells(row) for row in report["fills"]])
     print("times: the constructor's time / this one's. Peak: above what was in use before; MB: 10^6 bytes.")
     print("* of nn.init's calls the first ones, as many as the time allows; compared by elements a second.")
     for name in dict.fromkeys(row["model"] for row in report["models"]):
@@ -203,16 +203,16 @@ def print_tables(report: dict[str, Any]) -> None:
         print(f"skipped: {row['model']}: {row['reason']}")
 
 
-def build_cells(row: dict[str, Any]) -> list[list[str]]:
+def _build_cells(row: dict[str, Any]) -> list[list[str]]:
     """A line for each contender."""
     lines = []
     for contender, entry in row["contenders"].items():
-        cells = ["failed", *"-----"] if "error" in entry else measured_cells(entry)
+        cells = ["failed", *"-----"] if "error" in entry else _measured_cells(entry)
         lines.append([row["model"], row["device"], contender, *cells])
     return lines
 
 
-def measured_cells(entry: dict[str, Any]) -> list[str]:
+def _measured_cells(entry: dict[str, Any]) -> list[str]:
     seconds, peak, times = entry["seconds"], entry["peak_bytes"], entry["times"]
     return [
         f"{entry['parameters'] / 1e6:.1f}",
@@ -224,7 +224,7 @@ def measured_cells(entry: dict[str, Any]) -> list[str]:
     ]
 
 
-def fill_cells(row: dict[str, Any]) -> list[str]:
+def _fill_cells(row: dict[str, Any]) -> list[str]:
     if "error" in row:
         return [row["model"], row["law"], row["device"], "failed", *"-----"]
     ours, peer, times = row["ours"], row["peer"], row["times_peer"]

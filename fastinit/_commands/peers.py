@@ -14,7 +14,7 @@ from torch import Tensor, nn
 import fastinit
 from fastinit._core.check import FLOAT_DTYPES
 
-Call = Callable[[Tensor], Any]
+_Call = Callable[[Tensor], Any]
 STD = 0.02
 
 
@@ -22,8 +22,8 @@ class Work(NamedTuple):
     """One function, and torch.nn.init's for the same law."""
 
     name: str
-    ours: Call
-    peer: Call
+    ours: _Call
+    peer: _Call
     peer_name: str
 
 
@@ -31,7 +31,7 @@ def torch_truncated_(tensor: Tensor) -> Tensor:
     return nn.init.trunc_normal_(tensor, std=STD, a=-2 * STD, b=2 * STD)
 
 
-def torch_he_(tensor: Tensor) -> Tensor:
+def _torch_he_(tensor: Tensor) -> Tensor:
     return nn.init.kaiming_uniform_(tensor, nonlinearity="relu")
 
 
@@ -40,7 +40,7 @@ WORKS = {
     for work in (
         Work("truncated_normal", partial(fastinit.truncated_normal_, std=STD), torch_truncated_, "nn.init.trunc_normal_"),
         Work("glorot_uniform", fastinit.glorot_uniform_, nn.init.xavier_uniform_, "nn.init.xavier_uniform_"),
-        Work("he_uniform", fastinit.he_uniform_, torch_he_, "nn.init.kaiming_uniform_"),
+        Work("he_uniform", fastinit.he_uniform_, _torch_he_, "nn.init.kaiming_uniform_"),
         Work("uniform", fastinit.uniform_, nn.init.uniform_, "nn.init.uniform_"),
         Work("normal", partial(fastinit.normal_, std=STD), partial(nn.init.normal_, std=STD), "nn.init.normal_"),
     )
@@ -54,7 +54,7 @@ def matrix(elements: int, dtype: torch.dtype) -> Tensor:
     return torch.empty(rows, elements // rows, dtype=dtype).fill_(1.0)
 
 
-def torch_peer(work: Work, dtype: torch.dtype) -> Call | None:
+def torch_peer(work: Work, dtype: torch.dtype) -> _Call | None:
     """torch.nn.init's function, or None if it cannot fill the dtype."""
     try:
         work.peer(matrix(64, dtype))
@@ -63,12 +63,12 @@ def torch_peer(work: Work, dtype: torch.dtype) -> Call | None:
     return work.peer
 
 
-def other_peers(work: Work, dtype: torch.dtype) -> dict[str, Call]:
+def other_peers(work: Work, dtype: torch.dtype) -> dict[str, _Call]:
     """The functions of timm and JAX for the same law, where these are installed and know the dtype."""
-    return {**timm_peer(work, dtype), **jax_peer(work, dtype)}
+    return {**_timm_peer(work, dtype), **_jax_peer(work, dtype)}
 
 
-def timm_peer(work: Work, dtype: torch.dtype) -> dict[str, Call]:
+def _timm_peer(work: Work, dtype: torch.dtype) -> dict[str, _Call]:
     if work.name != "truncated_normal" or dtype.itemsize == 1 or importlib.util.find_spec("timm") is None:
         return {}
     from timm.layers import trunc_normal_tf_
@@ -76,7 +76,7 @@ def timm_peer(work: Work, dtype: torch.dtype) -> dict[str, Call]:
     return {"timm.layers.trunc_normal_tf_": partial(trunc_normal_tf_, std=STD)}
 
 
-def jax_peer(work: Work, dtype: torch.dtype) -> dict[str, Call]:
+def _jax_peer(work: Work, dtype: torch.dtype) -> dict[str, _Call]:
     """jax.nn.initializers makes a new array at each call: its time includes the allocation, as in use."""
     if dtype is torch.float64 or dtype.itemsize == 1 or importlib.util.find_spec("jax") is None:
         return {}

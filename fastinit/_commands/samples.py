@@ -23,7 +23,7 @@ KNOWN_ANSWERS = (
     ),
 )
 KEYS = (0, 2**64 - 1, 0x299F31D0A4093822)
-MASK = 0xFFFFFFFF
+_MASK = 0xFFFFFFFF
 
 
 def philox(counter: tuple[int, ...], key: tuple[int, ...]) -> tuple[int, ...]:
@@ -31,15 +31,15 @@ def philox(counter: tuple[int, ...], key: tuple[int, ...]) -> tuple[int, ...]:
     (c0, c1, c2, c3), (k0, k1) = counter, key
     for _ in range(10):
         p0, p1 = c0 * 0xD2511F53, c2 * 0xCD9E8D57
-        c0, c1, c2, c3 = p1 >> 32 ^ c1 ^ k0, p1 & MASK, p0 >> 32 ^ c3 ^ k1, p0 & MASK
-        k0, k1 = k0 + 0x9E3779B9 & MASK, k1 + 0xBB67AE85 & MASK
+        c0, c1, c2, c3 = p1 >> 32 ^ c1 ^ k0, p1 & _MASK, p0 >> 32 ^ c3 ^ k1, p0 & _MASK
+        k0, k1 = k0 + 0x9E3779B9 & _MASK, k1 + 0xBB67AE85 & _MASK
     return c0, c1, c2, c3
 
 
 def word(key: int, index: int, stream: int = 0) -> int:
     """The word of element `index`, as the value contract has it."""
     block = index >> 2
-    return philox((block & MASK, block >> 32, stream, 0), (key & MASK, key >> 32))[index & 3]
+    return philox((block & _MASK, block >> 32, stream, 0), (key & _MASK, key >> 32))[index & 3]
 
 
 class Sample(NamedTuple):
@@ -73,20 +73,20 @@ class Layout(NamedTuple):
     box: Callable[[torch.Tensor], Box] = whole
 
 
-def shard(start: int, rows: int, cols: int, pitch: int) -> Layout:
+def _shard(start: int, rows: int, cols: int, pitch: int) -> Layout:
     return Layout(rows * cols + 3, lambda memory: memory[1:-2], lambda view: Box(start, rows, cols, pitch))
 
 
 LAYOUTS = {
     "1 element": Layout(3, lambda memory: memory[1:2]),
     "1027 elements, not aligned": Layout(1031, lambda memory: memory[3:-1]),
-    "from element 3": shard(3, 1, 66, 66),
-    "from element 2^32 - 5": shard(2**32 - 5, 1, 275, 275),
-    "from element 2^34 - 7, where the counter carries": shard(2**34 - 7, 1, 531, 531),
-    "from element 2^62 + 2": shard(2**62 + 2, 1, 130, 130),
-    "columns of a matrix": shard(5, 37, 31, 101),
-    "columns far out": shard(2**40 + 1, 19, 67, 2**31 + 3),
-    "a column": shard(2, 143, 1, 7),
+    "from element 3": _shard(3, 1, 66, 66),
+    "from element 2^32 - 5": _shard(2**32 - 5, 1, 275, 275),
+    "from element 2^34 - 7, where the counter carries": _shard(2**34 - 7, 1, 531, 531),
+    "from element 2^62 + 2": _shard(2**62 + 2, 1, 130, 130),
+    "columns of a matrix": _shard(5, 37, 31, 101),
+    "columns far out": _shard(2**40 + 1, 19, 67, 2**31 + 3),
+    "a column": _shard(2, 143, 1, 7),
     "transposed": Layout(65 * 33, lambda memory: memory.view(33, 65).t()),
     "every second element": Layout(601, lambda memory: memory[::2]),
     "channels last": Layout(4 * 5 * 3 * 7, lambda memory: memory.view(4, 3, 7, 5).permute(0, 3, 1, 2)),
@@ -104,4 +104,4 @@ def swept_words(bits: int, count: int) -> torch.Tensor:
     steps = range(count // 2 - len(edges))
     chosen = [*edges, *(i * golden & (1 << bits) - 1 for i in steps)]
     half = torch.tensor([w - (w >> 63 << 64) for w in chosen], dtype=torch.int64)
-    return torch.cat([half, ~half if bits == 64 else half ^ MASK])
+    return torch.cat([half, ~half if bits == 64 else half ^ _MASK])

@@ -27,7 +27,7 @@ class Fill(NamedTuple):
     elements: int
 
 
-class Law(NamedTuple):
+class _Law(NamedTuple):
     """What a model's weights are drawn from: the scheme, and the calls of torch.nn.init for the same law."""
 
     text: str
@@ -42,8 +42,8 @@ class Model(NamedTuple):
     package: str
     make: Callable[[bool], nn.Module]
     own_law: str  # that the constructor draws from
-    law: Law
-    fills: tuple[Law, ...] = ()  # laws by which it is filled in memory that is there already
+    law: _Law
+    fills: tuple[_Law, ...] = ()  # laws by which it is filled in memory that is there already
 
 
 def unusable(package: str) -> str | None:
@@ -57,7 +57,7 @@ def unusable(package: str) -> str | None:
     return None
 
 
-def hf_gpt2(small: bool, **sizes: int) -> nn.Module:
+def _hf_gpt2(small: bool, **sizes: int) -> nn.Module:
     from transformers import GPT2Config, GPT2LMHeadModel
 
     if small:
@@ -66,14 +66,14 @@ def hf_gpt2(small: bool, **sizes: int) -> nn.Module:
     return GPT2LMHeadModel(GPT2Config(**sizes))
 
 
-def hf_vit(small: bool) -> nn.Module:
+def _hf_vit(small: bool) -> nn.Module:
     from transformers import ViTConfig, ViTForImageClassification
 
     sizes = {"hidden_size": 128, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 512, "image_size": 32}
     return ViTForImageClassification(ViTConfig(**(sizes if small else {}), num_labels=1000))
 
 
-def hf_llama(small: bool) -> nn.Module:
+def _hf_llama(small: bool) -> nn.Module:
     """1.24 billion parameters: the sizes of Llama 3.2 1B; its head shares the embedding's."""
     from transformers import LlamaConfig, LlamaForCausalLM
 
@@ -83,31 +83,31 @@ def hf_llama(small: bool) -> nn.Module:
     return LlamaForCausalLM(LlamaConfig(**sizes, **heads, tie_word_embeddings=True))
 
 
-def timm_resnet(small: bool) -> nn.Module:
+def _timm_resnet(small: bool) -> nn.Module:
     import timm
 
     sizes = {"layers": (1, 1, 1, 1), "channels": (16, 32, 64, 128), "num_classes": 100}
     return timm.create_model("resnet50", **(sizes if small else {}))
 
 
-def timm_vit(small: bool) -> nn.Module:
+def _timm_vit(small: bool) -> nn.Module:
     import timm
 
     sizes = {"embed_dim": 128, "depth": 2, "num_heads": 2, "img_size": 32}
     return timm.create_model("vit_base_patch16_224", **(sizes if small else {}))
 
 
-def plain_gpt2(small: bool) -> nn.Module:
+def _plain_gpt2(small: bool) -> nn.Module:
     """torch's own modules alone: needs no other library."""
     return gpt2.GPT2(layers=2, width=128, vocabulary=1000, positions=64) if small else gpt2.GPT2()
 
 
-def layers_of(model: nn.Module) -> int:
+def _layers_of(model: nn.Module) -> int:
     """How many blocks a transformer has: the length of its longest list of modules."""
     return max(len(module) for module in model.modules() if isinstance(module, nn.ModuleList))
 
 
-def by_parameter(matrix: Callable[[str, Tensor, nn.Module], Any]) -> Callable[[nn.Module], list[Fill]]:
+def _by_parameter(matrix: Callable[[str, Tensor, nn.Module], Any]) -> Callable[[nn.Module], list[Fill]]:
     """The calls that fill matrices by a function, biases with 0 and the scales of norms with 1."""
 
     def fill(name: str, parameter: Tensor, model: nn.Module) -> Any:
@@ -118,20 +118,20 @@ def by_parameter(matrix: Callable[[str, Tensor, nn.Module], Any]) -> Callable[[n
     return lambda model: [Fill(partial(fill, name, p, model), p.numel()) for name, p in model.named_parameters()]
 
 
-def torch_gpt2_(name: str, parameter: Tensor, model: nn.Module) -> Tensor:
-    scale = math.sqrt(2 * layers_of(model)) if name.endswith("c_proj.weight") else 1.0
+def _torch_gpt2_(name: str, parameter: Tensor, model: nn.Module) -> Tensor:
+    scale = math.sqrt(2 * _layers_of(model)) if name.endswith("c_proj.weight") else 1.0
     return nn.init.normal_(parameter, std=STD / scale)
 
 
-def torch_truncated_(name: str, parameter: Tensor, model: nn.Module) -> Tensor:
+def _torch_truncated_(name: str, parameter: Tensor, model: nn.Module) -> Tensor:
     return nn.init.trunc_normal_(parameter, std=STD, a=-SIGMAS * STD, b=SIGMAS * STD)
 
 
-def torch_normal_(name: str, parameter: Tensor, model: nn.Module) -> Tensor:
+def _torch_normal_(name: str, parameter: Tensor, model: nn.Module) -> Tensor:
     return nn.init.normal_(parameter, std=STD)
 
 
-def by_module(reset: Callable[[nn.Module], Any]) -> Callable[[nn.Module], list[Fill]]:
+def _by_module(reset: Callable[[nn.Module], Any]) -> Callable[[nn.Module], list[Fill]]:
     """The calls that reset one module after the other, children first: attention resets a bias of its child's."""
 
     def fills(model: nn.Module) -> list[Fill]:
@@ -141,20 +141,20 @@ def by_module(reset: Callable[[nn.Module], Any]) -> Callable[[nn.Module], list[F
     return fills
 
 
-def torch_reset(module: nn.Module) -> None:
+def _torch_reset(module: nn.Module) -> None:
     """torch's defaults, by nn.init: what the module's constructor calls."""
     reset: Any = getattr(module, "reset_parameters", None) or module._reset_parameters
     reset()
 
 
-def resnet_reset(module: nn.Module) -> None:
+def _resnet_reset(module: nn.Module) -> None:
     if isinstance(module, nn.Conv2d):
         nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
     else:
-        torch_reset(module)
+        _torch_reset(module)
 
 
-def zero_last(model: nn.Module) -> None:
+def _zero_last(model: nn.Module) -> None:
     """The last norm of every residual branch of a ResNet starts at 0."""
     for module in model.modules():
         rule: Any = getattr(module, "zero_init_last", None)
@@ -162,46 +162,48 @@ def zero_last(model: nn.Module) -> None:
             rule()
 
 
-def resnet_scheme(model: nn.Module) -> Scheme:
+def _resnet_scheme(model: nn.Module) -> Scheme:
     he = partial(fastinit.kaiming_normal_, mode="fan_out", nonlinearity="relu")
     return fastinit.torch_like.override({nn.Conv2d: {"weight": he}})
 
 
-def llama_scheme(model: nn.Module) -> Scheme:
+def _llama_scheme(model: nn.Module) -> Scheme:
     """Normal weights; the frequencies of the rotary embedding, which are buffers, as the library computes them."""
     from transformers.models.llama.modeling_llama import LlamaRotaryEmbedding
 
-    frequencies = partial(rotary_, config=model.config)
-    return fastinit.gpt2_like(layers_of(model), std=STD, residual=()).override({LlamaRotaryEmbedding: {"*inv_freq": frequencies}})
+    frequencies = partial(_rotary_, config=model.config)
+    return fastinit.gpt2_like(_layers_of(model), std=STD, residual=()).override(
+        {LlamaRotaryEmbedding: {"*inv_freq": frequencies}}
+    )
 
 
-def rotary_(tensor: Tensor, config: Any) -> Tensor:
+def _rotary_(tensor: Tensor, config: Any) -> Tensor:
     from transformers.models.llama.modeling_llama import LlamaRotaryEmbedding
 
     return tensor.copy_(LlamaRotaryEmbedding.compute_default_rope_parameters(config)[0])
 
 
-GPT2_LAW = Law(f"normal {STD:g}, as GPT-2", lambda m: fastinit.gpt2_like(layers_of(m), std=STD), by_parameter(torch_gpt2_))
-TRUNCATED = Law(
-    f"normal {STD:g} cut at {SIGMAS:g} sigmas", lambda m: fastinit.truncated_like(STD, SIGMAS), by_parameter(torch_truncated_)
+_GPT2_LAW = _Law(f"normal {STD:g}, as GPT-2", lambda m: fastinit.gpt2_like(_layers_of(m), std=STD), _by_parameter(_torch_gpt2_))
+TRUNCATED = _Law(
+    f"normal {STD:g} cut at {SIGMAS:g} sigmas", lambda m: fastinit.truncated_like(STD, SIGMAS), _by_parameter(_torch_truncated_)
 )
-LLAMA = Law(f"normal {STD:g}", llama_scheme, by_parameter(torch_normal_))
-TORCH = Law("torch's defaults", lambda m: fastinit.torch_like, by_module(torch_reset))
-RESNET = Law("He normal, fan out", resnet_scheme, by_module(resnet_reset), zero_last)
-UNCUT = f"normal {STD:g}, cut at 100 sigmas"  # nn.init's and timm's bounds are absolute: -2 and 2
+_LLAMA = _Law(f"normal {STD:g}", _llama_scheme, _by_parameter(_torch_normal_))
+_TORCH = _Law("torch's defaults", lambda m: fastinit.torch_like, _by_module(_torch_reset))
+_RESNET = _Law("He normal, fan out", _resnet_scheme, _by_module(_resnet_reset), _zero_last)
+_UNCUT = f"normal {STD:g}, cut at 100 sigmas"  # nn.init's and timm's bounds are absolute: -2 and 2
 
 MODELS = {
-    "gpt2-124m": Model("transformers", hf_gpt2, GPT2_LAW.text, GPT2_LAW),
+    "gpt2-124m": Model("transformers", _hf_gpt2, _GPT2_LAW.text, _GPT2_LAW),
     "gpt2-1.5b": Model(
         "transformers",
-        partial(hf_gpt2, n_layer=48, n_embd=1600, n_head=25),
-        GPT2_LAW.text,
-        GPT2_LAW,
-        fills=(GPT2_LAW, TRUNCATED),
+        partial(_hf_gpt2, n_layer=48, n_embd=1600, n_head=25),
+        _GPT2_LAW.text,
+        _GPT2_LAW,
+        fills=(_GPT2_LAW, TRUNCATED),
     ),
-    "vit-b": Model("transformers", hf_vit, UNCUT, TRUNCATED),
-    "llama-1b": Model("transformers", hf_llama, LLAMA.text, LLAMA),
-    "timm-resnet50": Model("timm", timm_resnet, RESNET.text, RESNET, fills=(TORCH, RESNET)),
-    "timm-vit-b16": Model("timm", timm_vit, UNCUT, TRUNCATED, fills=(TRUNCATED,)),
-    "torch-gpt2": Model("torch", plain_gpt2, TORCH.text, TORCH, fills=(TORCH,)),  # on request: needs no library
+    "vit-b": Model("transformers", _hf_vit, _UNCUT, TRUNCATED),
+    "llama-1b": Model("transformers", _hf_llama, _LLAMA.text, _LLAMA),
+    "timm-resnet50": Model("timm", _timm_resnet, _RESNET.text, _RESNET, fills=(_TORCH, _RESNET)),
+    "timm-vit-b16": Model("timm", _timm_vit, _UNCUT, TRUNCATED, fills=(TRUNCATED,)),
+    "torch-gpt2": Model("torch", _plain_gpt2, _TORCH.text, _TORCH, fills=(_TORCH,)),  # on request: needs no library
 }

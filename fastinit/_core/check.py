@@ -60,14 +60,14 @@ def check_tensor(tensor: torch.Tensor, allowed: tuple[torch.dtype, ...] = FLOAT_
         raise ValueError("cannot fill a nested tensor, whose parts have no common shape. Fill the parts that unbind() gives.")
     if tensor.layout is not torch.strided:
         raise ValueError(f"cannot fill a tensor of layout {tensor.layout}: only torch.strided. Call to_dense() first.")
-    if not tensor.is_contiguous() and overlaps(tensor):
+    if not tensor.is_contiguous() and _overlaps(tensor):
         raise ValueError(
             f"elements of the tensor share memory (shape {tuple(tensor.shape)}, strides {tensor.stride()}), as after expand(). "
             "Fill the tensor it was expanded from, or clone() it."
         )
 
 
-def overlaps(tensor: torch.Tensor) -> bool:
+def _overlaps(tensor: torch.Tensor) -> bool:
     """Whether two indices may meet one address. Strides that interleave without meeting count as meeting."""
     reach = 0
     for stride, size in sorted((stride, size) for size, stride in zip(tensor.shape, tensor.stride(), strict=True) if size > 1):

@@ -8,7 +8,7 @@ from typing import Literal
 
 FanMode = Literal["fan_in", "fan_out"]
 Mode = Literal[FanMode, "fan_avg"]  # which units divide a variance; the last: the mean of both fans
-LARGEST = sys.float_info.max  # torch.compile of torch 2.7 cannot read it
+_LARGEST = sys.float_info.max  # torch.compile of torch 2.7 cannot read it
 
 
 def fans(shape: Sequence[int], batch_dims: int = 0) -> tuple[int, int]:
@@ -90,7 +90,7 @@ def _check_override(name: str, value: float | None) -> None:
             f"{name} must be a positive number or None. Received: {name}={value!r} ({type(value).__name__}). "
             "Pass the number of units, e.g. weight.shape[1]."
         )
-    if not 0 < value <= LARGEST:
+    if not 0 < value <= _LARGEST:
         raise ValueError(
             f"{name} must be a positive, finite number or None. Received: {name}={value}. "
             "Pass the number of units, or leave it out to take it from the shape."

@@ -16,7 +16,7 @@ import torch
 
 from fastinit._core.check import finite, number, positive
 
-SMALLEST_FMOD_CUT = 2.0**-10  # sigmas; below it the float32 grid of z is too coarse for the law of the remainder
+_SMALLEST_FMOD_CUT = 2.0**-10  # sigmas; below it the float32 grid of z is too coarse for the law of the remainder
 
 
 class Law(NamedTuple):
@@ -142,7 +142,7 @@ def fmod_normal(mean: float, std: float, a: float, b: float) -> Law:
             f"method='fmod' needs bounds symmetric about the mean. Received: mean={mean}, a={a}, b={b}. "
             "Move a bound, or use method='exact'."
         )
-    if upper / std < SMALLEST_FMOD_CUT:
+    if upper / std < _SMALLEST_FMOD_CUT:
         raise ValueError(
             f"method='fmod' needs a cut of at least 2^-10 sigmas. Received: {upper / std} (std={std}, b - mean={upper}). "
             "Use method='exact'."
@@ -173,11 +173,11 @@ def constant(value: float) -> Law:
 # --- declared laws --------------------------------------------------------------------------------------------------------------
 
 Initializer = Callable[[torch.Tensor], Any]
-Declared = TypeVar("Declared", bound=Callable[..., Any])
-SOURCES = ("generator", "key")  # of randomness: what every initializer takes, and no law depends on
+_Declared = TypeVar("_Declared", bound=Callable[..., Any])
+_SOURCES = ("generator", "key")  # of randomness: what every initializer takes, and no law depends on
 
 
-class Declaration(NamedTuple):
+class _Declaration(NamedTuple):
     """The law of an initializer: a function of shape, dtype and the initializer's other arguments."""
 
     initializer: Callable[..., Any]  # a wrapper that copies the attributes of what it wraps is another one
@@ -192,7 +192,7 @@ class Declaration(NamedTuple):
         return self.law(shape, dtype, **arguments)
 
 
-def declares(law: Callable[..., Law | None]) -> Callable[[Declared], Declared]:
+def declares(law: Callable[..., Law | None]) -> Callable[[_Declared], _Declared]:
     """Declare the law that an initializer fills a whole tensor with, so that `initialize_` batches its fills.
 
     Args:
@@ -219,21 +219,21 @@ def declares(law: Callable[..., Law | None]) -> Callable[[Declared], Declared]:
     if not callable(law):
         raise TypeError(f"a law is a function of shape, dtype and the initializer's arguments. Received: {law!r}.")
 
-    def declared(initializer: Declared) -> Declared:
+    def declared(initializer: _Declared) -> _Declared:
         _, *parameters = inspect.signature(initializer).parameters.values()
-        own = [parameter for parameter in parameters if parameter.name not in SOURCES]
+        own = [parameter for parameter in parameters if parameter.name not in _SOURCES]
         defaults = {parameter.name: parameter.default for parameter in own if parameter.default is not parameter.empty}
         required = frozenset(parameter.name for parameter in own) - defaults.keys()
-        initializer.__fastinit_law__ = Declaration(initializer, law, defaults, required)  # type: ignore[attr-defined]
+        initializer.__fastinit_law__ = _Declaration(initializer, law, defaults, required)  # type: ignore[attr-defined]
         return initializer
 
     return declared
 
 
-def declaration_of(function: object) -> Declaration | None:
+def declaration_of(function: object) -> _Declaration | None:
     """What the function itself declares; None for any other, also one that wraps it."""
     found = getattr(function, "__fastinit_law__", None)
-    return found if isinstance(found, Declaration) and found.initializer is function else None
+    return found if isinstance(found, _Declaration) and found.initializer is function else None
 
 
 def law_of(initializer: Initializer, shape: torch.Size, dtype: torch.dtype) -> tuple[Law, int | None] | None:

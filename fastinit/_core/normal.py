@@ -22,25 +22,25 @@ import torch
 F64 = torch.float64
 PRECISE = decimal.Context(prec=60, Emin=decimal.MIN_EMIN, Emax=decimal.MAX_EMAX)
 PI = Decimal("3.14159265358979323846264338327950288419716939937510582097494459")
-FAR = 6.0  # sigmas; the masses of a cut that begins beyond it are in units of a density
-BEYOND = 1e9  # sigmas; a cut that begins beyond it holds one float64 value
+_FAR = 6.0  # sigmas; the masses of a cut that begins beyond it are in units of a density
+_BEYOND = 1e9  # sigmas; a cut that begins beyond it holds one float64 value
 
 # Wichura's PPND16, constant term first: numerator and denominator as polynomials of 0.425^2 - q^2, of r - 1.6 and of r - 5.
-CENTRAL = 0.425
-Polynomials = tuple[tuple[float, ...], tuple[float, ...]]
-MIDDLE = (
+_CENTRAL = 0.425
+_Polynomials = tuple[tuple[float, ...], tuple[float, ...]]
+_MIDDLE = (
     (3.3871328727963666080, 133.14166789178437745, 1971.5909503065514427, 13731.693765509461125,
      45921.953931549871457, 67265.770927008700853, 33430.575583588128105, 2509.0809287301226727),
     (1.0, 42.313330701600911252, 687.18700749205790830, 5394.1960214247511077,
      21213.794301586595867, 39307.895800092710610, 28729.085735721942674, 5226.4952788528545610),
 )  # fmt: skip
-TAIL = (
+_TAIL = (
     (1.42343711074968357734, 4.63033784615654529590, 5.76949722146069140550, 3.64784832476320460504,
      1.27045825245236838258, 0.241780725177450611770, 0.0227238449892691845833, 7.74545014278341407640e-4),
     (1.0, 2.05319162663775882187, 1.67638483018380384940, 0.689767334985100004550,
      0.148103976427480074590, 0.0151986665636164571966, 5.47593808499534494600e-4, 1.05075007164441684324e-9),
 )  # fmt: skip
-FAR_TAIL = (
+_FAR_TAIL = (
     (6.65790464350110377720, 5.46378491116411436990, 1.78482653991729133580, 0.296560571828504891230,
      0.0265321895265761230930, 0.00124266094738807843860, 2.71155556874348757815e-5, 2.01033439929228813265e-7),
     (1.0, 0.599832206555887937690, 0.136929880922735805310, 0.0148753612908506148525,
@@ -50,17 +50,17 @@ FAR_TAIL = (
 
 def center(x: Decimal) -> Decimal:
     """Phi(x) - 1/2, to relative accuracy."""
-    if abs(x) > FAR:
-        return (Decimal("0.5") - mills_ratio(abs(x)) * density(x)).copy_sign(x)
+    if abs(x) > _FAR:
+        return (Decimal("0.5") - mills_ratio(abs(x)) * _density(x)).copy_sign(x)
     n, total, term = 1, x, x
     while abs(term) > abs(total) * Decimal("1e-40"):  # x + x^3/3 + x^5/(3*5) + ...
         n += 2
         term = term * x * x / n
         total += term
-    return total * density(x)
+    return total * _density(x)
 
 
-def density(x: Decimal) -> Decimal:
+def _density(x: Decimal) -> Decimal:
     return (-x * x / 2).exp() / (2 * PI).sqrt()
 
 
@@ -93,7 +93,7 @@ class Cut(NamedTuple):
 
     def lower_half(self, d: torch.Tensor) -> torch.Tensor:
         """The quantile at t = d - 1: the upper half of the mirrored cut, negated."""
-        return -mirrored(self).upper_half(d)
+        return -_mirrored(self).upper_half(d)
 
     def odd_over_t(self, d: torch.Tensor) -> torch.Tensor:
         """Q(t)/t of a symmetric cut at t = 1 - d; relative accuracy down to t = 0, where it is Q'(0). Even in t."""
@@ -103,47 +103,47 @@ class Cut(NamedTuple):
 
 def cut_normal(low: float, high: float) -> Cut:
     """The cut to [low, high], low < high, either infinite."""
-    if high < -FAR:
-        return mirrored(cut_normal(-high, -low))
+    if high < -_FAR:
+        return _mirrored(cut_normal(-high, -low))
     with decimal.localcontext(PRECISE):
-        if low > FAR:
-            return far_cut(low, high)
+        if low > _FAR:
+            return _far_cut(low, high)
         half, to_high = Decimal("0.5"), center(Decimal(high))
         to_low = to_high if low == -high else center(Decimal(-low))
         mass, below, above = to_low + to_high, half - to_low, half - to_high
     return Cut(low, high, float(mass), float(below), float(above), float(to_low), float(to_high), 0.0)
 
 
-def far_cut(low: float, high: float) -> Cut:
+def _far_cut(low: float, high: float) -> Cut:
     """A cut that begins beyond FAR, in units of the density at `low`. One that begins beyond BEYOND is a single float64 value."""
-    start = Decimal(min(low, BEYOND))
-    end = Decimal(high) if low < BEYOND else Decimal("inf")
+    start = Decimal(min(low, _BEYOND))
+    end = Decimal(high) if low < _BEYOND else Decimal("inf")
     above = mills_ratio(end) * ((start - end) * (start + end) / 2).exp() if end.is_finite() else Decimal(0)
     log_unit = -start * start / 2 - (2 * PI).ln() / 2
     return Cut(low, high, float(mills_ratio(start) - above), math.inf, float(above), -0.5, 0.5, float(log_unit))
 
 
-def mirrored(cut: Cut) -> Cut:
+def _mirrored(cut: Cut) -> Cut:
     low, high, mass, below, above, to_low, to_high, log_unit = cut
     return Cut(-high, -low, mass, above, below, to_high, to_low, log_unit)
 
 
 def quantile(q: torch.Tensor, depth: torch.Tensor) -> torch.Tensor:
     """The x with Phi(x) = 1/2 + q, to relative accuracy; outside the middle from depth = -log of the smaller tail."""
-    middle = q * ratio(MIDDLE, CENTRAL * CENTRAL - q * q)
-    return torch.where(q.abs() <= CENTRAL, middle, torch.copysign(tail_quantile(depth), q))
+    middle = q * _ratio(_MIDDLE, _CENTRAL * _CENTRAL - q * q)
+    return torch.where(q.abs() <= _CENTRAL, middle, torch.copysign(tail_quantile(depth), q))
 
 
 def tail_quantile(depth: torch.Tensor) -> torch.Tensor:
     """The x with log(1 - Phi(x)) = -depth, for depth > 2.59."""
     r = root(depth)
-    x = ratio(TAIL, r - 1.6)
+    x = _ratio(_TAIL, r - 1.6)
     if bool((r > 5).any()):
-        x = torch.where(r > 5, ratio(FAR_TAIL, r - 5), x)
-    return torch.where(r > 27, far_quantile(depth), x) if bool((r > 27).any()) else x
+        x = torch.where(r > 5, _ratio(_FAR_TAIL, r - 5), x)
+    return torch.where(r > 27, _far_quantile(depth), x) if bool((r > 27).any()) else x
 
 
-def far_quantile(depth: torch.Tensor) -> torch.Tensor:
+def _far_quantile(depth: torch.Tensor) -> torch.Tensor:
     """As tail_quantile, for depth > 27^2, where 1 - Phi(x) is m times the density over x, m below 1 by about x^-2."""
     square = double = depth + depth
     for _ in range(5):  # each gains a factor of x^2/2
@@ -152,7 +152,7 @@ def far_quantile(depth: torch.Tensor) -> torch.Tensor:
     return root(square)
 
 
-def ratio(polynomials: Polynomials, x: torch.Tensor) -> torch.Tensor:
+def _ratio(polynomials: _Polynomials, x: torch.Tensor) -> torch.Tensor:
     """Numerator over denominator, both by Horner's rule, at once."""
     *rest, p = columns(polynomials)
     for c in reversed(rest):
@@ -161,7 +161,7 @@ def ratio(polynomials: Polynomials, x: torch.Tensor) -> torch.Tensor:
 
 
 @functools.cache
-def columns(polynomials: Polynomials) -> tuple[torch.Tensor, ...]:
+def columns(polynomials: _Polynomials) -> tuple[torch.Tensor, ...]:
     return torch.tensor(polynomials, dtype=F64, device="cpu").T[:, :, None, None].unbind()
 
 

@@ -43,9 +43,9 @@ STREAM_VERSION = 1
 
 UNIFORM, SYMMETRIC, TWO_SIDED, FMOD, WORDS = range(5)  # as enum fastinit_kind in csrc/fastinit.h
 # Half widths from which on a product with 2^(1 - bits) keeps all its bits.
-SMALLEST = {torch.float32: 2.0**-64, torch.float64: 2.0**-896}
+_SMALLEST = {torch.float32: 2.0**-64, torch.float64: 2.0**-896}
 # Sigmas. Up to here the density of a normal is the same, to 2^-26, at two bounds that are the same float64 number of sigmas.
-FLAT = 2.0**13
+_FLAT = 2.0**13
 
 
 class Constants(NamedTuple):
@@ -101,18 +101,18 @@ def recipe(law: Law, dtype: torch.dtype) -> Recipe:
     The first call may come from inside torch.compile or a FakeTensorMode: the table is made of real tensors all the same.
     """
     with without_dispatch_modes(), torch.inference_mode():  # whose operations are dispatched a third faster
-        made = make_recipe(law, dtype)
+        made = _make_recipe(law, dtype)
         _ = made.constants  # made now: what may fail for want of memory comes before a key is drawn
         return made
 
 
-def make_recipe(law: Law, dtype: torch.dtype) -> Recipe:
+def _make_recipe(law: Law, dtype: torch.dtype) -> Recipe:
     if law == RAW_WORDS:
         return words_recipe(dtype)
     real = torch.float64 if dtype is torch.float64 else torch.float32
     if law.name == "uniform":
         a, b = law.parameters
-        return uniform_recipe(a, b, dtype, real)
+        return _uniform_recipe(a, b, dtype, real)
     if law.name == "constant":
         low, high = representable(-math.inf, math.inf, dtype)
         return Recipe(UNIFORM, dtype, real, anchor=rounded(law.parameters[0], real), low=low, high=high)
@@ -125,8 +125,8 @@ def make_recipe(law: Law, dtype: torch.dtype) -> Recipe:
             f"|mean| + 40 std must stay below {largest}."
         )
     if law.name == "fmod_normal" and b - mean < math.inf:
-        return fmod_recipe(mean, std, a, b, dtype, real)
-    return truncated_recipe(mean, std, a, b, dtype, real)
+        return _fmod_recipe(mean, std, a, b, dtype, real)
+    return _truncated_recipe(mean, std, a, b, dtype, real)
 
 
 def words_recipe(dtype: torch.dtype) -> Recipe:
@@ -134,54 +134,54 @@ def words_recipe(dtype: torch.dtype) -> Recipe:
     return Recipe(WORDS, dtype, torch.float64 if dtype.itemsize == 8 else torch.float32)
 
 
-def uniform_recipe(a: float, b: float, dtype: torch.dtype, real: torch.dtype) -> Recipe:
+def _uniform_recipe(a: float, b: float, dtype: torch.dtype, real: torch.dtype) -> Recipe:
     low, high = representable(a, b, dtype)
     bits = WORD_BITS[real]
     half = b / 2 - a / 2
     if not rounded(half, real) < math.inf:
         raise ValueError(f"U({a}, {b}) leaves the range of {real}, in which {dtype} is computed.")
-    if half < SMALLEST[real]:  # a normal is flat on 2^-40 of a sigma
-        return truncated_recipe(a / 2 + b / 2, (half or math.ulp(0.0)) * 2.0**40, a, b, dtype, real)
+    if half < _SMALLEST[real]:  # a normal is flat on 2^-40 of a sigma
+        return _truncated_recipe(a / 2 + b / 2, (half or math.ulp(0.0)) * 2.0**40, a, b, dtype, real)
     if a >= 0 or b <= 0:  # u = (2x + 1) 2^-bits counts from the bound nearer to 0
         near, far, sign = (a, high, 1.0) if a >= 0 else (b, low, -1.0)
         anchor = rounded(near + sign * half * 2.0 ** (1 - bits), real)
         flip = 1 << (bits - 1) if a >= 0 else (1 << (bits - 1)) - 1
-        slope = reaching(rounded(sign * half * 2.0 ** (2 - bits), real), 2.0 ** (bits - 1), anchor, far, real)
+        slope = _reaching(rounded(sign * half * 2.0 ** (2 - bits), real), 2.0 ** (bits - 1), anchor, far, real)
         return Recipe(UNIFORM, dtype, real, slope, anchor, flip, low=low, high=high)
     anchor = rounded(a / 2 + b / 2, real)
     slope = rounded(half * 2.0 ** (1 - bits), real)
     for at, bound in ((2.0 ** (bits - 1), high), (-(2.0 ** (bits - 1)), low)):
-        slope = reaching(slope, at, anchor, bound, real)
+        slope = _reaching(slope, at, anchor, bound, real)
     return Recipe(UNIFORM, dtype, real, slope, anchor, low=low, high=high)
 
 
-def reaching(slope: float, x: float, anchor: float, bound: float, real: torch.dtype) -> float:
+def _reaching(slope: float, x: float, anchor: float, bound: float, real: torch.dtype) -> float:
     """The slope, made longer by a few ulps where rounding would keep fma(x, slope, anchor) from reaching the bound."""
     sign = math.copysign(1.0, x * slope)
     return first(slope, slope, real, lambda longer: sign * fma(x, longer, anchor, real) >= sign * bound)
 
 
-def truncated_recipe(mean: float, std: float, a: float, b: float, dtype: torch.dtype, real: torch.dtype) -> Recipe:
+def _truncated_recipe(mean: float, std: float, a: float, b: float, dtype: torch.dtype, real: torch.dtype) -> Recipe:
     low, high = representable(a, b, dtype)
     lower, upper = in_sigmas(a, mean, std), in_sigmas(b, mean, std)
     if lower == upper:
-        if abs(lower) < FLAT:
-            return uniform_recipe(a, b, dtype, real)
+        if abs(lower) < _FLAT:
+            return _uniform_recipe(a, b, dtype, real)
         raise ValueError(f"bounds {a} and {b} are both {lower} sigmas from the mean {mean}: no law is left between them.")
     # SYMMETRIC's coefficients have the factor 2^(1 - bits), TWO_SIDED's do not.
-    if lower == -upper and std * min(upper, 1.0) > SMALLEST[real]:
-        table = scaled_table(symmetric_table(upper, real), std, real)
+    if lower == -upper and std * min(upper, 1.0) > _SMALLEST[real]:
+        table = _scaled_table(symmetric_table(upper, real), std, real)
         recipe = Recipe(SYMMETRIC, dtype, real, anchor=rounded(mean, real), low=low, high=high, **table)
     else:
-        table = scaled_table(two_sided_table(lower, upper, mean, std, real), 1.0, real)
+        table = _scaled_table(_two_sided_table(lower, upper, mean, std, real), 1.0, real)
         recipe = Recipe(TWO_SIDED, dtype, real, low=low, high=high, **table)
-    return closed(recipe, tables.cut_normal(lower, upper), mean, std)
+    return _closed(recipe, tables.cut_normal(lower, upper), mean, std)
 
 
-def fmod_recipe(mean: float, std: float, a: float, b: float, dtype: torch.dtype, real: torch.dtype) -> Recipe:
+def _fmod_recipe(mean: float, std: float, a: float, b: float, dtype: torch.dtype, real: torch.dtype) -> Recipe:
     low, high = representable(a, b, dtype)
     cut = rounded(in_sigmas(b / 2 - a / 2, 0.0, std), real)
-    table = scaled_table(symmetric_table(math.inf, real), 1.0, real)
+    table = _scaled_table(symmetric_table(math.inf, real), 1.0, real)
     anchor, scale, inverse = rounded(mean, real), rounded(std, real), rounded(1 / cut, real)
     return Recipe(FMOD, dtype, real, anchor=anchor, std=scale, cut=cut, inverse_cut=inverse, low=low, high=high, **table)
 
@@ -197,18 +197,18 @@ def in_sigmas(bound: float, mean: float, std: float) -> float:
 
 @functools.lru_cache(maxsize=256)
 def symmetric_table(upper: float, real: torch.dtype) -> Table:
-    return tables.symmetric_table(tables.cut_normal(-upper, upper), shapes(real))
+    return tables.symmetric_table(tables.cut_normal(-upper, upper), _shapes(real))
 
 
-def two_sided_table(lower: float, upper: float, mean: float, std: float, real: torch.dtype) -> Table:
-    return tables.two_sided_table(tables.cut_normal(lower, upper), mean, std, shapes(real))
+def _two_sided_table(lower: float, upper: float, mean: float, std: float, real: torch.dtype) -> Table:
+    return tables.two_sided_table(tables.cut_normal(lower, upper), mean, std, _shapes(real))
 
 
-def shapes(real: torch.dtype) -> list[tables.Shape]:
+def _shapes(real: torch.dtype) -> list[tables.Shape]:
     return [tables.DOUBLE] if real is torch.float64 else [tables.SMALL, tables.LARGE]
 
 
-def scaled_table(table: Table, std: float, real: torch.dtype) -> dict[str, Any]:
+def _scaled_table(table: Table, std: float, real: torch.dtype) -> dict[str, Any]:
     """The fields of a recipe that come from its table, rounded. A table of one half is multiplied by std, and made for float(s)
     instead of t."""
     unit = 2.0 ** (1 - WORD_BITS[real])
@@ -221,7 +221,7 @@ def scaled_table(table: Table, std: float, real: torch.dtype) -> dict[str, Any]:
     )
 
 
-def closed(recipe: Recipe, cut: tables.Cut, mean: float, std: float) -> Recipe:
+def _closed(recipe: Recipe, cut: tables.Cut, mean: float, std: float) -> Recipe:
     """The recipe with bounds that are reached: the first cell's constant is raised by the ulps that rounding took away.
 
     This is done only where the quantile of the outermost word itself rounds to the bound, which it does not for wide cuts. In

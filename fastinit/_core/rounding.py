@@ -10,16 +10,16 @@ from decimal import MAX_EMAX, MIN_EMIN, ROUND_HALF_EVEN, Context, Decimal
 import torch
 
 INTEGERS = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}  # by bytes: a number seen as its bits
-EXACT = Context(prec=1500, Emin=MIN_EMIN, Emax=MAX_EMAX)  # digits enough for a product of two float64 plus a third
+_EXACT = Context(prec=1500, Emin=MIN_EMIN, Emax=MAX_EMAX)  # digits enough for a product of two float64 plus a third
 
 
 def fma(a: float, b: float, c: float, real: torch.dtype) -> float:
     """a * b + c with one rounding to the real type."""
-    exact = EXACT.fma(Decimal(a), Decimal(b), Decimal(c))
+    exact = _EXACT.fma(Decimal(a), Decimal(b), Decimal(c))
     if real is torch.float64:
         return float(exact)
     unit = max(math.frexp(float(exact))[1] - 24, -149)  # of its last bit
-    return math.ldexp(int(EXACT.multiply(exact, EXACT.power(2, -unit)).to_integral_value(ROUND_HALF_EVEN)), unit)
+    return math.ldexp(int(_EXACT.multiply(exact, _EXACT.power(2, -unit)).to_integral_value(ROUND_HALF_EVEN)), unit)
 
 
 def rounded(x: float, real: torch.dtype) -> float:

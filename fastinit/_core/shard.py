@@ -19,11 +19,11 @@ from torch import Tensor
 from fastinit._core.plan import Box, row_of
 from fastinit._torch import is_strided_shard, local_tensor_of
 
-Filling = TypeVar("Filling", bound=Callable[..., Tensor])
-Runs = list[range]  # of indices along one axis, in the order in which the local tensor holds them
+_Filling = TypeVar("_Filling", bound=Callable[..., Tensor])
+_Runs = list[range]  # of indices along one axis, in the order in which the local tensor holds them
 
 
-class Block(NamedTuple):
+class _Block(NamedTuple):
     """A rectangle of the local tensor, and the indices of the whole tensor that it holds: one range an axis, both times."""
 
     local: tuple[range, ...]
@@ -36,7 +36,7 @@ class Block(NamedTuple):
         return tensor[tuple(slice(r.start, r.stop) for r in self.whole)]
 
 
-def indices(shape: Sequence[int], mesh_shape: Sequence[int], placements: Sequence[Any], coordinate: Sequence[int]) -> list[Runs]:
+def indices(shape: Sequence[int], mesh_shape: Sequence[int], placements: Sequence[Any], coordinate: Sequence[int]) -> list[_Runs]:
     """Compute which indices of a whole tensor one rank holds.
 
     Args:
@@ -70,17 +70,17 @@ def indices(shape: Sequence[int], mesh_shape: Sequence[int], placements: Sequenc
         raise ValueError(f"a mesh of {tuple(mesh_shape)} has no coordinate {tuple(coordinate)}. Pass 0 <= coordinate < size.")
     runs = [[range(size)] for size in shape]
     for ranks, placement, rank in zip(mesh_shape, placements, coordinate, strict=True):
-        split = splitting(placement)
+        split = _splitting(placement)
         if split is None:
             continue
         axis, factor = split
         if not -len(runs) <= axis < len(runs):
             raise ValueError(f"{placement} shards an axis that a tensor of shape {tuple(shape)} does not have.")
-        runs[axis] = [r for part in range(factor) for r in chunk(chunk(runs[axis], factor, part), ranks, rank)]
-    return [joined(axis) for axis in runs]
+        runs[axis] = [r for part in range(factor) for r in _chunk(_chunk(runs[axis], factor, part), ranks, rank)]
+    return [_joined(axis) for axis in runs]
 
 
-def splitting(placement: Any) -> tuple[int, int] | None:
+def _splitting(placement: Any) -> tuple[int, int] | None:
     """The axis that a placement splits, and how many parts it makes of it before each is split over the ranks; None: none."""
     from torch.distributed.tensor import Partial, Replicate, Shard
 
@@ -98,7 +98,7 @@ def splitting(placement: Any) -> tuple[int, int] | None:
     raise ValueError(f"unknown placement. Received: {placement!r}. Allowed: Shard, Replicate, _StridedShard.")
 
 
-def chunk(runs: Runs, chunks: int, number: int) -> Runs:
+def _chunk(runs: _Runs, chunks: int, number: int) -> _Runs:
     """One of the chunks into which torch.chunk would split the indices; the last ones may be shorter, or empty."""
     total = sum(map(len, runs))
     size = -(-total // chunks)
@@ -107,9 +107,9 @@ def chunk(runs: Runs, chunks: int, number: int) -> Runs:
     return [r[max(first - end + len(r), 0) : max(last - end + len(r), 0)] for r, end in zip(runs, ends, strict=True)]
 
 
-def joined(runs: Runs) -> Runs:
+def _joined(runs: _Runs) -> _Runs:
     """The runs without empty ones, those that follow each other joined."""
-    found: Runs = []
+    found: _Runs = []
     for run in runs:
         if found and run and found[-1].stop == run.start:
             found[-1] = range(found[-1].start, run.stop)
@@ -118,15 +118,15 @@ def joined(runs: Runs) -> Runs:
     return found
 
 
-def blocks(runs: Sequence[Runs]) -> Iterator[Block]:
+def blocks(runs: Sequence[_Runs]) -> Iterator[_Block]:
     """The rectangles that the runs of all axes make: one, or several for strided shards."""
     starts = [list(accumulate(map(len, axis), initial=0)) for axis in runs]
     places = [[range(s, s + len(r)) for s, r in zip(start, axis, strict=False)] for start, axis in zip(starts, runs, strict=True)]
     for local, whole in zip(product(*places), product(*runs), strict=True):
-        yield Block(local, whole)
+        yield _Block(local, whole)
 
 
-def boxes(shape: Sequence[int], block: Block) -> Iterator[tuple[Block, Box]]:
+def boxes(shape: Sequence[int], block: _Block) -> Iterator[tuple[_Block, Box]]:
     """The index boxes of a block, each with the part that it fills. There are several where inner and outer axes are cut.
 
     A box has one pitch. The innermost axis that is cut makes its columns; above it only the outermost that has more than
@@ -143,17 +143,17 @@ def boxes(shape: Sequence[int], block: Block) -> Iterator[tuple[Block, Box]]:
     outer = next(axis for axis, length in enumerate(lengths) if length > 1)
     if any(outer < axis < inner for axis in cut):
         for offset in range(lengths[outer]):
-            yield from boxes(shape, at(block, outer, offset))
+            yield from boxes(shape, _at(block, outer, offset))
     else:
         rows, cols = math.prod(lengths[:inner]), math.prod(lengths[inner:])
         yield block, Box(start, rows, cols, math.prod(shape[inner:]))
 
 
-def at(block: Block, axis: int, offset: int) -> Block:
+def _at(block: _Block, axis: int, offset: int) -> _Block:
     """The slice of a block at one index of an axis."""
     local, whole = list(block.local), list(block.whole)
     local[axis], whole[axis] = local[axis][offset : offset + 1], whole[axis][offset : offset + 1]
-    return Block(tuple(local), tuple(whole))
+    return _Block(tuple(local), tuple(whole))
 
 
 # --- DTensors -----------------------------------------------------------------------------------------------------------------
@@ -164,7 +164,7 @@ def is_dtensor(tensor: object) -> bool:
     return isinstance(tensor, getattr(module, "DTensor", ()))
 
 
-def local_blocks(tensor: Any) -> tuple[Tensor, list[Block]]:
+def local_blocks(tensor: Any) -> tuple[Tensor, list[_Block]]:
     """The local tensor of a DTensor and its blocks; none on a rank outside the mesh.
 
     Raises:
@@ -192,7 +192,7 @@ def pieces(tensor: Any) -> list[tuple[Tensor, Box]]:
     return [(part.of_local(local), box) for block in held for part, box in boxes(shape, block)]
 
 
-def cut_where_sharded(function: Filling) -> Filling:
+def cut_where_sharded(function: _Filling) -> _Filling:
     """Let an initializer whose values depend on the whole tensor fill a DTensor: every rank makes the whole tensor for itself,
     keeps its part, and frees the rest. Nothing is communicated, and every rank draws the same."""
 
@@ -208,7 +208,7 @@ def cut_where_sharded(function: Filling) -> Filling:
         torch.autograd.graph.increment_version(tensor)
         return tensor
 
-    return cast(Filling, sharded)
+    return cast(_Filling, sharded)
 
 
 def fill_rows_(tensor: Tensor, rows: range, value: float) -> None:

@@ -39,7 +39,7 @@ DOUBLE = Shape(256, 13, F64)
 MANTISSA = {torch.float32: 23, F64: 52}
 BIAS = {torch.float32: 127, F64: 1023}
 WORD_BITS = {torch.float32: 32, F64: 64}
-ENOUGH = 2.0**-26  # relative fit error below which SMALL serves: a quarter of the rounding of its first coefficient
+_ENOUGH = 2.0**-26  # relative fit error below which SMALL serves: a quarter of the rounding of its first coefficient
 
 
 class Table(NamedTuple):
@@ -56,7 +56,7 @@ class Table(NamedTuple):
 def chebyshev(terms: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """Nodes on [0, 1], values -> Chebyshev coefficients, and those -> monomials on [0, 1] (integers, so exact)."""
     with decimal.localcontext(PRECISE):
-        nodes = [cosine(PI * (2 * j + 1) / (2 * terms)) for j in range(terms)]
+        nodes = [_cosine(PI * (2 * j + 1) / (2 * terms)) for j in range(terms)]
         rows = [[Decimal(1)] * terms, nodes]  # T_n at the nodes, by T_(n+1) = 2 x T_n - T_(n-1)
         while len(rows) < terms:
             rows.append([2 * x * last - before for x, last, before in zip(nodes, rows[-1], rows[-2], strict=True)])
@@ -67,14 +67,14 @@ def chebyshev(terms: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         last, before = shifted[-1], shifted[-2] + [0, 0]
         shifted.append([2 * (2 * up - same) - b for up, same, b in zip([0, *last], [*last, 0], before, strict=True)])
     monomials = [row + [0] * (terms - len(row)) for row in shifted[:terms]]
-    return tensor(points), tensor(transform), tensor(monomials).T.contiguous()
+    return _tensor(points), _tensor(transform), _tensor(monomials).T.contiguous()
 
 
-def tensor(values: list[Any]) -> torch.Tensor:
+def _tensor(values: list[Any]) -> torch.Tensor:
     return torch.tensor(values, dtype=F64, device="cpu")
 
 
-def cosine(x: Decimal) -> Decimal:
+def _cosine(x: Decimal) -> Decimal:
     """For |x| <= pi."""
     total = term = Decimal(1)
     for n in range(2, 70, 2):
@@ -83,7 +83,7 @@ def cosine(x: Decimal) -> Decimal:
     return total
 
 
-def product(matrix: torch.Tensor, columns: torch.Tensor) -> torch.Tensor:
+def _product(matrix: torch.Tensor, columns: torch.Tensor) -> torch.Tensor:
     """The matrix product, summed in this order on every machine: in a library's, the order depends on the machine."""
     total = matrix[:, :1] * columns[:1]
     for j in range(1, len(columns)):
@@ -91,7 +91,7 @@ def product(matrix: torch.Tensor, columns: torch.Tensor) -> torch.Tensor:
     return total
 
 
-def fit(function: Callable[[torch.Tensor], torch.Tensor], shape: Shape, k: int, offset: float, scale: float) -> torch.Tensor:
+def _fit(function: Callable[[torch.Tensor], torch.Tensor], shape: Shape, k: int, offset: float, scale: float) -> torch.Tensor:
     """Float64 coefficients [terms, cells] of function(d), 0 < d <= 1, over the cells that y = offset + scale * d visits.
 
     Interpolation at Chebyshev nodes, within a factor 2 of the best polynomial; the variable is r in [0, 2^-k). The last
@@ -107,14 +107,14 @@ def fit(function: Callable[[torch.Tensor], torch.Tensor], shape: Shape, k: int, 
     nodes, transform, monomials = chebyshev(shape.terms)
     values = function((start - offset + (power * fitted) * nodes[:, None]) / scale)
     base = values[:1].clone()  # taken out of the sums below, whose rounding then is the variation's
-    local = product(monomials, product(transform, values - base))
+    local = _product(monomials, _product(transform, values - base))
     local[:1] += base
     table = torch.zeros(shape.terms, shape.cells, dtype=F64, device="cpu")
-    table[:, number % shape.cells] = local / powers(fitted, shape.terms)
+    table[:, number % shape.cells] = local / _powers(fitted, shape.terms)
     return table
 
 
-def powers(x: torch.Tensor, terms: int) -> torch.Tensor:
+def _powers(x: torch.Tensor, terms: int) -> torch.Tensor:
     """x^0, x^1, ... as rows."""
     rows = [torch.ones_like(x)]
     while len(rows) < terms:
@@ -153,7 +153,7 @@ def mapping(shape: Shape, k: int, distance: float) -> tuple[float, float]:
     return (offset, 1.0) if fits else widest
 
 
-def expected_error(shape: Shape, k: int, distance: float) -> float:
+def _expected_error(shape: Shape, k: int, distance: float) -> float:
     """Estimate the relative error of the fit, from the Bernstein ellipse of the first cell, which ends at the singularity.
 
     The factor 0.1 was measured.
@@ -165,27 +165,27 @@ def expected_error(shape: Shape, k: int, distance: float) -> float:
     return 0.1 / math.prod([ratio + math.sqrt(ratio * ratio - 1)] * shape.terms)
 
 
-Half = tuple[Callable[[torch.Tensor], torch.Tensor], float]  # a function of d, and how far past its end it is singular
+_Half = tuple[Callable[[torch.Tensor], torch.Tensor], float]  # a function of d, and how far past its end it is singular
 
 
-def tabulate(halves: list[Half], shapes: list[Shape]) -> Table:
+def _tabulate(halves: list[_Half], shapes: list[Shape]) -> Table:
     """The table of the first shape that is accurate enough (else of the last), with the k that fits it best."""
 
     def error(shape: Shape, k: int) -> float:
-        return max(expected_error(shape, k, distance) for _, distance in halves)
+        return max(_expected_error(shape, k, distance) for _, distance in halves)
 
     for shape in shapes:
         k = min((5, 4, 3, 2, 1) if shape.real is torch.float32 else (2,), key=lambda k: error(shape, k))
-        if error(shape, k) <= ENOUGH:
+        if error(shape, k) <= _ENOUGH:
             break
     maps = [mapping(shape, k, distance) for _, distance in halves]
-    coefficients = torch.stack([fit(function, shape, k, *m) for (function, _), m in zip(halves, maps, strict=True)])
+    coefficients = torch.stack([_fit(function, shape, k, *m) for (function, _), m in zip(halves, maps, strict=True)])
     return Table(shape, k, tuple(m[0] for m in maps), tuple(m[1] for m in maps), coefficients)
 
 
 def symmetric_table(cut: Cut, shapes: list[Shape]) -> Table:
     """Q(t)/t of a cut with low = -high."""
-    return tabulate([(cut.odd_over_t, 2 * cut.above / cut.mass)], shapes)
+    return _tabulate([(cut.odd_over_t, 2 * cut.above / cut.mass)], shapes)
 
 
 def two_sided_table(cut: Cut, mean: float, std: float, shapes: list[Shape]) -> Table:
@@ -193,12 +193,12 @@ def two_sided_table(cut: Cut, mean: float, std: float, shapes: list[Shape]) -> T
 
     Where an end of the interval lies near 0 (a half-normal), cells shrink toward it too, for relative accuracy.
     """
-    middle = mean + std * float(cut.upper_half(tensor([1.0])))
-    halves: list[Half] = []
+    middle = mean + std * float(cut.upper_half(_tensor([1.0])))
+    halves: list[_Half] = []
     for end, rest, half in ((cut.low, cut.below, cut.lower_half), (cut.high, cut.above, cut.upper_half)):
         distance = min(2 * rest / cut.mass, 4.0)
         value = mean + std * end
         if math.isfinite(end) and value * middle >= 0 and value != middle:
             distance = min(distance, abs(value) / abs(middle - value))
         halves.append((lambda d, half=half: mean + std * half(d), distance))  # type: ignore[misc]
-    return tabulate(halves, shapes)
+    return _tabulate(halves, shapes)

@@ -69,7 +69,7 @@ def ones_(tensor: Tensor, *, generator: Generator | None = None, key: int | None
     return constant_(tensor, 1.0, generator=generator, key=key)
 
 
-def check_value(val: float, dtype: DType) -> None:
+def _check_value(val: float, dtype: DType) -> None:
     """Raise TypeError or ValueError for what a tensor of the dtype cannot hold."""
     if isinstance(val, bool) or not isinstance(val, (int, float)):
         raise TypeError(f"val must be a number. Received: val={val!r} ({type(val).__name__}). Pass a float.")
@@ -83,14 +83,14 @@ def check_value(val: float, dtype: DType) -> None:
         raise ValueError(f"{dtype} has no infinity. Received: val={val}. Pass a finite value, or NaN.")
 
 
-def constant_law(shape: Size, dtype: DType, val: float) -> Law | None:
+def _constant_law(shape: Size, dtype: DType, val: float) -> Law | None:
     """A plan holds finite values, and no negative zero: the others are written by torch."""
-    check_value(val, dtype)
+    _check_value(val, dtype)
     plain = math.isfinite(val) and (val != 0 or math.copysign(1.0, val) > 0)
     return constant(val) if plain else None
 
 
-@declares(constant_law)
+@declares(_constant_law)
 def constant_(tensor: Tensor, val: float, *, generator: Generator | None = None, key: int | None = None) -> Tensor:
     """Fill a tensor with one value.
 
@@ -119,7 +119,7 @@ def constant_(tensor: Tensor, val: float, *, generator: Generator | None = None,
     check_tensor(tensor)
     if generator is not None or key is not None:
         keys.check_source(generator, key, tensor.device)
-    check_value(val, tensor.dtype)
+    _check_value(val, tensor.dtype)
     if type(tensor) not in PLAIN and is_dtensor(tensor):
         local_blocks(tensor)  # refuses one that holds summands
     with writing(tensor):

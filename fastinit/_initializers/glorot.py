@@ -59,11 +59,11 @@ def glorot_uniform_(
     return fill_(tensor, law, generator, key)
 
 
-def glorot_normal_law(shape: Size, dtype: DType, gain: float, fan_in: Fan, fan_out: Fan, batch_dims: int) -> Law:
+def _glorot_normal_law(shape: Size, dtype: DType, gain: float, fan_in: Fan, fan_out: Fan, batch_dims: int) -> Law:
     return scaled(shape, squared(gain), "fan_avg", "truncated_normal", fan_in, fan_out, batch_dims)
 
 
-@declares(glorot_normal_law)
+@declares(_glorot_normal_law)
 def glorot_normal_(
     tensor: Tensor,
     gain: float = 1.0,
@@ -106,5 +106,5 @@ def glorot_normal_(
         >>> round(weight.std().item() / (2 / (100 + 200)) ** 0.5, 1)
         1.0
     """
-    law = glorot_normal_law(shape_of(tensor), tensor.dtype, gain, fan_in, fan_out, batch_dims)
+    law = _glorot_normal_law(shape_of(tensor), tensor.dtype, gain, fan_in, fan_out, batch_dims)
     return fill_(tensor, law, generator, key)

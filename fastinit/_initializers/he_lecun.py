@@ -8,11 +8,11 @@ from fastinit._fill import fill_
 from fastinit._initializers.scaling import Fan, scaled, shape_of
 
 
-def he_uniform_law(shape: Size, dtype: DType, fan_in: Fan, fan_out: Fan, batch_dims: int) -> Law:
+def _he_uniform_law(shape: Size, dtype: DType, fan_in: Fan, fan_out: Fan, batch_dims: int) -> Law:
     return scaled(shape, 2.0, "fan_in", "uniform", fan_in, fan_out, batch_dims)
 
 
-@declares(he_uniform_law)
+@declares(_he_uniform_law)
 def he_uniform_(
     tensor: Tensor,
     *,
@@ -51,15 +51,15 @@ def he_uniform_(
         >>> bool(weight.abs().max() <= (6 / 100) ** 0.5)
         True
     """
-    law = he_uniform_law(shape_of(tensor), tensor.dtype, fan_in, fan_out, batch_dims)
+    law = _he_uniform_law(shape_of(tensor), tensor.dtype, fan_in, fan_out, batch_dims)
     return fill_(tensor, law, generator, key)
 
 
-def he_normal_law(shape: Size, dtype: DType, fan_in: Fan, fan_out: Fan, batch_dims: int) -> Law:
+def _he_normal_law(shape: Size, dtype: DType, fan_in: Fan, fan_out: Fan, batch_dims: int) -> Law:
     return scaled(shape, 2.0, "fan_in", "truncated_normal", fan_in, fan_out, batch_dims)
 
 
-@declares(he_normal_law)
+@declares(_he_normal_law)
 def he_normal_(
     tensor: Tensor,
     *,
@@ -98,15 +98,15 @@ def he_normal_(
         >>> round(weight.std().item() / (2 / 100) ** 0.5, 1)
         1.0
     """
-    law = he_normal_law(shape_of(tensor), tensor.dtype, fan_in, fan_out, batch_dims)
+    law = _he_normal_law(shape_of(tensor), tensor.dtype, fan_in, fan_out, batch_dims)
     return fill_(tensor, law, generator, key)
 
 
-def lecun_uniform_law(shape: Size, dtype: DType, fan_in: Fan, fan_out: Fan, batch_dims: int) -> Law:
+def _lecun_uniform_law(shape: Size, dtype: DType, fan_in: Fan, fan_out: Fan, batch_dims: int) -> Law:
     return scaled(shape, 1.0, "fan_in", "uniform", fan_in, fan_out, batch_dims)
 
 
-@declares(lecun_uniform_law)
+@declares(_lecun_uniform_law)
 def lecun_uniform_(
     tensor: Tensor,
     *,
@@ -146,15 +146,15 @@ def lecun_uniform_(
         >>> bool(weight.abs().max() <= (3 / 100) ** 0.5)
         True
     """
-    law = lecun_uniform_law(shape_of(tensor), tensor.dtype, fan_in, fan_out, batch_dims)
+    law = _lecun_uniform_law(shape_of(tensor), tensor.dtype, fan_in, fan_out, batch_dims)
     return fill_(tensor, law, generator, key)
 
 
-def lecun_normal_law(shape: Size, dtype: DType, fan_in: Fan, fan_out: Fan, batch_dims: int) -> Law:
+def _lecun_normal_law(shape: Size, dtype: DType, fan_in: Fan, fan_out: Fan, batch_dims: int) -> Law:
     return scaled(shape, 1.0, "fan_in", "truncated_normal", fan_in, fan_out, batch_dims)
 
 
-@declares(lecun_normal_law)
+@declares(_lecun_normal_law)
 def lecun_normal_(
     tensor: Tensor,
     *,
@@ -194,5 +194,5 @@ def lecun_normal_(
         >>> round(weight.std().item() / (1 / 100) ** 0.5, 1)
         1.0
     """
-    law = lecun_normal_law(shape_of(tensor), tensor.dtype, fan_in, fan_out, batch_dims)
+    law = _lecun_normal_law(shape_of(tensor), tensor.dtype, fan_in, fan_out, batch_dims)
     return fill_(tensor, law, generator, key)

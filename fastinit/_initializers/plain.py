@@ -17,7 +17,7 @@ from fastinit._core.check import WORD_DTYPES
 from fastinit._core.laws import RAW_WORDS, Law, declares, fmod_normal, normal, truncated_normal, uniform
 from fastinit._fill import fill_
 
-Method = Literal["exact", "fmod"]  # how a normal is cut
+_Method = Literal["exact", "fmod"]  # how a normal is cut
 
 
 @declares(lambda shape, dtype, a, b: uniform(a, b))
@@ -90,7 +90,7 @@ def normal_(
     return fill_(tensor, normal(mean, std), generator, key)
 
 
-def cut_law(mean: float, std: float, a: float | None, b: float | None, method: Method) -> Law:
+def _cut_law(mean: float, std: float, a: float | None, b: float | None, method: _Method) -> Law:
     """The law of `truncated_normal_`."""
     if a is None or b is None:
         if type(mean) is not float or type(std) is not float:
@@ -107,7 +107,7 @@ def cut_law(mean: float, std: float, a: float | None, b: float | None, method: M
     )
 
 
-@declares(lambda shape, dtype, mean, std, a, b, method: cut_law(mean, std, a, b, method))
+@declares(lambda shape, dtype, mean, std, a, b, method: _cut_law(mean, std, a, b, method))
 def truncated_normal_(
     tensor: Tensor,
     mean: float = 0.0,
@@ -115,7 +115,7 @@ def truncated_normal_(
     a: float | None = None,
     b: float | None = None,
     *,
-    method: Method = "exact",
+    method: _Method = "exact",
     generator: Generator | None = None,
     key: int | None = None,
 ) -> Tensor:
@@ -155,7 +155,7 @@ def truncated_normal_(
         >>> bool(weight.abs().max() <= 0.04)
         True
     """
-    return fill_(tensor, cut_law(mean, std, a, b, method), generator, key)
+    return fill_(tensor, _cut_law(mean, std, a, b, method), generator, key)
 
 
 @declares(lambda shape, dtype, mean, std, a, b: truncated_normal(mean, std, a, b))

@@ -16,13 +16,13 @@ Fan = float | None  # None: of the shape
 # The standard deviation of N(0, 1) cut to [-2, 2]; Keras, TensorFlow and JAX divide by these very digits.
 TRUNCATED_STD = 0.87962566103423978
 Distribution = Literal["truncated_normal", "normal", "untruncated_normal", "uniform"]
-Linear = Literal["linear", "conv1d", "conv2d", "conv3d", "conv_transpose1d", "conv_transpose2d", "conv_transpose3d"]
-Nonlinearity = Literal[Linear, "sigmoid", "tanh", "relu", "leaky_relu", "selu"]
-FAN_MODES: tuple[FanMode, ...] = get_args(FanMode)
-MODES: tuple[Mode, ...] = get_args(Mode)
-DISTRIBUTIONS: tuple[Distribution, ...] = get_args(Distribution)
-NONLINEARITIES: tuple[Nonlinearity, ...] = get_args(Nonlinearity)
-SMALLEST = sys.float_info.min  # torch.compile of torch 2.7 cannot read it
+_Linear = Literal["linear", "conv1d", "conv2d", "conv3d", "conv_transpose1d", "conv_transpose2d", "conv_transpose3d"]
+Nonlinearity = Literal[_Linear, "sigmoid", "tanh", "relu", "leaky_relu", "selu"]
+_FAN_MODES: tuple[FanMode, ...] = get_args(FanMode)
+_MODES: tuple[Mode, ...] = get_args(Mode)
+_DISTRIBUTIONS: tuple[Distribution, ...] = get_args(Distribution)
+_NONLINEARITIES: tuple[Nonlinearity, ...] = get_args(Nonlinearity)
+_SMALLEST = sys.float_info.min  # torch.compile of torch 2.7 cannot read it
 
 
 def shape_of(tensor: Tensor) -> Size:
@@ -39,11 +39,11 @@ def shape_of(tensor: Tensor) -> Size:
 
 def scaled(shape: Size, scale: float, mode: Mode, distribution: Distribution, fan_in: Fan, fan_out: Fan, batch_dims: int) -> Law:
     """The law of variance scale / n, n being the units of the mode."""
-    if not is_one_of(distribution, DISTRIBUTIONS):
+    if not is_one_of(distribution, _DISTRIBUTIONS):
         raise ValueError(
-            f"distribution must be one of {DISTRIBUTIONS}. Received: distribution={distribution!r}. Pass one of these names."
+            f"distribution must be one of {_DISTRIBUTIONS}. Received: distribution={distribution!r}. Pass one of these names."
         )
-    variance = positive("scale", scale) / units(shape, mode, fan_in, fan_out, batch_dims)
+    variance = positive("scale", scale) / _units(shape, mode, fan_in, fan_out, batch_dims)
     if not 0 < 3.0 * variance < math.inf:
         raise ValueError(f"scale / n leaves the range of a float. Received: scale={scale}, fan_in={fan_in}, fan_out={fan_out}.")
     if distribution == "uniform":
@@ -55,10 +55,10 @@ def scaled(shape: Size, scale: float, mode: Mode, distribution: Distribution, fa
     return truncated_normal(0.0, std, -2.0 * std, 2.0 * std)
 
 
-def units(shape: Size, mode: Mode, fan_in: Fan, fan_out: Fan, batch_dims: int) -> float:
+def _units(shape: Size, mode: Mode, fan_in: Fan, fan_out: Fan, batch_dims: int) -> float:
     """The n of a mode, at least 1: a weight of no inputs has no values to scale, but must not divide by zero."""
-    if not is_one_of(mode, MODES):
-        raise ValueError(f"mode must be one of {MODES}. Received: mode={mode!r}. Pass one of these names.")
+    if not is_one_of(mode, _MODES):
+        raise ValueError(f"mode must be one of {_MODES}. Received: mode={mode!r}. Pass one of these names.")
     n_in, n_out = fans.resolve(shape, batch_dims, fan_in, fan_out, mode)
     if mode == "fan_in":
         return max(1.0, n_in)
@@ -68,7 +68,7 @@ def units(shape: Size, mode: Mode, fan_in: Fan, fan_out: Fan, batch_dims: int) -
 def squared(gain: float) -> float:
     """The scale of a gain."""
     square = positive("gain", gain) * gain
-    if not SMALLEST <= square < math.inf:
+    if not _SMALLEST <= square < math.inf:
         raise ValueError(f"gain ** 2 leaves the range of a float. Received: gain={gain}.")
     return square
 
@@ -93,11 +93,11 @@ def xavier_std(shape: Size, gain: float, fan_in: Fan, fan_out: Fan, batch_dims: 
 def kaiming_std(
     shape: Size, a: float, mode: FanMode, nonlinearity: Nonlinearity, fan_in: Fan, fan_out: Fan, batch_dims: int
 ) -> float:
-    if not is_one_of(mode, FAN_MODES):
+    if not is_one_of(mode, _FAN_MODES):
         raise ValueError(f"mode must be 'fan_in' or 'fan_out'. Received: mode={mode!r}. Pass one of these names.")
-    if not is_one_of(nonlinearity, NONLINEARITIES):
+    if not is_one_of(nonlinearity, _NONLINEARITIES):
         raise ValueError(
-            f"nonlinearity must be one of {NONLINEARITIES}. Received: nonlinearity={nonlinearity!r}. Pass one of "
+            f"nonlinearity must be one of {_NONLINEARITIES}. Received: nonlinearity={nonlinearity!r}. Pass one of "
             "these names, or variance_scaling_(scale=gain**2) with a gain of your own."
         )
     if nonlinearity == "leaky_relu" and abs(finite("a", a)) > 1e150:

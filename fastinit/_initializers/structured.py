@@ -14,7 +14,7 @@ from fastinit._core.shard import cut_where_sharded
 from fastinit._fill import fill_, is_traced, writing, written
 
 
-def check_orthogonal(shape: Size, dtype: DType, gain: float) -> None:
+def _check_orthogonal(shape: Size, dtype: DType, gain: float) -> None:
     """Raise for wrong arguments; there is no single law."""
     finite("gain", gain)
     if len(shape) < 2:
@@ -25,7 +25,7 @@ def check_orthogonal(shape: Size, dtype: DType, gain: float) -> None:
         raise ValueError(f"gain must lie within the range of {dtype}. Received: gain={gain}.")
 
 
-@declares(check_orthogonal)
+@declares(_check_orthogonal)
 @cut_where_sharded
 def orthogonal_(tensor: Tensor, gain: float = 1.0, generator: Generator | None = None, *, key: int | None = None) -> Tensor:
     """Fill a tensor with a (semi-)orthogonal matrix, uniform over all of them (Haar), times the gain.
@@ -62,7 +62,7 @@ def orthogonal_(tensor: Tensor, gain: float = 1.0, generator: Generator | None =
         True
     """
     check_tensor(tensor)
-    check_orthogonal(tensor.shape, tensor.dtype, gain)
+    _check_orthogonal(tensor.shape, tensor.dtype, gain)
     keys.check_source(generator, key, tensor.device)
     if tensor.numel() == 0 or tensor.is_meta:
         written(tensor)
@@ -86,7 +86,7 @@ def haar(gaussian: Tensor) -> Tensor:
     return (q.T if wide else q).contiguous()
 
 
-@declares(lambda shape, dtype: check_matrix("eye_", shape))
+@declares(lambda shape, dtype: _check_matrix("eye_", shape))
 @cut_where_sharded
 def eye_(tensor: Tensor, *, generator: Generator | None = None, key: int | None = None) -> Tensor:
     """Fill a matrix with the identity: ones on the diagonal, zeros elsewhere.
@@ -113,7 +113,7 @@ def eye_(tensor: Tensor, *, generator: Generator | None = None, key: int | None 
         [[1.0, 0.0, 0.0], [0.0, 1.0, 0.0]]
     """
     check_tensor(tensor)
-    check_matrix("eye_", tensor.shape)
+    _check_matrix("eye_", tensor.shape)
     keys.check_source(generator, key, tensor.device)
     with writing(tensor):
         tensor.zero_()
@@ -121,7 +121,7 @@ def eye_(tensor: Tensor, *, generator: Generator | None = None, key: int | None 
     return tensor
 
 
-def check_dirac(shape: Size, dtype: DType, groups: int) -> None:
+def _check_dirac(shape: Size, dtype: DType, groups: int) -> None:
     """Raise for wrong arguments; there is no single law."""
     if len(shape) not in (3, 4, 5):
         raise ValueError(
@@ -136,7 +136,7 @@ def check_dirac(shape: Size, dtype: DType, groups: int) -> None:
         )
 
 
-@declares(check_dirac)
+@declares(_check_dirac)
 @cut_where_sharded
 def dirac_(tensor: Tensor, groups: int = 1, *, generator: Generator | None = None, key: int | None = None) -> Tensor:
     """Fill the kernel of a convolution with the Dirac delta: each group passes its inputs on, as many as it can.
@@ -164,7 +164,7 @@ def dirac_(tensor: Tensor, groups: int = 1, *, generator: Generator | None = Non
         [[[0.0, 1.0, 0.0], [0.0, 0.0, 0.0]], [[0.0, 0.0, 0.0], [0.0, 1.0, 0.0]]]
     """
     check_tensor(tensor)
-    check_dirac(tensor.shape, tensor.dtype, groups)
+    _check_dirac(tensor.shape, tensor.dtype, groups)
     keys.check_source(generator, key, tensor.device)
     with writing(tensor):
         tensor.zero_()
@@ -176,20 +176,20 @@ def dirac_(tensor: Tensor, groups: int = 1, *, generator: Generator | None = Non
     return tensor
 
 
-def law_of_others(shape: Size, sparsity: float, std: float) -> Law:
+def _law_of_others(shape: Size, sparsity: float, std: float) -> Law:
     """The law of what sparse_ does not set to zero."""
-    check_matrix("sparse_", shape)
+    _check_matrix("sparse_", shape)
     if not 0 <= number("sparsity", sparsity) <= 1:
         raise ValueError(f"sparsity must lie in [0, 1]. Received: sparsity={sparsity}. Pass a fraction such as 0.9.")
     return normal(0.0, std)
 
 
-def check_sparse(shape: Size, dtype: DType, sparsity: float, std: float) -> None:
+def _check_sparse(shape: Size, dtype: DType, sparsity: float, std: float) -> None:
     """Raise for wrong arguments; there is no single law."""
-    recipe(law_of_others(shape, sparsity, std), dtype)
+    recipe(_law_of_others(shape, sparsity, std), dtype)
 
 
-@declares(check_sparse)
+@declares(_check_sparse)
 @cut_where_sharded
 def sparse_(
     tensor: Tensor,
@@ -230,15 +230,15 @@ def sparse_(
         [3, 3, 3]
     """
     check_tensor(tensor)
-    law, zeros = law_of_others(tensor.shape, sparsity, std), math.ceil(sparsity * tensor.shape[0])
+    law, zeros = _law_of_others(tensor.shape, sparsity, std), math.ceil(sparsity * tensor.shape[0])
     if is_traced():  # no key exists yet: the two fills take a fresh draw each, in this order
         fill_(tensor, law, generator, key)
-        zeroed = chosen_zeros(tensor, zeros, generator, key)
+        zeroed = _chosen_zeros(tensor, zeros, generator, key)
     else:
         if key is None and not tensor.is_meta:
             recipe(law, tensor.dtype)  # refuses a law before a key is drawn
             generator, key = None, keys.resolve(generator, None, tensor.device)
-        zeroed = chosen_zeros(tensor, zeros, generator, key)  # first, as it takes memory, and there may be none
+        zeroed = _chosen_zeros(tensor, zeros, generator, key)  # first, as it takes memory, and there may be none
         fill_(tensor, law, generator, key)
     with writing(tensor):
         # float8 has no masked_fill_; zero has the bits of zero in every dtype.
@@ -247,7 +247,7 @@ def sparse_(
     return tensor
 
 
-def chosen_zeros(tensor: Tensor, count: int, generator: Generator | None, key: int | None) -> Tensor:
+def _chosen_zeros(tensor: Tensor, count: int, generator: Generator | None, key: int | None) -> Tensor:
     """A mask of `count` random elements of each column, by the words that follow those of the tensor's own values."""
     with writing(tensor):
         scores = torch.empty((2, *tensor.shape), dtype=torch.float32, device=tensor.device)
@@ -255,7 +255,7 @@ def chosen_zeros(tensor: Tensor, count: int, generator: Generator | None, key: i
         return scores[1].argsort(dim=0, stable=True).argsort(dim=0) < count
 
 
-def check_matrix(name: str, shape: Size) -> None:
+def _check_matrix(name: str, shape: Size) -> None:
     if len(shape) != 2:
         raise ValueError(
             f"{name} needs a matrix, two dimensions. Received: shape={tuple(shape)}. View the tensor as a matrix first."

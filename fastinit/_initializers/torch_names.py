@@ -9,11 +9,11 @@ from fastinit._fill import fill_
 from fastinit._initializers.scaling import Fan, Nonlinearity, kaiming_std, shape_of, symmetric, xavier_std
 
 
-def xavier_uniform_law(shape: Size, dtype: DType, gain: float, fan_in: Fan, fan_out: Fan, batch_dims: int) -> Law:
+def _xavier_uniform_law(shape: Size, dtype: DType, gain: float, fan_in: Fan, fan_out: Fan, batch_dims: int) -> Law:
     return symmetric(xavier_std(shape, gain, fan_in, fan_out, batch_dims))
 
 
-@declares(xavier_uniform_law)
+@declares(_xavier_uniform_law)
 def xavier_uniform_(
     tensor: Tensor,
     gain: float = 1.0,
@@ -56,15 +56,15 @@ def xavier_uniform_(
         >>> bool(weight.abs().max() <= (6 / (100 + 200)) ** 0.5)
         True
     """
-    law = xavier_uniform_law(shape_of(tensor), tensor.dtype, gain, fan_in, fan_out, batch_dims)
+    law = _xavier_uniform_law(shape_of(tensor), tensor.dtype, gain, fan_in, fan_out, batch_dims)
     return fill_(tensor, law, generator, key)
 
 
-def xavier_normal_law(shape: Size, dtype: DType, gain: float, fan_in: Fan, fan_out: Fan, batch_dims: int) -> Law:
+def _xavier_normal_law(shape: Size, dtype: DType, gain: float, fan_in: Fan, fan_out: Fan, batch_dims: int) -> Law:
     return normal(0.0, xavier_std(shape, gain, fan_in, fan_out, batch_dims))
 
 
-@declares(xavier_normal_law)
+@declares(_xavier_normal_law)
 def xavier_normal_(
     tensor: Tensor,
     gain: float = 1.0,
@@ -107,17 +107,17 @@ def xavier_normal_(
         >>> round(weight.std().item() / (2 / (100 + 200)) ** 0.5, 1)
         1.0
     """
-    law = xavier_normal_law(shape_of(tensor), tensor.dtype, gain, fan_in, fan_out, batch_dims)
+    law = _xavier_normal_law(shape_of(tensor), tensor.dtype, gain, fan_in, fan_out, batch_dims)
     return fill_(tensor, law, generator, key)
 
 
-def kaiming_uniform_law(
+def _kaiming_uniform_law(
     shape: Size, dtype: DType, a: float, mode: FanMode, nonlinearity: Nonlinearity, fan_in: Fan, fan_out: Fan, batch_dims: int
 ) -> Law:
     return symmetric(kaiming_std(shape, a, mode, nonlinearity, fan_in, fan_out, batch_dims))
 
 
-@declares(kaiming_uniform_law)
+@declares(_kaiming_uniform_law)
 def kaiming_uniform_(
     tensor: Tensor,
     a: float = 0,
@@ -164,17 +164,17 @@ def kaiming_uniform_(
         >>> bool(weight.abs().max() <= (2 * 3 / 100) ** 0.5)
         True
     """
-    law = kaiming_uniform_law(shape_of(tensor), tensor.dtype, a, mode, nonlinearity, fan_in, fan_out, batch_dims)
+    law = _kaiming_uniform_law(shape_of(tensor), tensor.dtype, a, mode, nonlinearity, fan_in, fan_out, batch_dims)
     return fill_(tensor, law, generator, key)
 
 
-def kaiming_normal_law(
+def _kaiming_normal_law(
     shape: Size, dtype: DType, a: float, mode: FanMode, nonlinearity: Nonlinearity, fan_in: Fan, fan_out: Fan, batch_dims: int
 ) -> Law:
     return normal(0.0, kaiming_std(shape, a, mode, nonlinearity, fan_in, fan_out, batch_dims))
 
 
-@declares(kaiming_normal_law)
+@declares(_kaiming_normal_law)
 def kaiming_normal_(
     tensor: Tensor,
     a: float = 0,
@@ -221,5 +221,5 @@ def kaiming_normal_(
         >>> round(weight.std().item() / (2 / 100) ** 0.5, 1)
         1.0
     """
-    law = kaiming_normal_law(shape_of(tensor), tensor.dtype, a, mode, nonlinearity, fan_in, fan_out, batch_dims)
+    law = _kaiming_normal_law(shape_of(tensor), tensor.dtype, a, mode, nonlinearity, fan_in, fan_out, batch_dims)
     return fill_(tensor, law, generator, key)

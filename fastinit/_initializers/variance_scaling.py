@@ -9,13 +9,13 @@ from fastinit._fill import fill_
 from fastinit._initializers.scaling import Distribution, Fan, scaled, shape_of
 
 
-def variance_scaling_law(
+def _variance_scaling_law(
     shape: Size, dtype: DType, scale: float, mode: Mode, distribution: Distribution, fan_in: Fan, fan_out: Fan, batch_dims: int
 ) -> Law:
     return scaled(shape, scale, mode, distribution, fan_in, fan_out, batch_dims)
 
 
-@declares(variance_scaling_law)
+@declares(_variance_scaling_law)
 def variance_scaling_(
     tensor: Tensor,
     scale: float = 1.0,

@@ -72,13 +72,13 @@ def initialize_(
         bias    2      float32  filled  zeros_
         seed 0: 2 filled
     """
-    check_arguments(model, scheme, prefix, reset_buffers)
+    _check_arguments(model, scheme, prefix, reset_buffers)
     keys.key(seed)  # names a wrong one
-    place = None if device is None else real_device(device)
-    return fill_model(slots(model, scheme, prefix), int(seed), place, strict, reset_buffers)
+    place = None if device is None else _real_device(device)
+    return _fill_model(slots(model, scheme, prefix), int(seed), place, strict, reset_buffers)
 
 
-def fill_model(
+def _fill_model(
     found: list[Slot], seed: int, place: torch.device | None, strict: bool, reset_buffers: ResetBuffers | None
 ) -> Report:
     """Decide, check and plan everything, then write."""
@@ -92,15 +92,15 @@ def fill_model(
         check_aliases(found, source, place)
         for task in all_tasks:
             prepare(task, place)
-        carry_out(all_tasks)
+        _carry_out(all_tasks)
         for slot, owner in zip(found, source, strict=True):
             if not tasks[owner].in_place:
                 install(slot, alias(tasks[owner].slot.tensor, slot.tensor, tasks[owner].target))
-    entries = [entry_of(slot, tasks[owner], tied=found[owner] is not slot) for slot, owner in zip(found, source, strict=True)]
+    entries = [_entry_of(slot, tasks[owner], tied=found[owner] is not slot) for slot, owner in zip(found, source, strict=True)]
     return Report(seed, tuple(entries))
 
 
-def check_arguments(model: Any, scheme: Any, prefix: Any, reset_buffers: Any) -> None:
+def _check_arguments(model: Any, scheme: Any, prefix: Any, reset_buffers: Any) -> None:
     """Raise TypeError for arguments of wrong types."""
     if not isinstance(model, nn.Module):
         raise TypeError(
@@ -120,7 +120,7 @@ def check_arguments(model: Any, scheme: Any, prefix: Any, reset_buffers: Any) ->
         )
 
 
-def real_device(device: str | torch.device) -> torch.device:
+def _real_device(device: str | torch.device) -> torch.device:
     """The device with its index, as tensors have it."""
     place = torch.empty(0, device=device).device
     if place.type == "meta":
@@ -128,7 +128,7 @@ def real_device(device: str | torch.device) -> torch.device:
     return place
 
 
-def carry_out(tasks: list[Task]) -> None:
+def _carry_out(tasks: list[Task]) -> None:
     """Fill: first what must be done one by one, which is what may fail, then all the rest in one batch for each device.
 
     Raises:
@@ -139,7 +139,7 @@ def carry_out(tasks: list[Task]) -> None:
     try:
         for task in (task for task in tasks if task.plans is None):
             begun.append(task)
-            write(task)
+            _write(task)
         begun += batch
         run(plan for task in batch for plan in task.plans or ())
     except Exception as error:
@@ -150,7 +150,7 @@ def carry_out(tasks: list[Task]) -> None:
         written(task.target)
 
 
-def write(task: Task) -> None:
+def _write(task: Task) -> None:
     """A fill that is no plan."""
     if task.initializer is not None and task.key is None:  # a constant, of integers
         task.initializer(task.target)
@@ -162,7 +162,7 @@ def write(task: Task) -> None:
         task.target.copy_(task.values)
 
 
-def entry_of(slot: Slot, task: Task, tied: bool) -> Entry:
+def _entry_of(slot: Slot, task: Task, tied: bool) -> Entry:
     """A slot's line of the report."""
     return Entry(
         name=slot.name,
@@ -170,13 +170,13 @@ def entry_of(slot: Slot, task: Task, tied: bool) -> Entry:
         dtype=str(slot.tensor.dtype).removeprefix("torch."),
         state="tied" if tied else task.state,
         kind="buffer" if slot.buffer else "parameter",
-        initializer=None if tied else initializer_of(task),
+        initializer=None if tied else _initializer_of(task),
         key=None if tied or task.initializer is None else task.key,
         source=task.slot.name if tied else None,
     )
 
 
-def initializer_of(task: Task) -> str | None:
+def _initializer_of(task: Task) -> str | None:
     if task.initializer is not None:
         return name_of(task.initializer)
     return "reset_buffers" if task.state == "filled" else None

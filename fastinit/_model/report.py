@@ -10,7 +10,7 @@ from typing import Any, Literal, NamedTuple, get_args
 from fastinit import _text
 
 State = Literal["filled", "tied", "left", "missed"]
-STATES: tuple[State, ...] = get_args(State)
+_STATES: tuple[State, ...] = get_args(State)
 
 
 class Entry(NamedTuple):
@@ -122,13 +122,13 @@ class Report:
         return json.dumps({"seed": self.seed, "entries": entries}, indent=indent)
 
     def __str__(self) -> str:
-        rows = [(e.name, "x".join(map(str, e.shape)) or "scalar", e.dtype, e.state, how(e)) for e in self.entries]
+        rows = [(e.name, "x".join(map(str, e.shape)) or "scalar", e.dtype, e.state, _how(e)) for e in self.entries]
         counts = Counter(entry.state for entry in self.entries)
-        summary = ", ".join(f"{counts[state]} {state}" for state in STATES if counts[state]) or "nothing to fill"
+        summary = ", ".join(f"{counts[state]} {state}" for state in _STATES if counts[state]) or "nothing to fill"
         return f"{_text.aligned(('name', 'shape', 'dtype', 'state', 'by'), rows)}\nseed {self.seed}: {summary}"
 
 
-def how(entry: Entry) -> str:
+def _how(entry: Entry) -> str:
     """What filled an entry, in words."""
     if entry.source is not None:
         return f"as {entry.source}"

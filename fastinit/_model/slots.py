@@ -28,8 +28,8 @@ from fastinit._torch import (
 )
 
 # What DistributedDataParallel, torch.compile, activation checkpointing and FSDP put between a module and its parameters.
-WRAPPERS = frozenset(("module", "_orig_mod", "_checkpoint_wrapped_module", "_fsdp_wrapped_module"))
-QUANTIZED = ("torch.ao.nn.quantized", "torch.ao.nn.intrinsic.quantized", "torch.nn.quantized")
+_WRAPPERS = frozenset(("module", "_orig_mod", "_checkpoint_wrapped_module", "_fsdp_wrapped_module"))
+_QUANTIZED = ("torch.ao.nn.quantized", "torch.ao.nn.intrinsic.quantized", "torch.nn.quantized")
 
 
 class Slot(NamedTuple):
@@ -45,7 +45,7 @@ class Slot(NamedTuple):
 
 
 @dataclass
-class Walk:
+class _Walk:
     """A walk through a model: its slots, and what is wrong with it, in words."""
 
     scheme: Scheme
@@ -54,7 +54,7 @@ class Walk:
     computed: dict[tuple[nn.Module, str], Tensor] = field(default_factory=dict)  # parametrized weights, once
 
     def visit(self, module: nn.Module, path: str, above: list[tuple[ModuleRules, str]]) -> None:
-        rules, reason = rules_of(self.scheme, module), refusal(module)
+        rules, reason = rules_of(self.scheme, module), _refusal(module)
         if reason and rules.closed and not rules.mappings:
             self.leave(module, path)
             return
@@ -63,7 +63,7 @@ class Walk:
             return
         for attribute, tensor, buffer, parametrized in self.own_tensors(module):
             name = f"{path}.{attribute}" if path else attribute
-            if reason := tensor_refusal(tensor):
+            if reason := _tensor_refusal(tensor):
                 self.refused.append(f"{name}: {reason}")
                 continue
             owners = [(outer, name[len(base) + 1 if base else 0 :]) for outer, base in above]
@@ -71,16 +71,16 @@ class Walk:
             self.slots.append(Slot(name, module, attribute, tensor, choice, buffer, parametrized))
         reaching = [*above, (rules, path)] if rules.reach else above
         for child_name, child in children_of(module).items():
-            if child is not None and not (child_name == "parametrizations" and is_parametrized(module)):
+            if child is not None and not (child_name == "parametrizations" and _is_parametrized(module)):
                 inner = f"{path}.{child_name}" if path else child_name
-                self.visit(child, path if child_name in WRAPPERS else inner, reaching)
+                self.visit(child, path if child_name in _WRAPPERS else inner, reaching)
 
     def leave(self, module: nn.Module, path: str) -> None:
         """A module that could not be initialized, and need not be: its rule is None."""
         for below, part in module.named_modules(prefix=path):
             for buffer, place in ((False, own_parameters(part)), (True, own_buffers(part))):
                 for attribute, tensor in place.items():
-                    if tensor is not None and tensor_refusal(tensor) is None:
+                    if tensor is not None and _tensor_refusal(tensor) is None:
                         name = f"{below}.{attribute}" if below else attribute
                         self.slots.append(Slot(name, part, attribute, tensor, Choice(None), buffer))
 
@@ -88,7 +88,7 @@ class Walk:
         """A module's own parameters and buffers: attribute, tensor, whether it is a buffer, whether it is parametrized."""
         for buffer, place in ((False, own_parameters(module)), (True, own_buffers(module))):
             yield from ((name, tensor, buffer, False) for name, tensor in place.items() if tensor is not None)
-        for name in module.parametrizations if is_parametrized(module) else ():
+        for name in module.parametrizations if _is_parametrized(module) else ():
             if (module, name) not in self.computed:
                 self.computed[module, name] = getattr(module, name).detach()
             yield name, self.computed[module, name], False, True
@@ -101,44 +101,44 @@ def slots(model: nn.Module, scheme: Scheme, prefix: str) -> list[Slot]:
         ValueError: modules or tensors that cannot be initialized, or two parameters of one canonical name; names them all.
     """
     if "torch.distributed.fsdp" in sys.modules:
-        reshard(model)
-    walk = Walk(scheme)
-    walk.visit(model, ".".join(part for part in prefix.split(".") if part and part not in WRAPPERS), [])
+        _reshard(model)
+    walk = _Walk(scheme)
+    walk.visit(model, ".".join(part for part in prefix.split(".") if part and part not in _WRAPPERS), [])
     places: dict[str, Slot] = {}
     for slot in walk.slots:
         other = places.setdefault(slot.name, slot)
         if other.tensor is not slot.tensor:
-            walk.refused.append(f"{slot.name}: two parameters have this name, without the names of wrappers {sorted(WRAPPERS)}")
+            walk.refused.append(f"{slot.name}: two parameters have this name, without the names of wrappers {sorted(_WRAPPERS)}")
     if walk.refused:
         lines = "\n".join(f"  {line}" for line in walk.refused)
         raise ValueError(f"cannot initialize (a rule None for a module's type leaves it); nothing was written:\n{lines}")
     return walk.slots
 
 
-def is_parametrized(module: nn.Module) -> bool:
+def _is_parametrized(module: nn.Module) -> bool:
     return "parametrizations" in children_of(module) and parametrize.is_parametrized(module)
 
 
 # --- what is refused ----------------------------------------------------------------------------------------------------------
 
 
-def refusal(module: nn.Module) -> str | None:
+def _refusal(module: nn.Module) -> str | None:
     """Why a module cannot be initialized; None where it can."""
     if is_lazy(module):
         return "its parameters have no shapes yet. Run a forward pass first"
-    if type(module).__module__.startswith(QUANTIZED):
+    if type(module).__module__.startswith(_QUANTIZED):
         return "its weights are quantized and packed. Initialize the model, then quantize it"
-    if is_fsdp1(module):
+    if _is_fsdp1(module):
         return "FullyShardedDataParallel holds flat shards of several parameters. Initialize before wrapping, or use fully_shard"
     for hook in pre_hooks_of(module):
         if isinstance(hook, (WeightNorm, SpectralNorm)):
             return f"{type(hook).__name__}'s hook computes {hook.name!r}. Initialize first, or use nn.utils.parametrizations"
-    if is_parametrized(module):
-        return parametrization_refusal(module)
+    if _is_parametrized(module):
+        return _parametrization_refusal(module)
     return None
 
 
-def parametrization_refusal(module: Any) -> str | None:
+def _parametrization_refusal(module: Any) -> str | None:
     """Parametrized weights are set through the right inverses; what has buffers too would keep those of the old weight."""
     for name, steps in module.parametrizations.items():
         unable = [step for step in steps if not hasattr(step, "right_inverse") or list(step.buffers())]
@@ -150,18 +150,18 @@ def parametrization_refusal(module: Any) -> str | None:
     return None
 
 
-def tensor_refusal(tensor: Tensor) -> str | None:
-    if type(tensor) in PLAIN or isinstance(tensor, FakeTensor) or (is_dtensor(tensor) and type(local_of(tensor)) in PLAIN):
+def _tensor_refusal(tensor: Tensor) -> str | None:
+    if type(tensor) in PLAIN or isinstance(tensor, FakeTensor) or (is_dtensor(tensor) and type(_local_of(tensor)) in PLAIN):
         return None
     return f"{type(tensor).__name__} is no plain tensor or DTensor. Initialize the model before it is converted"
 
 
-def is_fsdp1(module: nn.Module) -> bool:
+def _is_fsdp1(module: nn.Module) -> bool:
     fsdp = sys.modules.get("torch.distributed.fsdp")
     return fsdp is not None and isinstance(module, fsdp.FullyShardedDataParallel)
 
 
-def reshard(model: nn.Module) -> None:
+def _reshard(model: nn.Module) -> None:
     """Give back the gathered parameters of FSDP2: values belong in the shards."""
     from torch.distributed.fsdp import FSDPModule
 
@@ -173,7 +173,7 @@ def reshard(model: nn.Module) -> None:
 # --- shared memory ------------------------------------------------------------------------------------------------------------
 
 
-def local_of(tensor: Any) -> Tensor:
+def _local_of(tensor: Any) -> Tensor:
     return local_tensor_of(tensor) if is_dtensor(tensor) else tensor
 
 
@@ -185,10 +185,10 @@ def sources(found: list[Slot]) -> list[int]:
     """
     source, storages = list(range(len(found))), defaultdict(list)
     for number, slot in enumerate(found):
-        storages[storage_number(local_of(slot.tensor))].append(number)
+        storages[storage_number(_local_of(slot.tensor))].append(number)
     for together in (numbers for numbers in storages.values() if len(numbers) > 1):
         holders: list[tuple[range, int]] = []
-        for span, number in sorted(((span_of(found[n].tensor), n) for n in together), key=lambda x: (-len(x[0]), x[1])):
+        for span, number in sorted(((_span_of(found[n].tensor), n) for n in together), key=lambda x: (-len(x[0]), x[1])):
             for held, holder in holders:
                 if held.start <= span.start and span.stop <= held.stop:
                     source[number] = holder
@@ -203,9 +203,9 @@ def sources(found: list[Slot]) -> list[int]:
     return source
 
 
-def span_of(tensor: Tensor) -> range:
+def _span_of(tensor: Tensor) -> range:
     """The bytes of its storage between a tensor's first and last."""
-    local = local_of(tensor)
+    local = _local_of(tensor)
     first = local.storage_offset() * local.element_size()
     reach = sum((size - 1) * stride for size, stride in zip(local.shape, local.stride(), strict=True)) if local.numel() else -1
     return range(first, first + (reach + 1) * local.element_size())

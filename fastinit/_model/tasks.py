@@ -23,7 +23,7 @@ from fastinit._schemes.keras_rules import zero_
 from fastinit._schemes.padding import padded
 
 ResetBuffers = Callable[[nn.Module, str], Tensor | None]  # of a module and a buffer's name in it; None: not known
-RUNNING_STATISTICS: dict[str, Initializer] = {
+_RUNNING_STATISTICS: dict[str, Initializer] = {
     "running_mean": zeros_,
     "running_var": ones_,
     "num_batches_tracked": zero_,
@@ -55,13 +55,13 @@ def tasks_of(found: list[Slot], source: list[int], seed: int) -> dict[int, Task]
     sharing: dict[int, list[Slot]] = defaultdict(list)
     for slot, owner in zip(found, source, strict=True):
         sharing[owner].append(slot)
-    return {owner: task_of(found[owner], sharers, seed) for owner, sharers in sharing.items()}
+    return {owner: _task_of(found[owner], sharers, seed) for owner, sharers in sharing.items()}
 
 
-def task_of(slot: Slot, sharers: list[Slot], seed: int) -> Task:
+def _task_of(slot: Slot, sharers: list[Slot], seed: int) -> Task:
     ruled = next((sharer for sharer in sharers if sharer.choice), None)
     if ruled is None:
-        initializer = running_statistic(slot)
+        initializer = _running_statistic(slot)
     else:
         assert ruled.choice is not None
         initializer = ruled.choice.initializer
@@ -73,10 +73,10 @@ def task_of(slot: Slot, sharers: list[Slot], seed: int) -> Task:
     return Task(slot, "filled", padded(owner.module, owner.attribute, initializer), keys.key(seed, slot.name))
 
 
-def running_statistic(slot: Slot) -> Initializer | None:
+def _running_statistic(slot: Slot) -> Initializer | None:
     """What resets a buffer that is a running statistic of a normalization, whatever the scheme; None for other buffers."""
     known = slot.buffer and hasattr(slot.module, "reset_running_stats")
-    return RUNNING_STATISTICS.get(slot.attribute) if known else None
+    return _RUNNING_STATISTICS.get(slot.attribute) if known else None
 
 
 # --- checks -------------------------------------------------------------------------------------------------------------------
@@ -84,7 +84,7 @@ def running_statistic(slot: Slot) -> Initializer | None:
 
 def check_covered(tasks: list[Task]) -> None:
     """Raise ValueError for parameters that no rule names."""
-    missed = [f"  {described(task.slot)}" for task in tasks if task.state == "missed"]
+    missed = [f"  {_described(task.slot)}" for task in tasks if task.state == "missed"]
     if missed:
         raise ValueError(
             f"the scheme has no rule that fills these {len(missed)} parameters, and nothing was written:\n"
@@ -101,14 +101,14 @@ def find_values(tasks: list[Task], place: torch.device | None, reset_buffers: Re
     """
     on_meta = [task for task in tasks if task.slot.tensor.is_meta]
     if on_meta and place is None:
-        names = "\n".join(f"  {described(task.slot)}" for task in on_meta)
+        names = "\n".join(f"  {_described(task.slot)}" for task in on_meta)
         raise ValueError(f"these tensors are on meta, pass device= to materialize them; nothing was written:\n{names}")
     unknown = []
     for task in (task for task in on_meta if task.initializer is None):
-        task.values = given(task.slot, reset_buffers) if task.slot.buffer and reset_buffers else None
+        task.values = _given(task.slot, reset_buffers) if task.slot.buffer and reset_buffers else None
         task.state = "filled"
         if task.values is None:
-            unknown.append(f"  {described(task.slot)}")
+            unknown.append(f"  {_described(task.slot)}")
     if unknown:
         raise ValueError(
             "nobody knows the values of these tensors on meta, and nothing was written:\n"
@@ -118,16 +118,16 @@ def find_values(tasks: list[Task], place: torch.device | None, reset_buffers: Re
         )
 
 
-def given(slot: Slot, reset_buffers: ResetBuffers) -> Tensor | None:
+def _given(slot: Slot, reset_buffers: ResetBuffers) -> Tensor | None:
     """What the callback returns for a buffer, checked."""
     values = reset_buffers(slot.module, slot.attribute)
     if values is None:
         return None
     if not isinstance(values, Tensor):
-        raise TypeError(f"reset_buffers must return a tensor or None. Received: {values!r} for {described(slot)}.")
+        raise TypeError(f"reset_buffers must return a tensor or None. Received: {values!r} for {_described(slot)}.")
     if values.shape != slot.tensor.shape or values.is_meta:
         what = "a tensor on meta" if values.is_meta else f"shape {tuple(values.shape)}"
-        raise ValueError(f"reset_buffers must return a buffer's values. Received: {what} for {described(slot)}.")
+        raise ValueError(f"reset_buffers must return a buffer's values. Received: {what} for {_described(slot)}.")
     return values
 
 
@@ -135,13 +135,13 @@ def check_aliases(found: list[Slot], source: list[int], place: torch.device | No
     """Raise ValueError for tensors that share memory but could not share new memory."""
     refused = []
     for slot, owner in zip(found, source, strict=True):
-        if moves(found[owner], place) and (reason := alias_refusal(found[owner].tensor, slot.tensor)):
+        if _moves(found[owner], place) and (reason := alias_refusal(found[owner].tensor, slot.tensor)):
             refused.append(f"  {slot.name} shares memory with {found[owner].name}: {reason}")
     if refused:
         raise ValueError("the model cannot be materialized, and nothing was written:\n" + "\n".join(refused))
 
 
-def described(slot: Slot) -> str:
+def _described(slot: Slot) -> str:
     kind = "buffer" if slot.buffer else "parameter"
     dtype = str(slot.tensor.dtype).removeprefix("torch.")
     return f"{slot.name} ({kind} of {type(slot.module).__name__}, {dtype}, shape {tuple(slot.tensor.shape)})"
@@ -150,7 +150,7 @@ def described(slot: Slot) -> str:
 # --- plans and memory ---------------------------------------------------------------------------------------------------------
 
 
-def moves(slot: Slot, place: torch.device | None) -> bool:
+def _moves(slot: Slot, place: torch.device | None) -> bool:
     """Whether a slot's tensor needs new memory."""
     return slot.parametrized or (place is not None and slot.tensor.device != place)
 
@@ -164,10 +164,10 @@ def prepare(task: Task, place: torch.device | None) -> None:
     """
     slot = task.slot
     try:
-        law = None if task.initializer is None else law_of_task(task)
+        law = None if task.initializer is None else _law_of_task(task)
         if slot.parametrized and place not in (None, slot.tensor.device):
             raise ValueError(f"it is parametrized, and stays on {slot.tensor.device}. Call .to({str(place)!r}) first.")
-        if moves(slot, place):
+        if _moves(slot, place):
             task.target = fresh(slot.tensor, place or slot.tensor.device)
         if law is not None:
             values, task.key = law
@@ -178,7 +178,7 @@ def prepare(task: Task, place: torch.device | None) -> None:
         raise kind(f"{slot.name}: {error} (nothing was written)") from error
 
 
-def law_of_task(task: Task) -> tuple[Law, int | None] | None:
+def _law_of_task(task: Task) -> tuple[Law, int | None] | None:
     """The declared law that fills the tensor, and its key, None of a constant; None where there is none."""
     assert task.initializer is not None and task.key is not None
     tensor = task.slot.tensor

@@ -16,31 +16,31 @@ from fastinit._core.laws import Initializer, call_of
 
 def fill_with(initializer: Initializer, tensor: Tensor, key: int) -> None:
     """Run an initializer on a tensor with a key: as its argument, if it takes one, else as the seed of torch's generators."""
-    keyed = with_key(initializer, key)
+    keyed = _with_key(initializer, key)
     if keyed is not None:
         keyed(tensor)
     else:
-        with seeded(key, tensor.device):
+        with _seeded(key, tensor.device):
             initializer(tensor)
 
 
-def with_key(initializer: Initializer, key: int) -> Initializer | None:
+def _with_key(initializer: Initializer, key: int) -> Initializer | None:
     """The initializer with its key given; None if it takes none, or has one or a generator already."""
     function, _, keywords = call_of(initializer)
-    if "key" in keywords or "generator" in keywords or not takes_key(function):
+    if "key" in keywords or "generator" in keywords or not _takes_key(function):
         return None
     keyed: Initializer = functools.partial(initializer, key=key)  # type: ignore[call-arg]
     return keyed
 
 
-def takes_key(function: Any) -> bool:
+def _takes_key(function: Any) -> bool:
     function = inspect.unwrap(function)
     code = getattr(function, "__code__", None) or getattr(type(function).__call__, "__code__", None)
     return code is not None and "key" in code.co_varnames[: code.co_argcount + code.co_kwonlyargcount]
 
 
 @contextlib.contextmanager
-def seeded(key: int, device: torch.device) -> Iterator[None]:
+def _seeded(key: int, device: torch.device) -> Iterator[None]:
     """torch's default generators, of the CPU and of the device, seeded inside a `with` block and put back after it."""
     generators = [torch.default_generator]
     if device.type == "cuda":

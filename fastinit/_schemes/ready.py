@@ -27,7 +27,7 @@ torch_like: Scheme = named("fastinit.torch_like", TORCH_RULES)
 """PyTorch's own defaults, filled with fastinit's keys and speed: the laws of each layer's reset_parameters (torch 2.13)."""
 
 # Where a transformer adds to its residual stream: GPT-2, PyTorch's layers, Llama and its kin, T5, ViT and fairseq.
-RESIDUAL = (
+_RESIDUAL = (
     *("*.c_proj.weight", "*.out_proj.weight", "*.linear2.weight", "*.o_proj.weight", "*.down_proj.weight"),
     *("*.wo.weight", "*.w2.weight", "*.fc2.weight", "*.attn.proj.weight", "*.dense_4h_to_h.weight"),
 )
@@ -66,7 +66,7 @@ def gpt2_like(n_layer: int, *, std: float = 0.02, residual: Sequence[str] | None
         raise ValueError(f"n_layer must be an int >= 1. Received: {n_layer!r}. Pass the number of transformer blocks.")
     scaled = partial(normal_, std=positive("std", std) / math.sqrt(2 * n_layer))
     by_dimensions = partial(matrices_biases_norms, matrix=partial(normal_, std=std))
-    patterns = RESIDUAL if residual is None else residual
+    patterns = _RESIDUAL if residual is None else residual
     return Scheme({nn.Module: by_dimensions, **_TYPED, **dict.fromkeys(patterns, scaled)})
 
 

@@ -135,7 +135,7 @@ class Scheme:
         buffers = dict(module.named_buffers(recurse=deep))
         for name, tensor in chain(module.named_parameters(recurse=deep), buffers.items()):
             choice = rules.find(name, name in buffers)
-            if choice and choice.initializer and is_fillable(name, tensor):
+            if choice and choice.initializer and _is_fillable(name, tensor):
                 owner, _, attribute = name.rpartition(".")
                 found[name] = padded(module.get_submodule(owner), attribute, choice.initializer)
         return found
@@ -235,7 +235,7 @@ def choice_of(scheme: Scheme, full_name: str, owners: Iterable[tuple[ModuleRules
     return None
 
 
-def is_fillable(name: str, tensor: Tensor) -> bool:
+def _is_fillable(name: str, tensor: Tensor) -> bool:
     """Whether a scheme that is applied fills it: floats that have a shape, and counters of batches."""
     if isinstance(tensor, (UninitializedParameter, UninitializedBuffer)):
         return False
