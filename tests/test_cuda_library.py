@@ -88,6 +88,7 @@ def test_no_kernel_spills_or_has_a_stack():
         assert not [k for k in kernels if k.spills or k.stack]
 
 
+@pytest.mark.full
 @needs_library
 @needs_sass
 def test_instructions_an_element_and_16_byte_stores():

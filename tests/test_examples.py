@@ -4,6 +4,7 @@ import pathlib
 import re
 
 import pytest
+from helpers.quick import some
 from helpers.running import run, torchrun
 
 EXAMPLES = pathlib.Path(__file__).parents[1] / "examples"
@@ -21,12 +22,13 @@ def test_meta():
     assert re.search(r"on c\w+: 50 filled, 1 tied", run(str(EXAMPLES / "meta.py")))
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("ranks", [2, 4])
 def test_fsdp2(ranks):
     assert f"24 parameters on {ranks} ranks: the bits of one device" in torchrun(ranks, EXAMPLES / "fsdp2.py")
 
 
-@pytest.mark.parametrize("data", ["handwritten digits", "made-up shapes"])
+@pytest.mark.parametrize("data", some(["handwritten digits", "made-up shapes"], ["made-up shapes"]))
 def test_keras_port(data):
     """It is filled as Keras does and learns, on scikit-learn's digits or on data that it makes."""
     if data == "handwritten digits":

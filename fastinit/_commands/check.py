@@ -24,10 +24,10 @@ from fastinit._commands.measure import torch_threads
 from fastinit._core.check import FLOAT_DTYPES
 from fastinit._core.plan import Plan, whole
 from fastinit._core.recipes import Recipe, recipe, words_recipe
+from fastinit._core.rounding import INTEGERS
 
 _CPU = torch.device("cpu")
 _WORD_DTYPES = (torch.int32, torch.int64)
-_INTEGERS = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
 _CANARY = 0xA5  # what memory holds before a fill
 SWEPT = 1 << 19  # words for each law, dtype and backend
 THREADED = (1 << 20) + 13  # elements: enough for every thread to get some
@@ -162,7 +162,7 @@ def _filled(filler: Filler, values: Recipe, key: int, layout: samples.Layout) ->
 
 
 def raw(tensor: torch.Tensor) -> torch.Tensor:
-    return tensor.contiguous().view(_INTEGERS[tensor.itemsize])
+    return tensor.contiguous().view(INTEGERS[tensor.itemsize])
 
 
 def _difference(got: torch.Tensor, expected: torch.Tensor) -> str:

@@ -27,7 +27,7 @@ class Fill(NamedTuple):
     elements: int
 
 
-class _Law(NamedTuple):
+class _Start(NamedTuple):
     """What a model's weights are drawn from: the scheme, and the calls of torch.nn.init for the same law."""
 
     text: str
@@ -42,8 +42,8 @@ class Model(NamedTuple):
     package: str
     make: Callable[[bool], nn.Module]
     own_law: str  # that the constructor draws from
-    law: _Law
-    fills: tuple[_Law, ...] = ()  # laws by which it is filled in memory that is there already
+    law: _Start
+    fills: tuple[_Start, ...] = ()  # laws by which it is filled in memory that is there already
 
 
 def unusable(package: str) -> str | None:
@@ -183,23 +183,23 @@ def _rotary_(tensor: Tensor, config: Any) -> Tensor:
     return tensor.copy_(LlamaRotaryEmbedding.compute_default_rope_parameters(config)[0])
 
 
-_GPT2_LAW = _Law(f"normal {STD:g}, as GPT-2", lambda m: fastinit.gpt2_like(_layers_of(m), std=STD), _by_parameter(_torch_gpt2_))
-TRUNCATED = _Law(
+_GPT2 = _Start(f"normal {STD:g}, as GPT-2", lambda m: fastinit.gpt2_like(_layers_of(m), std=STD), _by_parameter(_torch_gpt2_))
+TRUNCATED = _Start(
     f"normal {STD:g} cut at {SIGMAS:g} sigmas", lambda m: fastinit.truncated_like(STD, SIGMAS), _by_parameter(_torch_truncated_)
 )
-_LLAMA = _Law(f"normal {STD:g}", _llama_scheme, _by_parameter(_torch_normal_))
-_TORCH = _Law("torch's defaults", lambda m: fastinit.torch_like, _by_module(_torch_reset))
-_RESNET = _Law("He normal, fan out", _resnet_scheme, _by_module(_resnet_reset), _zero_last)
+_LLAMA = _Start(f"normal {STD:g}", _llama_scheme, _by_parameter(_torch_normal_))
+_TORCH = _Start("torch's defaults", lambda m: fastinit.torch_like, _by_module(_torch_reset))
+_RESNET = _Start("He normal, fan out", _resnet_scheme, _by_module(_resnet_reset), _zero_last)
 _UNCUT = f"normal {STD:g}, cut at 100 sigmas"  # nn.init's and timm's bounds are absolute: -2 and 2
 
 MODELS = {
-    "gpt2-124m": Model("transformers", _hf_gpt2, _GPT2_LAW.text, _GPT2_LAW),
+    "gpt2-124m": Model("transformers", _hf_gpt2, _GPT2.text, _GPT2),
     "gpt2-1.5b": Model(
         "transformers",
         partial(_hf_gpt2, n_layer=48, n_embd=1600, n_head=25),
-        _GPT2_LAW.text,
-        _GPT2_LAW,
-        fills=(_GPT2_LAW, TRUNCATED),
+        _GPT2.text,
+        _GPT2,
+        fills=(_GPT2, TRUNCATED),
     ),
     "vit-b": Model("transformers", _hf_vit, _UNCUT, TRUNCATED),
     "llama-1b": Model("transformers", _hf_llama, _LLAMA.text, _LLAMA),
