@@ -275,6 +275,7 @@ def test_the_thread_s_device_stays_what_it_was():
 # --- on a GPU -------------------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.gpu
 @needs_gpu
 def test_public_functions_and_devices():
     with fastinit.backend("native"):
@@ -286,6 +287,7 @@ def test_public_functions_and_devices():
         assert torch.cuda.current_device() == 0
 
 
+@pytest.mark.gpu
 @needs_gpu
 def test_streams_and_graphs():
     """Also with a law that was never used before the capture."""
@@ -295,6 +297,7 @@ def test_streams_and_graphs():
     check_streams_and_graphs(cuda, plan, fresh)
 
 
+@pytest.mark.gpu
 @needs_gpu
 def test_words_of_a_cuda_tensor():
     out = torch.zeros(1001, dtype=torch.int32, device="cuda")

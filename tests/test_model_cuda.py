@@ -13,7 +13,7 @@ from torch.distributed.tensor import DTensor, Shard
 import fastinit
 from fastinit._backends.choose import choose
 
-pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")]
 DEVICE = torch.device("cuda", 0)
 
 

@@ -29,7 +29,7 @@ from fastinit._core.recipes import recipe, words_recipe
 triton = pytest.importorskip("triton")
 from fastinit._backends import triton as backend  # noqa: E402
 
-pytestmark = pytest.mark.one_of_each
+pytestmark = [pytest.mark.one_of_each, pytest.mark.extra]
 
 DEVICE = torch.device("cuda", 0) if torch.cuda.is_available() else torch.device("cpu")
 needs_kernels = pytest.mark.skipif(backend.unavailable(DEVICE) is not None, reason=f"triton: {backend.unavailable(DEVICE)}")
@@ -377,6 +377,7 @@ def test_amd_s_compiler_takes_the_kernels():
     assert len(sizes) == 2 * 4 and all(row["bytes"] > 1000 for row in sizes)
 
 
+@pytest.mark.gpu
 @needs_gpu
 @needs_kernels
 def test_streams_and_graphs():
