@@ -1,6 +1,8 @@
 """The rules of the house, which ARCHITECTURE.md names: who may import whom, where private names live, how long things are."""
 
 import ast
+import collections
+import functools
 import pathlib
 import re
 import statistics
@@ -32,6 +34,7 @@ def room(name: str) -> str:
     return name.split("/")[0].removesuffix(".py")
 
 
+@functools.cache
 def imports(text: str) -> set[str]:
     """The modules that a file imports, anywhere in it."""
     found = set()
@@ -96,25 +99,31 @@ def names_at_the_top(text: str) -> dict[str, ast.stmt]:
 def test_a_name_with_an_underscore_is_its_files_own():
     """No other file of the package, nor a test, imports it or reads it from the module."""
     own = {name: {n for n in names_at_the_top(text) if re.match(r"_[A-Za-z]", n)} for name, text in FILES.items()}
-    outside = "\n".join(path.read_text() for path in (ROOT / "tests").glob("**/*.py"))
-    for name, text in FILES.items():
+    read = collections.defaultdict(set)  # what the tests read from something of a module's name
+    for path in (ROOT / "tests").glob("**/*.py"):
+        for owner, attribute in re.findall(r"\b(\w+)\.(_\w+)", path.read_text()):
+            read[owner].add(attribute)
+    for name in FILES:
         module = f"fastinit.{name.removesuffix('.py').replace('/', '.')}"
         for other in (text for n, text in FILES.items() if n != name):
             assert not {f"{module}.{private}" for private in own[name]} & imports(other)
         leaf = name.rpartition("/")[2].removesuffix(".py")
-        assert not [private for private in own[name] if re.search(rf"\b{leaf}\.{private}\b", outside)], name
+        assert not own[name] & read[leaf], name
+
+
+def words_of(path: pathlib.Path) -> set[str]:
+    return set(re.findall(r"\w+", path.read_text()))
 
 
 def test_what_serves_its_own_file_alone_has_an_underscore():
     """Names without one are used by another file: of the package, the tests, the proof, the benchmarks."""
     folders = ("fastinit", "tests", "proof", "benchmarks")
-    elsewhere = {path: path.read_text() for folder in folders for path in (ROOT / folder).glob("**/*.py")}
+    elsewhere = {path: words_of(path) for folder in folders for path in (ROOT / folder).glob("**/*.py")}
     shown = {f"_schemes/{file}.py" for file in ("keras_rules", "torch_rules", "ready", "padding")}  # whose names a scheme prints
     types = {"Backend", "BackendName"}  # of public signatures
     for name, text in FILES.items():
         if name in PUBLIC | shown | TRITON | {"_torch.py"}:
             continue
-        others = "\n".join(content for path, content in elsewhere.items() if path != PACKAGE / name)
-        words = set(re.findall(r"\w+", others))
+        words = set().union(*(found for path, found in elsewhere.items() if path != PACKAGE / name))
         found = [n for n in names_at_the_top(text) if not n.startswith("_") and n not in words | types]
         assert found == [], name
