@@ -207,14 +207,14 @@ right(fill(9))  # an import that is not finished cannot be used from a handler
 def handler(number, frame):
     key = len(seen)
     seen.append(fastinit.normal_(torch.empty(5), float(key), 0.5, key=key))
-    signal.setitimer(signal.ITIMER_VIRTUAL, 1e-3)
-signal.signal(signal.SIGVTALRM, handler)
-signal.setitimer(signal.ITIMER_VIRTUAL, 1e-3)
+    signal.setitimer(signal.ITIMER_REAL, 1e-3)
+signal.signal(signal.SIGALRM, handler)
+signal.setitimer(signal.ITIMER_REAL, 1e-3)
 while len(seen) < 300 or tables < 30:
     tables += 1
     law = (0.0, 1.0, -1.0, 1.0 + tables)
     good &= right(fastinit.truncated_normal_(torch.empty(300), *law, key=1), law=law) and right(fill(1 << 18))
-signal.signal(signal.SIGVTALRM, signal.SIG_IGN)
+signal.signal(signal.SIGALRM, signal.SIG_IGN)
 good &= all(right(tensor, key, "normal_", (float(key), 0.5)) for key, tensor in enumerate(seen))
 print("right" if good else "wrong")
 """
@@ -226,11 +226,11 @@ def handler(number, frame):
     global signals
     signals += 1
     draw()
-    signal.setitimer(signal.ITIMER_VIRTUAL, 1e-4)
-signal.signal(signal.SIGVTALRM, handler)
-signal.setitimer(signal.ITIMER_VIRTUAL, 1e-4)
+    signal.setitimer(signal.ITIMER_REAL, 1e-4)
+signal.signal(signal.SIGALRM, handler)
+signal.setitimer(signal.ITIMER_REAL, 1e-4)
 while signals < 2000: draw()
-signal.signal(signal.SIGVTALRM, signal.SIG_IGN)
+signal.signal(signal.SIGALRM, signal.SIG_IGN)
 print("right" if len({*drawn}) == len(drawn) else f"wrong:{len(drawn) - len({*drawn})}:of:{len(drawn)}:with:{signals}")
 """
 TERMINATE = """
