@@ -96,6 +96,7 @@ def names_at_the_top(text: str) -> dict[str, ast.stmt]:
     return found
 
 
+@pytest.mark.full
 def test_a_name_with_an_underscore_is_its_files_own():
     """No other file of the package, nor a test, imports it or reads it from the module."""
     own = {name: {n for n in names_at_the_top(text) if re.match(r"_[A-Za-z]", n)} for name, text in FILES.items()}
@@ -115,6 +116,7 @@ def words_of(path: pathlib.Path) -> set[str]:
     return set(re.findall(r"\w+", path.read_text()))
 
 
+@pytest.mark.full
 def test_what_serves_its_own_file_alone_has_an_underscore():
     """Names without one are used by another file: of the package, the tests, the proof, the benchmarks."""
     folders = ("fastinit", "tests", "proof", "benchmarks")

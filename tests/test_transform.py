@@ -13,6 +13,7 @@ import pytest
 import torch
 from helpers.laws import INTEGERS, LAWS
 from helpers.oracle import value
+from helpers.quick import compiled_backends
 
 from fastinit._backends.choose import choose
 from fastinit._core import check, laws, recipes
@@ -144,6 +145,7 @@ def test_ulps_from_the_quantile(backend, name):
     assert worst <= limit and mean <= 0.6
 
 
+@compiled_backends
 def test_ulps_across_zero(backend):
     """Relative accuracy has no meaning where values cross 0 amid the interval: ulps of the larger bound, instead."""
     for a, b in [(-1.5, 2.5), (-2.0, 0.5)]:
@@ -153,6 +155,7 @@ def test_ulps_across_zero(backend):
         assert float(error) <= 1.5
 
 
+@compiled_backends
 def test_fmod_is_the_remainder_of_the_normal(backend):
     """Off by what the normal itself is off: ulps of z. Next to a multiple of the cut the remainder may wrap."""
     for cut in (0.01, 0.5, 0.87962566103423978, 2.0, 5.9):
