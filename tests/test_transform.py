@@ -136,6 +136,7 @@ ACCURACY = {  # law, its quantile at t, worst ulps
 
 
 @pytest.mark.parametrize("name", ACCURACY)
+@compiled_backends
 def test_ulps_from_the_quantile(backend, name):
     law, exact, limit = ACCURACY[name]
     words = sweep_words(backend)
@@ -183,6 +184,7 @@ SYMMETRIC_LAWS = {
 
 @pytest.mark.parametrize("law", SYMMETRIC_LAWS.values(), ids=SYMMETRIC_LAWS)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16], ids=str)
+@compiled_backends
 def test_complementing_a_word_negates_its_value(backend, law, dtype):
     words = sweep_words(backend)[::16]
     if dtype is torch.float64:
@@ -194,6 +196,7 @@ def test_complementing_a_word_negates_its_value(backend, law, dtype):
 
 
 @pytest.mark.parametrize("law", SYMMETRIC_LAWS.values(), ids=SYMMETRIC_LAWS)
+@compiled_backends
 def test_values_grow_with_the_variate(backend, law):
     """Up to rounding: a monotone map keeps quantiles, stratification and antithetic pairs."""
     if recipe(law, torch.float32).kind not in (recipes.UNIFORM, SYMMETRIC):
