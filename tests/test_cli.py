@@ -55,6 +55,7 @@ def test_info_says_what_serves(capsys):
     assert ("nvcc" in printed) if isinstance(library, str) else ("libfastinit_cuda.so" in printed)
 
 
+@pytest.mark.full
 def test_info_as_json_by_module():
     done = subprocess.run([sys.executable, "-m", "fastinit", "info", "--json"], capture_output=True, text=True, check=True)
     facts = json.loads(done.stdout)

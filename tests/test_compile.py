@@ -11,7 +11,7 @@ import fastinit
 SCALED = [f"{who}_{law}_" for who in ("glorot", "he", "lecun", "xavier", "kaiming") for law in ("uniform", "normal")]
 RANDOM = ["uniform_", "normal_", "truncated_normal_", "trunc_normal_", "variance_scaling_", *SCALED]
 CONSTANT = ["zeros_", "ones_", "eye_"]
-FEW = {"uniform_", "truncated_normal_", "glorot_normal_", "zeros_", "orthogonal_", "constant_", "sparse_"}  # of quick runs
+FEW = {"uniform_", "truncated_normal_", "zeros_", "orthogonal_"}  # of quick runs
 BIG_KEY = 2**64 - 3  # its signed form is negative
 
 
@@ -52,7 +52,7 @@ def test_structured_and_strided(backend):
     assert all(torch.equal(a, b) for a, b in zip(tensors, expected, strict=True))
 
 
-@pytest.mark.parametrize("backend", ["aot_eager", "inductor"])
+@pytest.mark.parametrize("backend", some(["aot_eager", "inductor"], ["aot_eager"]))
 def test_without_a_key_every_call_and_every_tensor_is_fresh(backend):
     def step(a, b):
         fastinit.uniform_(a)
@@ -109,7 +109,7 @@ FLOAT_ARGUMENTS = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("name", some(FLOAT_ARGUMENTS, FEW))
+@pytest.mark.parametrize("name", some(FLOAT_ARGUMENTS, ["truncated_normal_"]))
 def test_dynamic_shapes_and_numbers(name):
     function, call = getattr(fastinit, name), FLOAT_ARGUMENTS[name]
     run = torch.compile(lambda tensor, x: call(function, tensor, x), fullgraph=True, dynamic=True, backend="aot_eager")
@@ -148,7 +148,7 @@ def test_make_fx_records_the_fill():
     assert not torch.equal(first, second) and ((first == 0).sum(0) == 3).all()
 
 
-@pytest.mark.parametrize("strict", [False, True])
+@pytest.mark.parametrize("strict", some([False, True], [True]))
 def test_exported_programs_hold_the_fill(strict):
     class Noisy(torch.nn.Module):
         def forward(self, x):

@@ -38,7 +38,7 @@ from fastinit._core.recipes import recipe
 ON_GPU = torch.cuda.is_available() and cuda.unavailable(torch.device("cuda", 0)) is None
 DEVICE = torch.device("cuda", 0) if ON_GPU else torch.device("cpu")
 BACKEND = cuda if ON_GPU else twin
-pytestmark = pytest.mark.skipif(not ON_GPU and not twin.compiler(), reason="the twin needs a C++ compiler")
+pytestmark = [pytest.mark.full, pytest.mark.skipif(not ON_GPU and not twin.compiler(), reason="the twin needs a C++ compiler")]
 needs_gpu = pytest.mark.skipif(not ON_GPU, reason=f"needs a GPU and the library: {cuda.unavailable(torch.device('cuda', 0))}")
 needs_twin = pytest.mark.skipif(ON_GPU or not twin.compiler(), reason="asks the twin what only it can tell")
 ELEMENTS = {torch.float64: 1024}  # in a tile; 4096 of others

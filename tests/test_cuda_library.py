@@ -154,6 +154,7 @@ def test_every_architecture_that_nvcc_knows(stand_in, tmp_path):
     assert called_with(tmp_path, *pairs)
 
 
+@pytest.mark.full
 def test_chosen_architectures(stand_in, tmp_path):
     done = build(tmp_path, CUDACXX=stand_in("13.0"), FASTINIT_CUDA_ARCHS="9.0; 75")
     assert done.returncode == 0, done.stderr
@@ -162,6 +163,7 @@ def test_chosen_architectures(stand_in, tmp_path):
     assert refused.returncode == 1 and "'61': this nvcc knows 75 80 90 120" in refused.stdout + refused.stderr
 
 
+@pytest.mark.full
 def test_an_old_nvcc_is_refused_or_passed_over(stand_in, tmp_path):
     old = stand_in("12.3")
     refused = build(tmp_path, CUDACXX=old)

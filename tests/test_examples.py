@@ -11,6 +11,7 @@ EXAMPLES = pathlib.Path(__file__).parents[1] / "examples"
 WITHOUT_SKLEARN = "import runpy, sys; sys.modules['sklearn'] = None; runpy.run_path(sys.argv[1])"
 
 
+@pytest.mark.full
 def test_plain():
     out = run(str(EXAMPLES / "plain.py"))
     assert re.search(r"layers\.3\.linear2\.weight +256x1024 +float32 +filled +truncated_normal_\(std=0\.00707", out)
@@ -18,6 +19,7 @@ def test_plain():
     assert "seed 0: 48 filled" in out
 
 
+@pytest.mark.full
 def test_meta():
     assert re.search(r"on c\w+: 50 filled, 1 tied", run(str(EXAMPLES / "meta.py")))
 
@@ -28,6 +30,7 @@ def test_fsdp2(ranks):
     assert f"24 parameters on {ranks} ranks: the bits of one device" in torchrun(ranks, EXAMPLES / "fsdp2.py")
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("data", some(["handwritten digits", "made-up shapes"], ["made-up shapes"]))
 def test_keras_port(data):
     """It is filled as Keras does and learns, on scikit-learn's digits or on data that it makes."""

@@ -3,6 +3,7 @@
 import pytest
 import torch
 from helpers.oracle import DATA, MASK64, philox4x32, word32, word64
+from helpers.quick import compiled_backends
 
 import fastinit
 from fastinit._core.plan import Box, Plan, whole
@@ -63,6 +64,7 @@ def test_boxes_take_the_words_of_their_indices(backend, dtype, rows, cols, pitch
     assert words(backend, 77, Box(start, rows, cols, pitch), dtype) == expected
 
 
+@compiled_backends
 def test_a_large_fill_has_no_seams(backend):
     """More than any chunk or thread's share, checked by fills of other lengths and at the ends by the oracle."""
     n, length = (70_003, 9_991) if backend.NAME == "triton" else (700_003, 99_991)  # interpreted, it takes longer
@@ -93,6 +95,7 @@ def test_bits_fills_the_logical_order_and_returns_the_tensor(backend, dtype):
     assert bool((untouched == 7).all())
 
 
+@compiled_backends
 def test_every_bit_of_key_and_counter_matters(backend):
     """Flipping one input bit flips 64 of a block's 128 bits, give or take 6 standard deviations."""
     reference = words(backend, 0, Box(0, 1, 4, 4))

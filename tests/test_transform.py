@@ -13,6 +13,7 @@ import pytest
 import torch
 from helpers.laws import INTEGERS, LAWS
 from helpers.oracle import value
+from helpers.quick import compiled_backends
 
 from fastinit._backends.choose import choose
 from fastinit._core import check, laws, recipes
@@ -135,6 +136,7 @@ ACCURACY = {  # law, its quantile at t, worst ulps
 
 
 @pytest.mark.parametrize("name", ACCURACY)
+@compiled_backends
 def test_ulps_from_the_quantile(backend, name):
     law, exact, limit = ACCURACY[name]
     words = sweep_words(backend)
@@ -144,6 +146,7 @@ def test_ulps_from_the_quantile(backend, name):
     assert worst <= limit and mean <= 0.6
 
 
+@compiled_backends
 def test_ulps_across_zero(backend):
     """Relative accuracy has no meaning where values cross 0 amid the interval: ulps of the larger bound, instead."""
     for a, b in [(-1.5, 2.5), (-2.0, 0.5)]:
@@ -153,6 +156,7 @@ def test_ulps_across_zero(backend):
         assert float(error) <= 1.5
 
 
+@compiled_backends
 def test_fmod_is_the_remainder_of_the_normal(backend):
     """Off by what the normal itself is off: ulps of z. Next to a multiple of the cut the remainder may wrap."""
     for cut in (0.01, 0.5, 0.87962566103423978, 2.0, 5.9):
@@ -180,6 +184,7 @@ SYMMETRIC_LAWS = {
 
 @pytest.mark.parametrize("law", SYMMETRIC_LAWS.values(), ids=SYMMETRIC_LAWS)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16], ids=str)
+@compiled_backends
 def test_complementing_a_word_negates_its_value(backend, law, dtype):
     words = sweep_words(backend)[::16]
     if dtype is torch.float64:
@@ -191,6 +196,7 @@ def test_complementing_a_word_negates_its_value(backend, law, dtype):
 
 
 @pytest.mark.parametrize("law", SYMMETRIC_LAWS.values(), ids=SYMMETRIC_LAWS)
+@compiled_backends
 def test_values_grow_with_the_variate(backend, law):
     """Up to rounding: a monotone map keeps quantiles, stratification and antithetic pairs."""
     if recipe(law, torch.float32).kind not in (recipes.UNIFORM, SYMMETRIC):

@@ -54,6 +54,7 @@ def test_every_kind_and_dtype(law, dtype):
     check(Plan(blank(1021, dtype), recipe(law, dtype), KEY, Box(2**34 + 5, 1021, 1, 77)))
 
 
+@pytest.mark.full
 @needs_kernels
 @pytest.mark.parametrize("dtype", some(FOUR, [torch.bfloat16]), ids=str)
 def test_every_length_around_16_bytes_and_tiles(dtype):
@@ -340,6 +341,7 @@ print(triton_values.ORDER.value[0], triton_kernels.fill_blocks.cache_key, triton
 """
 
 
+@pytest.mark.full
 @pytest.mark.skipif(sys.platform != "linux", reason="Triton compiles on Linux")
 def test_kernels_for_another_order_of_constants_are_compiled_anew():
     """Triton keeps compiled kernels on disk. One of an older version of this package must not read today's buffers."""

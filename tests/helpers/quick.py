@@ -8,6 +8,8 @@ from collections import Counter, defaultdict
 import pytest
 from hypothesis import settings
 
+from fastinit._backends.choose import ORDER
+
 QUICK = "not full"  # the -m that pyproject.toml gives
 
 
@@ -19,6 +21,10 @@ def examples(many: int) -> int:
 def some(values, chosen):
     """The values as parameters, of which quick runs take the chosen ones."""
     return [value if value in chosen else pytest.param(value, marks=pytest.mark.full) for value in values]
+
+
+# A backend that is interpreted takes its time: for tests of many elements.
+compiled_backends = pytest.mark.parametrize("backend", some(ORDER, ["native", "reference"]), indirect=True)
 
 
 def is_full(path: pathlib.Path) -> bool:
