@@ -110,7 +110,9 @@ def test_epsilon_of_rmsprop():
     parameter.grad = torch.ones(1)
     torch.optim.RMSprop([parameter]).step()
     steps = -array(variable)[0], -parameter.item()
-    assert f"{steps[0]:.4f} with Keras's defaults, {steps[1]:.1f} with torch's, which is {steps[1] / steps[0]:.1f} times" in TEXT
+    assert (
+        f"{steps[0]:.4f} with Keras's defaults, and {steps[1]:.1f} with torch's, which is {steps[1] / steps[0]:.1f} times" in TEXT
+    )
     scale, share = map(float, re.search(r"for gradients over (\S+), to (\S+) %", ROWS["RMSprop"]["to align"]).groups())
     near, far = (differs(optimizers.RMSprop(), line("RMSprop", 1), size) for size in (scale, scale / 10))
     assert near < share / 100 < far

@@ -322,7 +322,7 @@ def test_outcomes():
 def test_interrupted_it_keeps_what_is_done(tmp_path):
     """One process, two batches: Ctrl-C after the first ends the other, and leaves a file to go on from."""
     script = tmp_path / "interrupted.py"
-    script.write_text(INTERRUPTED)
+    script.write_text(f"import sys\nsys.path.append({str(pathlib.Path(__file__).parents[1])!r})\n{INTERRUPTED}")
     done = subprocess.run([sys.executable, str(script)], cwd=tmp_path, capture_output=True, text=True, timeout=120)
     assert done.returncode == 130, done.stderr
     assert done.stdout.split() == ["1"] and len(results.missing(tmp_path / "study.jsonl", [SHORT, LONG])) == 1
