@@ -1,7 +1,7 @@
 """Makes tests/data/golden.json: hashes of fills, and keys, which freeze the bits.
 
 `python tests/helpers/golden.py` writes them anew, and refuses where one on file would change: only a release that raises
-STREAM_VERSION may do that. The value contract (the docstring of fastinit/recipes.py) is carried out here once more, in
+STREAM_VERSION may do that. The value contract (the docstring of fastinit/_core/recipes.py) is carried out here once more, in
 NumPy's integers and float64 and in Python's integers, from the frozen constants and tables of tests/data/recipes.json:
 neither fastinit nor torch is imported, but by `digest`, which is for tests. `python tests/test_golden.py` freezes recipes.
 """
