@@ -4,8 +4,9 @@ The CPU's needs a C++ compiler. Without one the package is installed without it,
 makes that an error, FASTINIT_NATIVE=0 leaves the library out.
 
 CUDA's needs nvcc of CUDA 12.4 or newer (found by CUDACXX, CUDA_HOME, the PATH or in /usr/local/cuda), and no GPU. FASTINIT_CUDA=1
-makes its absence an error, FASTINIT_CUDA=0 leaves the library out; FASTINIT_CUDA_ARCHS="80 90" names the architectures, which are
-otherwise all that nvcc knows.
+makes its absence an error, FASTINIT_CUDA=0 leaves the library out. It is compiled for the GPUs of this machine, for compute
+capabilities 8.0 and 9.0 if there are none, and always to PTX, which serves later ones. FASTINIT_CUDA_ARCHS="75 120" names others,
+FASTINIT_CUDA_ARCHS=all takes all that nvcc knows.
 """
 
 import contextlib
@@ -42,6 +43,7 @@ NVCC_FLAGS = ["-shared", "-std=c++17", "-O3", "--fmad=false", "-cudart", "static
 NVCC_FLAGS += ["-Xcompiler", "-fPIC,-fvisibility=hidden,-ffp-contract=off,-fno-strict-aliasing,-Wno-unknown-pragmas"]
 NVCC_FLAGS += ["-Xlinker", "--exclude-libs,ALL"]
 OLDEST_NVCC, OLDEST_ARCHITECTURE = (12, 4), 75
+WITHOUT_GPU = [80, 90]  # their machine code also runs on 8.6 to 8.9; all that nvcc knows takes two minutes on two cores
 BASES = (80, 75)  # compiled to PTX; other architectures add nothing that these kernels use
 
 
@@ -74,13 +76,24 @@ def architectures(compiler: str) -> "list[int]":
     """Return the compute capabilities to compile for, such as 80 for 8.0."""
     known = [int(number) for number in re.findall(r"compute_(\d+)$", told(compiler, "--list-gpu-arch"), re.M)]
     known = [number for number in known if number >= OLDEST_ARCHITECTURE]
-    wanted = os.environ.get("FASTINIT_CUDA_ARCHS", "").replace(".", "")
-    if not wanted.strip():
+    wanted = os.environ.get("FASTINIT_CUDA_ARCHS", "").replace(".", "").strip()
+    if wanted == "all":
         return known
+    if not wanted:
+        return sorted(set(gpus()) & set(known)) or WITHOUT_GPU
     chosen = [int(number) if number.isdigit() else 0 for number in re.split(r"[\s,;]+", wanted.strip(" ,;"))]
     if not set(chosen) <= set(known):
-        raise CompileError(f"FASTINIT_CUDA_ARCHS={wanted!r}: this nvcc knows {' '.join(map(str, known))}")
+        raise CompileError(f"FASTINIT_CUDA_ARCHS={wanted!r}: this nvcc knows {' '.join(map(str, known))}, or all")
     return sorted(set(chosen))
+
+
+def gpus() -> "list[int]":
+    """Return the compute capabilities of this machine's GPUs, as its driver's tool tells them; none without the tool."""
+    try:
+        listed = told("nvidia-smi", "--query-gpu=compute_cap", "--format=csv,noheader")
+    except (OSError, subprocess.CalledProcessError):
+        return []
+    return [int(major + minor) for major, minor in re.findall(r"^(\d+)\.(\d+)$", listed, re.M)]
 
 
 def code_flags(numbers: "list[int]") -> "list[str]":
@@ -113,8 +126,10 @@ class BuildLibraries(build_ext):
             return
         compiler = nvcc()
         host = ["-ccbin", os.environ["CXX"]] if os.environ.get("CXX") else []
+        numbers = architectures(compiler)
+        print(f"CUDA library for compute capabilities {' '.join(map(str, numbers))} and PTX; FASTINIT_CUDA_ARCHS chooses others")
         try:
-            self.spawn([compiler, *NVCC_FLAGS, *host, *code_flags(architectures(compiler)), "csrc/cuda/cuda.cu", "-o", path])
+            self.spawn([compiler, *NVCC_FLAGS, *host, *code_flags(numbers), "csrc/cuda/cuda.cu", "-o", path])
         except Exception as error:  # of setuptools' own kinds, which differ between its versions
             raise CompileError(str(error)) from error
 

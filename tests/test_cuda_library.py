@@ -117,7 +117,7 @@ def test_ptx_for_gpus_to_come():
 
 def build(folder, **environment) -> subprocess.CompletedProcess:
     """Of CUDA's library alone."""
-    merged = {**os.environ, "FASTINIT_NATIVE": "0", "FASTINIT_CUDA": "1", **environment}
+    merged = {**os.environ, "FASTINIT_NATIVE": "0", "FASTINIT_CUDA": "1", "PATH": f"{folder}:{os.environ['PATH']}", **environment}
     places = ["--build-lib", str(folder / "lib"), "--build-temp", str(folder / "temp")]
     command = [sys.executable, "setup.py", "-v", "build_ext", *places]
     return subprocess.run(command, capture_output=True, text=True, cwd=ROOT, env=merged, timeout=300)
@@ -125,11 +125,13 @@ def build(folder, **environment) -> subprocess.CompletedProcess:
 
 @pytest.fixture
 def stand_in(tmp_path):
-    """An nvcc that says what it was called with."""
+    """An nvcc that says what it was called with, on a machine with GPUs of these compute capabilities."""
     pytest.importorskip("setuptools")
 
-    def make(release: str) -> str:
-        path = tmp_path / "nvcc"
+    def make(release: str, gpus: str = "") -> str:
+        path, tool = tmp_path / "nvcc", tmp_path / "nvidia-smi"
+        tool.write_text(f"#!/bin/sh\nprintf '{gpus}'\n" if gpus else "#!/bin/sh\necho no devices were found\nexit 6\n")
+        tool.chmod(0o755)
         path.write_text(
             f"#!/bin/sh\ncase $1 in\n--version) echo 'Cuda compilation tools, release {release}, V{release}.1';;\n"
             "--list-gpu-arch) printf 'compute_70\\ncompute_75\\ncompute_80\\ncompute_90\\ncompute_120\\n';;\n"
@@ -147,18 +149,39 @@ def called_with(folder, *wanted: str) -> bool:
     return all(f"arch={pair} " in text for pair in wanted)
 
 
+PTX = "compute_80,code=compute_80"
+
+
 def test_every_architecture_that_nvcc_knows(stand_in, tmp_path):
-    done = build(tmp_path, CUDACXX=stand_in("12.4"), FASTINIT_CUDA_ARCHS="")
+    done = build(tmp_path, CUDACXX=stand_in("12.4"), FASTINIT_CUDA_ARCHS="all")
     assert done.returncode == 0, done.stderr
-    pairs = ["compute_75,code=sm_75", *(f"compute_80,code=sm_{n}" for n in (80, 90, 120)), "compute_80,code=compute_80"]
+    assert called_with(tmp_path, "compute_75,code=sm_75", *(f"compute_80,code=sm_{n}" for n in (80, 90, 120)), PTX)
+
+
+@pytest.mark.full
+@pytest.mark.parametrize(
+    "gpus, pairs",
+    [
+        ("", ["compute_80,code=sm_80", "compute_80,code=sm_90", PTX]),
+        ("9.0\\n9.0\\n", ["compute_80,code=sm_90", PTX]),
+        ("12.0\\n7.5\\n", ["compute_75,code=sm_75", "compute_80,code=sm_120", PTX]),
+        ("7.5\\n", ["compute_75,code=sm_75", "compute_75,code=compute_75"]),
+        ("13.1\\n", ["compute_80,code=sm_80", "compute_80,code=sm_90", PTX]),  # later than this nvcc: PTX serves it
+        ("6.1\\n8.0\\n", ["compute_80,code=sm_80", PTX]),  # one too old: plain torch serves it
+    ],
+)
+def test_the_default_is_for_the_gpus_of_this_machine(stand_in, tmp_path, gpus, pairs):
+    done = build(tmp_path, CUDACXX=stand_in("12.4", gpus), FASTINIT_CUDA_ARCHS="")
+    assert done.returncode == 0, done.stderr
     assert called_with(tmp_path, *pairs)
+    assert "CUDA library for compute capabilities" in done.stdout
 
 
 @pytest.mark.full
 def test_chosen_architectures(stand_in, tmp_path):
     done = build(tmp_path, CUDACXX=stand_in("13.0"), FASTINIT_CUDA_ARCHS="9.0; 75")
     assert done.returncode == 0, done.stderr
-    assert called_with(tmp_path, "compute_75,code=sm_75", "compute_80,code=sm_90", "compute_80,code=compute_80")
+    assert called_with(tmp_path, "compute_75,code=sm_75", "compute_80,code=sm_90", PTX)
     refused = build(tmp_path, CUDACXX=stand_in("13.0"), FASTINIT_CUDA_ARCHS="61")
     assert refused.returncode == 1 and "'61': this nvcc knows 75 80 90 120" in refused.stdout + refused.stderr
 

@@ -33,7 +33,7 @@ def public():
 
 def methods():
     """Name -> function, of what the public classes define themselves."""
-    classes = (fastinit.Scheme, type(fastinit.initialize_(nn.Identity(), seed=0)))  # in order: so that every process collects alike
+    classes = (fastinit.Scheme, type(fastinit.initialize_(nn.Identity(), seed=0)))  # in order, for xdist
     return {
         f"{kind.__name__}.{name}": value
         for kind in classes
