@@ -99,8 +99,8 @@ def names_at_the_top(text: str) -> dict[str, ast.stmt]:
 def test_a_name_with_an_underscore_is_its_files_own():
     """No other file of the package, nor a test, imports it or reads it from the module."""
     own = {name: {n for n in names_at_the_top(text) if re.match(r"_[A-Za-z]", n)} for name, text in FILES.items()}
-    read = collections.defaultdict(set)  # what the tests read from something of a module's name
-    for path in (ROOT / "tests").glob("**/*.py"):
+    read = collections.defaultdict(set)  # what is read from something of a module's name
+    for path in [*PACKAGE.glob("**/*.py"), *(ROOT / "tests").glob("**/*.py")]:
         for owner, attribute in re.findall(r"\b(\w+)\.(_\w+)", path.read_text()):
             read[owner].add(attribute)
     for name in FILES:
