@@ -182,7 +182,7 @@ def test_bench_reports_a_model(tmp_path, capsys, name):
         assert 0 < entry["seconds"]["p20"] <= entry["seconds"]["p50"] <= entry["seconds"]["p80"] and entry["times"]["p50"] > 0
         assert entry["runs"] == 1 and entry["model_bytes"] >= 4 * entry["parameters"] > 0 and entry["law"]
     assert row["contenders"]["nn.init"]["times"]["p50"] == 1
-    assert [fill["law"] for fill in report["fills"]] == [law.text for law in MODELS[name].fills]
+    assert [fill["law"] for fill in report["fills"]] == [start.text for start in MODELS[name].fills]
     for fill in report["fills"]:
         assert fill["times_peer"]["p20"] <= fill["times_peer"]["p50"] and fill["ours"]["rounds"] == models.QUICK.fill_rounds
 
@@ -232,25 +232,25 @@ def test_initialize_draws_from_the_named_law(name):
     model = MODELS[name]
     ours, plain = CONTENDERS["initialize_"](model, True, "cpu"), CONTENDERS["nn.init"](model, True, "cpu")
     footprint.check(ours, "cpu")
-    if model.law.text == model.own_law:
+    if model.start.text == model.own_start:
         same_laws(ours, plain)
-    elif model.law is zoo.TRUNCATED:
+    elif model.start is zoo.TRUNCATED:
         found = statistics(ours).items()
         assert all(greatest <= zoo.SIGMAS * zoo.STD * (1 + 1e-6) for key, (n, _, _, greatest) in found if n > 1000), name
     else:
-        raise AssertionError(f"{model.law.text} is not compared with anything")
+        raise AssertionError(f"{model.start.text} is not compared with anything")
 
 
 @pytest.mark.parametrize(
-    ("name", "law"), [(name, law) for name in MODELS for law in range(len(MODELS[name].fills))], ids=lambda x: str(x)
+    ("name", "start"), [(name, start) for name in MODELS for start in range(len(MODELS[name].fills))], ids=lambda x: str(x)
 )
-def test_the_peer_draws_from_the_schemes_law(name, law):
+def test_the_peer_draws_from_the_schemes_law(name, start):
     reason = models.reason_against(MODELS[name].package)
     if reason:
         pytest.skip(reason)
     torch.manual_seed(3)
-    ours, theirs = (footprint.materialised(MODELS[name], True, "cpu", law) for _ in range(2))
-    chosen = MODELS[name].fills[law]
+    ours, theirs = (footprint.materialised(MODELS[name], True, "cpu", start) for _ in range(2))
+    chosen = MODELS[name].fills[start]
     with torch.no_grad():
         footprint.passed(chosen.peer(theirs), "cpu")
         chosen.finish(theirs)

@@ -25,9 +25,8 @@ def test_meta():
 
 
 @pytest.mark.full
-@pytest.mark.parametrize("ranks", [2, 4])
-def test_fsdp2(ranks):
-    assert f"24 parameters on {ranks} ranks: the bits of one device" in torchrun(ranks, EXAMPLES / "fsdp2.py")
+def test_fsdp2():
+    assert "24 parameters on 2 ranks: the bits of one device" in torchrun(2, EXAMPLES / "fsdp2.py")
 
 
 @pytest.mark.full

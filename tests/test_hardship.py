@@ -375,7 +375,8 @@ def within(room, smallest, call):  # what the call raises, with so many bytes of
     resource.setrlimit(resource.RLIMIT_AS, (-1, -1))
     return raised
 def refused(error):  # torch's allocator may have no memory for more of its message than a string holds in itself, or for none
-    return isinstance(error, MemoryError) or str(error).startswith(("[enforce fail a", "std::bad_alloc")) or "allocate" in str(error)
+    said = str(error)
+    return isinstance(error, MemoryError) or said.startswith(("[enforce fail a", "std::bad_alloc")) or "allocate" in said
 """
 NO_TABLES = """
 fill(9), fastinit.uniform_(torch.empty(9, dtype=torch.float64), key=1)

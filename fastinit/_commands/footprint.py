@@ -28,13 +28,13 @@ _TRIAL = 1 << 22  # elements from which a peer's speed is estimated
 
 
 class Job(NamedTuple):
-    """What to measure: building a model by a contender, or, without one, filling its memory by one of its laws."""
+    """What to measure: building a model by a contender, or, without one, filling its memory from one of its starts."""
 
     model: str
     device: str
     small: bool
     contender: str | None = None
-    law: int = 0
+    start: int = 0
     rounds: int = 5  # of fills
     peer_seconds: float = 60.0  # a slower pass of the peer's is cut to a part of the parameters
 
@@ -67,9 +67,9 @@ def _accelerated(model: Model, small: bool, device: str) -> nn.Module:
         return _constructed(model, small, device)
 
 
-def materialised(model: Model, small: bool, device: str, law: int | None = None) -> nn.Module:
+def materialised(model: Model, small: bool, device: str, start: int | None = None) -> nn.Module:
     """Built without memory, then given memory and values at once."""
-    chosen = model.law if law is None else model.fills[law]
+    chosen = model.start if start is None else model.fills[start]
     with torch.device("meta"):
         built = model.make(small)
     fastinit.initialize_(built, chosen.scheme(built), seed=0, device=device)
@@ -151,15 +151,15 @@ def check(model: nn.Module, device: str) -> None:
 
 
 def fill(job: Job) -> dict[str, Any]:
-    """Rounds of `initialize_` and of torch.nn.init's calls for the same law, on the same memory, which was used before."""
+    """Rounds of `initialize_` and of torch.nn.init's calls for the same laws, on the same memory, which was used before."""
     model = MODELS[job.model]
-    law = model.fills[job.law]
-    built = materialised(model, job.small, job.device, job.law)
-    scheme, fills = law.scheme(built), [*law.peer(built), Fill(lambda: law.finish(built), 0)]
+    start = model.fills[job.start]
+    built = materialised(model, job.small, job.device, job.start)
+    scheme, fills = start.scheme(built), [*start.peer(built), Fill(lambda: start.finish(built), 0)]
 
     def ours(_: torch.Tensor) -> None:
         fastinit.initialize_(built, scheme, seed=0)
-        law.finish(built)
+        start.finish(built)
         _synchronize(job.device)
 
     def peer(_: torch.Tensor) -> None:

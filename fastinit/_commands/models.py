@@ -106,10 +106,10 @@ def build_jobs(names: list[str], devices: list[str], pace: _Pace) -> list[Job]:
 
 def _fill_jobs(names: list[str], devices: list[str], pace: _Pace) -> list[Job]:
     return [
-        Job(name, device, pace.small, None, law, pace.fill_rounds, pace.peer_seconds)
+        Job(name, device, pace.small, None, start, pace.fill_rounds, pace.peer_seconds)
         for name in names
         for device in devices
-        for law in range(len(MODELS[name].fills))
+        for start in range(len(MODELS[name].fills))
     ]
 
 
@@ -135,7 +135,7 @@ def _collected(results: list[tuple[Job, dict[str, Any]]], skipped: list[dict[str
         if job.contender:
             built.setdefault((job.model, job.device), {name: [] for name in CONTENDERS})[job.contender].append(result)
     fills = [
-        {"model": job.model, "device": job.device, "law": MODELS[job.model].fills[job.law].text, **result}
+        {"model": job.model, "device": job.device, "law": MODELS[job.model].fills[job.start].text, **result}
         for job, result in results
         if job.contender is None
     ]
@@ -160,7 +160,7 @@ def _build_row(name: str, device: str, runs: dict[str, list[dict[str, Any]]]) ->
     model = MODELS[name]
     row: dict[str, Any] = {"model": name, "package": model.package, "device": device, "contenders": {}}
     for contender, results in runs.items():
-        entry: dict[str, Any] = {"law": model.law.text if contender == "initialize_" else model.own_law, "runs": len(results)}
+        entry: dict[str, Any] = {"law": model.start.text if contender == "initialize_" else model.own_start, "runs": len(results)}
         errors = [result["error"] for result in results if "error" in result]
         row["contenders"][contender] = {**entry, **({"error": errors[0]} if errors else _summary(results, runs[_PLAIN]))}
     return row
@@ -193,8 +193,8 @@ def _print_tables(report: dict[str, Any]) -> None:
     print("times: the constructor's time / this one's. Peak: above what was in use before; MB: 10^6 bytes.")
     print("* of nn.init's calls the first ones, as many as the time allows; compared by elements a second.")
     for name in dict.fromkeys(row["model"] for row in report["models"]):
-        if MODELS[name].own_law != MODELS[name].law.text:
-            print(f"{name}: its constructor draws {MODELS[name].own_law}; initialize_ {MODELS[name].law.text}.")
+        if MODELS[name].own_start != MODELS[name].start.text:
+            print(f"{name}: its constructor draws {MODELS[name].own_start}; initialize_ {MODELS[name].start.text}.")
     failed = [(row["model"], entry) for row in report["models"] for entry in row["contenders"].values()]
     failed += [(row["model"], row) for row in report["fills"]]
     for name, reason in [(name, entry["error"]) for name, entry in failed if "error" in entry]:

@@ -1,6 +1,6 @@
 """The models that `fastinit bench --models` builds: each by its library's own definition, with random weights, offline.
 
-A model has a constructor, a scheme for fastinit, and the same law as a list of `torch.nn.init` calls.
+A model has a constructor, a scheme for fastinit, and the same laws as a list of `torch.nn.init` calls.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ class Fill(NamedTuple):
 
 
 class _Start(NamedTuple):
-    """What a model's weights are drawn from: the scheme, and the calls of torch.nn.init for the same law."""
+    """What a model's weights are drawn from: the scheme, and the calls of torch.nn.init for the same laws."""
 
     text: str
     scheme: Callable[[nn.Module], Scheme]
@@ -41,9 +41,9 @@ class Model(NamedTuple):
 
     package: str
     make: Callable[[bool], nn.Module]
-    own_law: str  # that the constructor draws from
-    law: _Start
-    fills: tuple[_Start, ...] = ()  # laws by which it is filled in memory that is there already
+    own_start: str  # what the constructor draws from
+    start: _Start
+    fills: tuple[_Start, ...] = ()  # starts with which it is filled in memory that is there already
 
 
 def unusable(package: str) -> str | None:
