@@ -31,7 +31,7 @@ def library(request, tmp_path_factory):
     path = tmp_path_factory.mktemp("emulated") / f"{request.param}.so"
     folder = ROOT / "tests" / "emulation" / "isas" / request.param
     # -ffp-contract=off as the library is built; without -mfma, SIMDe's fused multiply-add is libm's exact one
-    flags = ["-std=c++17", "-O1", "-DSIMDE_NO_INLINE", "-fPIC", "-shared", "-ffp-contract=off", "-fno-strict-aliasing", "-w"]
+    flags = ["-std=c++17", "-O0", "-DSIMDE_NO_INLINE", "-fPIC", "-shared", "-ffp-contract=off", "-fno-strict-aliasing", "-w"]
     includes = [f"-I{folder}", f"-I{simde.get_include()}"]
     subprocess.run([compiler, *flags, *includes, str(folder / "kernel.cpp"), "-o", str(path)], check=True)
     return ctypes.CDLL(str(path))

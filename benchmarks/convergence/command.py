@@ -35,7 +35,7 @@ def parser() -> argparse.ArgumentParser:
     made = argparse.ArgumentParser(prog=PROGRAM, description=DESCRIPTION)
     made.add_argument("--output", default="convergence.jsonl", metavar="FILE", help="results; goes on where they end")
     made.add_argument("--figures", metavar="FOLDER", help="draw the figures here")
-    made.add_argument("--slice", action="store_true", help="a part that takes about a minute")
+    made.add_argument("--slice", action="store_true", help="a few runs, of less than half a minute")
     made.add_argument("--against", metavar="FILE", help="compare with these results; exit status 1 if they differ")
     made.add_argument("--processes", type=count, metavar="N", help="trainings at a time (default: one a core)")
     shown = made.add_mutually_exclusive_group()
