@@ -159,4 +159,5 @@ cuda_library = Extension("fastinit.libfastinit_cuda", sources=["csrc/cuda/cuda.c
 setup(
     ext_modules={"win32": [], "darwin": [cpu_library]}.get(sys.platform, [cpu_library, cuda_library]),
     cmdclass={"build_ext": BuildLibraries, "bdist_wheel": PlatformWheel},
+    options={"build_ext": {"parallel": 2}},  # both libraries at once: nvcc has one processor busy for most of its time
 )

@@ -1,4 +1,4 @@
-"""A fill takes no memory beside its tensor: the peak of a process that fills 4 GB."""
+"""A fill takes no memory beside its tensor: the peak of a process that fills 1 GB."""
 
 import subprocess
 import sys
@@ -24,7 +24,7 @@ print(peak() - before - tensor.nbytes)
 @pytest.mark.parametrize(
     "backend, shape, view",
     [
-        pytest.param("native", "(1 << 30,)", "", marks=pytest.mark.full),
+        pytest.param("native", "(1 << 28,)", "", marks=pytest.mark.full),
         ("native", "(1 << 12, 1 << 15)", ".t()"),
         pytest.param("reference", "(1 << 25,)", "", marks=pytest.mark.full),
         pytest.param("reference", "(1 << 11, 1 << 12)", ".t()", marks=pytest.mark.full),
@@ -50,13 +50,13 @@ scheme = fastinit.truncated_like()
 fastinit.initialize_(make(8, 2), scheme, seed=0)
 if {meta}:
     with torch.device("meta"):
-        model = make(1024, 25)
+        model = make(1024, 8)
 else:
-    model = make(1024, 25)
+    model = make(1024, 8)
 before = peak()
 fastinit.initialize_(model, scheme, seed=0, device="cpu")
 size = sum(parameter.nbytes for parameter in model.parameters())
-assert size > 1 << 29
+assert size > 1 << 28
 print(peak() - before - size * {meta})
 """
 

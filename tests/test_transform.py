@@ -63,10 +63,11 @@ def expected_values(name: str, dtype: torch.dtype) -> tuple[list[int], list[Frac
 
 
 def sweep_words(backend) -> torch.Tensor:
-    """2^22 of the 2^32 words, evenly, and all within 2^13 of the ends and the median. Of slower backends 2^18, or 2^16."""
-    count = SWEEP if backend is choose(torch.device("cpu")) else SWEEP >> 6 if backend.NAME == "triton" else SWEEP >> 4
+    """2^22 of the 2^32 words, evenly, and all within 2^13 of the ends and the median; for slower backends fewer."""
+    count = SWEEP if backend is choose(torch.device("cpu")) else SWEEP >> 8 if backend.NAME == "triton" else SWEEP >> 4
     even = torch.arange(count, dtype=torch.int64) * (2**32 // count) + 361
-    ends = torch.arange(-(2**13), 2**13)
+    reach = min(2**13, count >> 4)
+    ends = torch.arange(-reach, reach)
     return torch.cat([even, ends, ends + 2**31]).to(torch.int32)
 
 
