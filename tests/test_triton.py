@@ -89,8 +89,8 @@ def test_boxes(dtype, box):
 @pytest.mark.parametrize("dtype", [torch.float8_e5m2, torch.bfloat16, torch.float32, torch.float64, torch.int64], ids=str)
 @pytest.mark.parametrize("view", VIEWS.values(), ids=VIEWS)
 def test_strides_keep_the_logical_order_and_the_gaps(dtype, view):
-    base = torch.full((200, 61), 1).to(dtype).to(DEVICE)
-    untouched = torch.ones(200, 61, dtype=torch.bool)
+    base = torch.full((80, 65), 1).to(dtype).to(DEVICE)
+    untouched = torch.ones(80, 65, dtype=torch.bool)
     view(untouched).fill_(False)
     for start in (0, 2**34 + 5):
         out = view(base)
