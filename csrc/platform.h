@@ -11,3 +11,11 @@
 
 /* Static: the linker must not merge the copies of a header's function that were compiled for different instruction sets. */
 #define FASTINIT_INLINE static FASTINIT_INLINE_MEMBER
+
+/* A function of its own, and one copy of it, where the compiler would put one in each caller. */
+#if defined(__clang__)
+#define FASTINIT_APART_MEMBER __attribute__((noinline))
+#else
+#define FASTINIT_APART_MEMBER __attribute__((noinline, noclone))
+#endif
+#define FASTINIT_APART static FASTINIT_APART_MEMBER

@@ -110,7 +110,7 @@ FAULTS = {
         "plan.h", "__builtin_add_overflow(last, plan.start, &last)", UNCHECKED.format("last", "last + plan.start"), "overflow"
     ),
 }
-GROUP = ("groups = count / GROUP;", "groups = count / GROUP + (count % GROUP == 3);")  # a group for its last three elements
+GROUP = ("n = count / GROUP * GROUP;", "n = (count / GROUP + (count % GROUP == 3)) * GROUP;")  # a group for its last three elements
 RACE = (
     ("std::atomic<int64_t> next{0};", "int64_t next = 0;"),
     ("next.fetch_add(piece, std::memory_order_relaxed)", "(next += piece) - piece"),
