@@ -29,9 +29,9 @@ CUDA = os.environ.get("FASTINIT_CUDA")
 FLAGS = ["-std=c++17", "-O3", "-g0", "-fvisibility=hidden", "-ffp-contract=off", "-fno-strict-aliasing", "-Wno-psabi"]
 # One file per instruction set, with its own flags: flags on a whole target leak into code that runs everywhere.
 X86 = {
-    "csrc/cpu/scalar.cpp": [
-        "-fno-plt"
-    ],  # fmaf is a call, six to nine times a value: without the jump table it takes 3/5 of the time
+    # fmaf is a call, six to nine times a value: without the jump table it takes 3/5 of the time. What gcc makes vectors of in
+    # these loops, the words of four groups at once, is slower by half and twice the code
+    "csrc/cpu/scalar.cpp": ["-fno-plt", "-fno-tree-vectorize"],
     "csrc/cpu/avx2.cpp": ["-mavx2", "-mfma"],
     # gcc 12 takes the undefined vectors of its own headers for uninitialized ones
     "csrc/cpu/avx512.cpp": [f"-m{name}" for name in ("avx512f", "avx512bw", "avx512dq", "avx512vl", "fma")]

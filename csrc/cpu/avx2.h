@@ -75,7 +75,7 @@ struct Avx2 {
   template <int CELLS, int TERMS, int HALVES> struct Table {
     static constexpr int QUADS = (TERMS + 3) / 4;
     alignas(32) float row[HALVES * CELLS][4 * QUADS];
-    FASTINIT_INLINE_MEMBER void load(const float *table) {
+    FASTINIT_APART_MEMBER void load(const float *table) {
       for (int cell = 0; cell < HALVES * CELLS; cell++)
         for (int term = 0; term < TERMS; term++) row[cell][term] = table[(cell / CELLS * TERMS + term) * CELLS + cell % CELLS];
     }
