@@ -1,18 +1,22 @@
-"""Lines of code by room, without blank lines, comments and docstrings: ``python -m benchmarks.lines``. Fails above a budget.
+"""Lines of code by room, without blank lines, comments and docstrings, and the size of a wheel without CUDA's library.
 
-What a user installs is to stay small enough to be read: a budget that is passed is raised by decision, here, not in silence.
+``python -m benchmarks.lines`` fails above a budget. What a user installs is to stay small enough to be read and to be loaded: a
+budget that is passed is raised by decision, here, not in silence. The size is of what is installed, where it is.
 """
 
 import ast
+import importlib.metadata
 import io
 import pathlib
 import re
 import sys
 import tokenize
+import zipfile
 
 ROOT = pathlib.Path(__file__).parents[1]
 ROOMS = ("fastinit", "csrc", "benchmarks", "proof", "examples", "tests")
 BUDGET = {"fastinit": 5200, "csrc": 2200}
+WHEEL = 300_000  # bytes
 SILENT = {tokenize.COMMENT, tokenize.NL, tokenize.NEWLINE, tokenize.INDENT, tokenize.DEDENT, tokenize.ENDMARKER}
 
 
@@ -39,12 +43,28 @@ def lines_in(folder: pathlib.Path) -> int:
     return python + sum(lines_of_c(path.read_text()) for path in folder.rglob("*") if path.suffix in (".h", ".cpp", ".cu", ".c"))
 
 
+def wheel_bytes() -> int | None:
+    """An installation's files as an archive, without bytecode and CUDA's library; None: there is none, or an editable one."""
+    found = importlib.metadata.distributions(name="fastinit-torch")  # an egg-info in the checkout is one without a RECORD
+    files = [file for each in found if each.read_text("RECORD") for file in each.files or []]
+    archive = io.BytesIO()
+    with zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED) as wheel:
+        for file in files:
+            if file.suffix != ".pyc" and file.parts[0] != ".." and file.name != "libfastinit_cuda.so":
+                wheel.write(file.locate(), str(file))
+        whole = "fastinit/__init__.py" in wheel.namelist()
+    return len(archive.getvalue()) if whole else None
+
+
 def main() -> int:
     fault = 0
     for room in ROOMS:
         lines, most = lines_in(ROOT / room), BUDGET.get(room)
         fault |= most is not None and lines > most
         print(f"{room:12}{lines:8,}" + (f"  of {most:,}" if most else ""))
+    if size := wheel_bytes():
+        fault |= size > WHEEL
+        print(f"{'wheel':12}{size:8,}  of {WHEEL:,} bytes")
     return fault
 
 

@@ -154,6 +154,7 @@ def test_a_list_of_everything():
     check(BACKEND, *plans[::-1])
 
 
+@pytest.mark.quick  # every law and dtype; most of its time is the twin's compilation
 def test_golden_hashes():
     hashes = json.loads(golden.FILE.read_text())["hashes"]
     changed = [name for name, *rest in golden.cases() if golden.digest(BACKEND, *rest, DEVICE) != hashes[name]]

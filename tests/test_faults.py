@@ -110,7 +110,7 @@ FAULTS = {
         "plan.h", "__builtin_add_overflow(last, plan.start, &last)", UNCHECKED.format("last", "last + plan.start"), "overflow"
     ),
 }
-GROUP = ("n = count / GROUP * GROUP;", "n = (count / GROUP + (count % GROUP == 3)) * GROUP;")  # a group for its last three elements
+GROUP = ("n = count / GROUP * GROUP;", "n = (count + 1) / GROUP * GROUP;")  # a group for all but one of its elements
 RACE = (
     ("std::atomic<int64_t> next{0};", "int64_t next = 0;"),
     ("next.fetch_add(piece, std::memory_order_relaxed)", "(next += piece) - piece"),

@@ -10,7 +10,7 @@ from hypothesis import settings
 
 from fastinit._backends.choose import ORDER
 
-QUICK = "not full"  # the -m that pyproject.toml gives
+QUICK = "quick or not full"  # the -m that pyproject.toml gives
 
 
 def examples(many: int) -> int:
@@ -28,8 +28,10 @@ compiled_backends = pytest.mark.parametrize("backend", some(ORDER, ["native", "r
 
 
 def is_full(path: pathlib.Path) -> bool:
-    """Whether a whole file is marked full: what it imports, a quick run need not wait for."""
-    return re.search(r"^pytestmark = .*\bpytest\.mark\.full\b", path.read_text(), re.MULTILINE) is not None
+    """Whether a whole file is marked full, and none of its tests quick: what it imports, a quick run need not wait for."""
+    text = path.read_text()
+    whole = re.search(r"^pytestmark = .*\bpytest\.mark\.full\b", text, re.MULTILINE)
+    return whole is not None and "@pytest.mark.quick" not in text
 
 
 def left_to_full(items: list[pytest.Item]) -> list[pytest.Item]:
