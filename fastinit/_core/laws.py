@@ -177,19 +177,27 @@ _Declared = TypeVar("_Declared", bound=Callable[..., Any])
 _SOURCES = ("generator", "key")  # of randomness: what every initializer takes, and no law depends on
 
 
-class _Declaration(NamedTuple):
+class _Declaration:
     """The law of an initializer: a function of shape, dtype and the initializer's other arguments."""
 
-    initializer: Callable[..., Any]  # a wrapper that copies the attributes of what it wraps is another one
-    law: Callable[..., Law | None]
-    defaults: dict[str, Any]  # of the arguments after the tensor
-    required: frozenset[str]
+    def __init__(self, initializer: Callable[..., Any], law: Callable[..., Law | None]) -> None:
+        self.initializer = initializer  # a wrapper that copies the attributes of what it wraps is another one
+        self.law = law
 
     def __call__(self, shape: torch.Size, dtype: torch.dtype, given: dict[str, Any]) -> Law | None:
-        arguments = {**self.defaults, **given}
-        if arguments.keys() != self.defaults.keys() | self.required:
+        defaults, required = self._arguments
+        arguments = {**defaults, **given}
+        if arguments.keys() != defaults.keys() | required:
             inspect.signature(self.initializer).bind(None, **given)  # raises, and names the argument
         return self.law(shape, dtype, **arguments)
+
+    @functools.cached_property
+    def _arguments(self) -> tuple[dict[str, Any], frozenset[str]]:
+        """The defaults of the arguments after the tensor, and the names of those without one. Read late: imports stay short."""
+        _, *parameters = inspect.signature(self.initializer).parameters.values()
+        own = [parameter for parameter in parameters if parameter.name not in _SOURCES]
+        defaults = {parameter.name: parameter.default for parameter in own if parameter.default is not parameter.empty}
+        return defaults, frozenset(parameter.name for parameter in own) - defaults.keys()
 
 
 def declares(law: Callable[..., Law | None]) -> Callable[[_Declared], _Declared]:
@@ -220,11 +228,7 @@ def declares(law: Callable[..., Law | None]) -> Callable[[_Declared], _Declared]
         raise TypeError(f"a law is a function of shape, dtype and the initializer's arguments. Received: {law!r}.")
 
     def declared(initializer: _Declared) -> _Declared:
-        _, *parameters = inspect.signature(initializer).parameters.values()
-        own = [parameter for parameter in parameters if parameter.name not in _SOURCES]
-        defaults = {parameter.name: parameter.default for parameter in own if parameter.default is not parameter.empty}
-        required = frozenset(parameter.name for parameter in own) - defaults.keys()
-        initializer.__fastinit_law__ = _Declaration(initializer, law, defaults, required)  # type: ignore[attr-defined]
+        initializer.__fastinit_law__ = _Declaration(initializer, law)  # type: ignore[attr-defined]
         return initializer
 
     return declared
