@@ -320,8 +320,8 @@ def resnet50(pace: Pace) -> list[tuple[int, ...]]:
 def gpt2_shapes(pace: Pace) -> list[tuple[int, ...]]:
     with torch.device("meta"):
         model = gpt2.GPT2(pace.layers, pace.width, *((50257, 1024) if pace is FULL else (100, 16)))
-    most = None if pace is FULL else 16  # rows and columns of a dry run's
-    return [tuple(size if most is None else min(size, most) for size in p.shape) for p in model.parameters() if p.ndim > 1]
+    most = sys.maxsize if pace is FULL else 16  # rows and columns
+    return [tuple(min(size, most) for size in parameter.shape) for parameter in model.parameters() if parameter.ndim > 1]
 
 
 FIRST_CALL = """

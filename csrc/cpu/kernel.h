@@ -15,9 +15,10 @@
 namespace fastinit {
 namespace { /* a copy for each file: the linker must not merge code that is compiled for different instruction sets */
 
-/* Elements of a vector; of a unit, the least that the vector unit makes; of a group, what a loop has under way at once; and of
- * the buffers in which what one step has made waits for the next, in the first-level cache. */
+/* Elements of a vector; of a unit, the least that a layer makes; of a group, what a loop has under way at once; and of a chunk,
+ * what fits into the buffers between two steps, which stay in the first-level cache. */
 constexpr int LANES = Vector::LANES, UNIT = Vector::BLOCKS * 4, GROUP = UNIT * Vector::UNROLL, CHUNK = 512;
+static_assert(UNIT % LANES == 0 && CHUNK % GROUP == 0);
 
 /* --- what all variants share, one copy each ---------------------------------------------------------------------------------- */
 
@@ -125,7 +126,7 @@ template <Variant VARIANT> struct Float32 {
       store<GROUP / LANES>(dtype, out, v);
     }
   }
-  /* Words are read by whole vectors: what is behind the last one may be anything. */
+  /* At most a chunk. Words are read by whole vectors: what is behind the last one may be anything. */
   FASTINIT_APART_MEMBER void values(const uint32_t *words, int64_t count, char *out) const {
     alignas(64) float results[CHUNK];
     for (int64_t i = 0; i < count; i += LANES) Vector::store_real(results + i, value(constants, Vector::load_words(words + i)));
@@ -173,7 +174,8 @@ template <class Source> struct Words {
 /* --- the loops --------------------------------------------------------------------------------------------------------------- */
 
 /* Fill `count` consecutive global elements from `index` on. Whole groups are written in place, the ragged ends by way of words in
- * a buffer: those of a unit where it has all that is left, or leads to a group's start, else of a group, which takes little longer. */
+ * a buffer. They are a unit's, where that has all that is left or leads to the start of a block with a whole group to come, else
+ * a group's, which takes little longer. */
 template <class Body>
 FASTINIT_INLINE void run(const Body &body, const typename Body::Streams &streams, uint64_t index, int64_t count, char *out,
                          int size) {
