@@ -7,6 +7,8 @@ from collections.abc import Collection
 
 import torch
 
+from fastinit._core.memory import overlaps_itself
+
 FLOAT_DTYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64, torch.float8_e4m3fn, torch.float8_e5m2)
 WORD_DTYPES = (torch.int32, torch.uint32, torch.int64, torch.uint64)
 PLAIN = (torch.Tensor, torch.nn.Parameter, torch.nn.Buffer)
@@ -60,18 +62,9 @@ def check_tensor(tensor: torch.Tensor, allowed: tuple[torch.dtype, ...] = FLOAT_
         raise ValueError("cannot fill a nested tensor, whose parts have no common shape. Fill the parts that unbind() gives.")
     if tensor.layout is not torch.strided:
         raise ValueError(f"cannot fill a tensor of layout {tensor.layout}: only torch.strided. Call to_dense() first.")
-    if not tensor.is_contiguous() and _overlaps(tensor):
+    if not tensor.is_contiguous() and overlaps_itself(tensor):
         raise ValueError(
             f"elements of the tensor share memory (shape {tuple(tensor.shape)}, strides {tensor.stride()}), as after expand(). "
             "Fill the tensor it was expanded from, or clone() it."
         )
 
-
-def _overlaps(tensor: torch.Tensor) -> bool:
-    """Whether two indices may meet one address. Strides that interleave without meeting count as meeting."""
-    reach = 0
-    for stride, size in sorted((stride, size) for size, stride in zip(tensor.shape, tensor.stride(), strict=True) if size > 1):
-        if stride <= reach:
-            return True
-        reach += (size - 1) * stride
-    return False

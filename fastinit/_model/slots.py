@@ -14,6 +14,7 @@ from torch.nn.utils.spectral_norm import SpectralNorm
 from torch.nn.utils.weight_norm import WeightNorm
 
 from fastinit._core.check import PLAIN
+from fastinit._core.memory import PartlyShared, holders_of
 from fastinit._core.shard import is_dtensor
 from fastinit._schemes.rules import Choice, ModuleRules
 from fastinit._schemes.scheme import Scheme, choice_of, is_lazy, rules_of
@@ -187,25 +188,14 @@ def sources(found: list[Slot]) -> list[int]:
     for number, slot in enumerate(found):
         storages[storage_number(_local_of(slot.tensor))].append(number)
     for together in (numbers for numbers in storages.values() if len(numbers) > 1):
-        holders: list[tuple[range, int]] = []
-        for span, number in sorted(((_span_of(found[n].tensor), n) for n in together), key=lambda x: (-len(x[0]), x[1])):
-            for held, holder in holders:
-                if held.start <= span.start and span.stop <= held.stop:
-                    source[number] = holder
-                    break
-                if span.start < held.stop and held.start < span.stop:
-                    raise ValueError(
-                        f"{found[holder].name} and {found[number].name} share a part of their memory, and nothing was written. "
-                        "Make one of them a copy, or a view of the other."
-                    )
-            else:
-                holders.append((span, number))
+        try:
+            holders = holders_of([_local_of(found[number].tensor) for number in together])
+        except PartlyShared as error:
+            one, other = (found[together[number]].name for number in error.args)
+            raise ValueError(
+                f"{one} and {other} share a part of their memory, and nothing was written. "
+                "Make one of them a copy, or a view of the other."
+            ) from None
+        for number, holder in zip(together, holders, strict=True):
+            source[number] = together[holder]
     return source
-
-
-def _span_of(tensor: Tensor) -> range:
-    """The bytes of its storage between a tensor's first and last."""
-    local = _local_of(tensor)
-    first = local.storage_offset() * local.element_size()
-    reach = sum((size - 1) * stride for size, stride in zip(local.shape, local.stride(), strict=True)) if local.numel() else -1
-    return range(first, first + (reach + 1) * local.element_size())

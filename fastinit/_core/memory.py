@@ -1,0 +1,114 @@
+"""Which elements of its storage a tensor holds: whether they overlap, and which of several tensors hold those of others.
+
+A set of elements is a Python integer, a bit for each: exact for any strides, a byte for eight elements, and quick to compare.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from torch import Tensor
+
+
+def overlaps_itself(tensor: Tensor) -> bool:
+    """Whether two indices of a tensor meet one address."""
+    reach, axes = 0, sorted((stride, size) for size, stride in zip(tensor.shape, tensor.stride(), strict=True) if size > 1)
+    apart = True  # each axis steps over all that the axes before it reach
+    for stride, size in axes:
+        apart = apart and stride > reach
+        reach += (size - 1) * stride
+    if apart or not tensor.numel():
+        return False
+    if axes[0][0] == 0 or tensor.numel() > reach + 1:
+        return True
+    return _set_of([(size, stride) for stride, size in axes]).bit_count() < tensor.numel()
+
+
+def _set_of(axes: Sequence[tuple[int, int]]) -> int:
+    """The addresses that axes of (size, stride) reach from 0."""
+    found = 1
+    for size, stride in axes:
+        done = 1
+        while done < size:  # found reaches `done` steps; shifted by at most so many, it leaves no gap
+            more = min(done, size - done)
+            found |= found << more * stride
+            done += more
+    return found
+
+
+def span_of(tensor: Tensor) -> range:
+    """The bytes of its storage between a tensor's first and last."""
+    size = tensor.element_size()
+    first = tensor.storage_offset() * size
+    reach = sum((n - 1) * stride for n, stride in zip(tensor.shape, tensor.stride(), strict=True)) if tensor.numel() else -1
+    return range(first, first + (reach + 1) * size)
+
+
+def holders_of(tensors: Sequence[Tensor]) -> list[int]:
+    """For each of several tensors of one storage the number of the one that holds its elements: its own, if no other does.
+
+    Of two that hold the same, it is the earlier one.
+
+    Raises:
+        PartlyShared: two share elements, and neither holds all of the other's.
+    """
+    spans, sets = [span_of(tensor) for tensor in tensors], _Sets(tensors)
+    sizes = [min(tensor.numel() * tensor.element_size(), len(span)) for tensor, span in zip(tensors, spans, strict=True)]
+    found = list(range(len(tensors)))
+    holders: list[int] = []
+    for number in sorted(found, key=lambda n: (-sizes[n], n)):
+        near = [h for h in holders if spans[h].start < spans[number].stop and spans[number].start < spans[h].stop]
+        for h in near:
+            inside = spans[h].start <= spans[number].start and spans[number].stop <= spans[h].stop
+            if inside and (sizes[h] == len(spans[h]) or _same_place(tensors[h], tensors[number])):
+                found[number] = h  # in one that has no gaps
+                break
+        else:
+            if near and sets.meets(number, holders):
+                found[number] = sets.holder(number, near)
+            else:
+                holders.append(number)
+    return found
+
+
+def _same_place(one: Tensor, other: Tensor) -> bool:
+    return (one.shape, one.stride(), one.dtype) == (other.shape, other.stride(), other.dtype)
+
+
+class PartlyShared(Exception):
+    """Two tensors, by number, share a part of their memory."""
+
+
+class _Sets:
+    """The elements of tensors as sets, made when first needed: of most storages never."""
+
+    def __init__(self, tensors: Sequence[Tensor]) -> None:
+        self.tensors = tensors
+        self.unit = min((tensor.element_size() for tensor in tensors), default=1)  # bytes of one bit
+        self.seen, self.union = 0, 0  # of so many holders
+
+    def of(self, number: int) -> int:
+        tensor = self.tensors[number]
+        if not tensor.numel():
+            return 0
+        parts = tensor.element_size() // self.unit
+        axes = [(parts, 1), *((n, stride * parts) for n, stride in zip(tensor.shape, tensor.stride(), strict=True))]
+        return _set_of(axes) << tensor.storage_offset() * parts
+
+    def meets(self, number: int, holders: list[int]) -> bool:
+        """Whether a tensor has elements that a holder has."""
+        for holder in holders[self.seen :]:
+            self.union |= self.of(holder)
+        self.seen = len(holders)
+        return bool(self.union & self.of(number))
+
+    def holder(self, number: int, holders: list[int]) -> int:
+        """The holder of all its elements."""
+        own = self.of(number)
+        for holder in holders:
+            common = own & self.of(holder)
+            if common == own:
+                return holder
+            if common:
+                raise PartlyShared(holder, number)
+        raise AssertionError("some holder has an element of it")
