@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.nn import Parameter
 from torch.overrides import TorchFunctionMode
 
-from fastinit._core.check import PLAIN
+from fastinit._core.check import is_loaded, is_plain
 from fastinit._core.keys import key
 from fastinit._core.shard import is_dtensor
 from fastinit._initializers import plain, structured, torch_names
@@ -147,7 +147,7 @@ class _Service:
         tensor: Any = arguments.get("tensor")
         if self.method and not (_is_parameter(tensor) and not (tensor.requires_grad and torch.is_grad_enabled())):
             return torch_function(*args, **kwargs)
-        if getattr(tensor, "_is_hf_initialized", False):
+        if isinstance(tensor, Tensor) and is_loaded(tensor):
             return tensor
         thread.busy = True
         try:
@@ -194,7 +194,9 @@ def _is_parameter(tensor: Any) -> bool:
 def _has_plain_values(tensor: Any) -> bool:
     """Whether there is something to fill. Subclasses have their own ways, and errors, with random functions; so have
     torch.func, which may forbid them, and tensors of the inference mode outside of it."""
-    if type(tensor) not in PLAIN or tensor.is_meta or not tensor.numel() or is_wrapped_by_functorch(tensor):
+    if not (isinstance(tensor, Tensor) and is_plain(tensor)) or tensor.is_meta or not tensor.numel():
+        return False
+    if is_wrapped_by_functorch(tensor):
         return False
     return torch.is_inference_mode_enabled() or not tensor.is_inference()
 

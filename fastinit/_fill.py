@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 import torch
 from torch import Generator, Tensor
@@ -21,34 +22,41 @@ from torch.compiler import is_dynamo_compiling
 
 from fastinit._backends.choose import choose
 from fastinit._core import keys, laws, shard
-from fastinit._core.check import FLOAT_DTYPES, PLAIN, check_tensor
+from fastinit._core.check import FLOAT_DTYPES, PLAIN, check_tensor, is_loaded, is_plain, is_plain_kind
 from fastinit._core.laws import Law
 from fastinit._core.plan import Box, Plan, row_of, whole
 from fastinit._core.recipes import Recipe, recipe
-from fastinit._torch import dispatch_modes, is_wrapped_by_functorch, without_functorch
+from fastinit._torch import FakeTensor, dispatch_modes, is_wrapped_by_functorch, local_tensor_of
 
 _MASK64 = (1 << 64) - 1
+Key = int | Tensor  # a tensor: the word that a graph or torch.func draws
 
 
 def fill_(
     tensor: Tensor,
     law: Law,
     generator: Generator | None = None,
-    key: int | None = None,
+    key: Key | None = None,
     dtypes: tuple[torch.dtype, ...] = FLOAT_DTYPES,
 ) -> Tensor:
     """Fill a tensor, in its logical order, with the values that a law has by one key. In place, under no_grad.
+
+    A tensor that transformers has marked as loaded is left as it is, and no key is drawn.
 
     Raises:
         TypeError: not a tensor of one of the dtypes; a wrong generator or key.
         ValueError: a sparse or self-overlapping tensor; no value of the dtype between the bounds; a wrong generator or key.
     """
     check_tensor(tensor, dtypes)
-    if type(tensor) in PLAIN:
-        if is_dynamo_compiling() or dispatch_modes():  # is_traced(), without its call
+    if is_loaded(tensor):
+        return tensor
+    if type(tensor) in PLAIN or is_plain_kind(type(tensor)):  # is_plain(), without its call
+        if is_dynamo_compiling():
             _trace_(tensor, law, generator, key)
         elif is_wrapped_by_functorch(tensor) or tensor.is_neg():
             _copy_(tensor, law, generator, key)
+        elif dispatch_modes():
+            _trace_(tensor, law, generator, key)
         else:
             _take_road_(tensor, law, generator, key)
     elif shard.is_dtensor(tensor):
@@ -65,35 +73,63 @@ def fill_(
     return tensor
 
 
+def key_of(tensor: Tensor, law: Law, generator: Generator | None, key: int | None) -> Key:
+    """The key of several fills that share one: a number, or the word of a draw that a graph makes, or that vmap multiplies.
+
+    Raises:
+        TypeError, ValueError: as `fill_`.
+    """
+    if is_dynamo_compiling():
+        return _drawn(generator, tensor) if key is None else key
+    recipe(law, tensor.dtype)  # refuses a law before a key is drawn
+    if key is not None or tensor.is_meta:
+        keys.check_source(generator, key, tensor.device)
+        return 0 if key is None else key
+    if is_wrapped_by_functorch(tensor):
+        return _drawn_by_functorch(tensor, generator)
+    if is_traced():
+        return _drawn(generator, tensor)
+    return keys.resolve(generator, None, tensor.device)
+
+
 # --- the road -----------------------------------------------------------------------------------------------------------------
 
 
 def _take_road_(tensor: Tensor, law: Law, generator: Generator | None, key: int | None) -> None:
     """Fill a plain tensor or a DTensor: what the registered operator would cost, a small tensor would notice."""
     values, device = recipe(law, tensor.dtype), tensor.device
-    if type(tensor) in PLAIN and not tensor.is_meta:  # nearly always; what follows does the same in twice the calls
+    if not tensor.is_meta and (type(tensor) in PLAIN or is_plain_kind(type(tensor))):  # nearly always
         plan = Plan(tensor, values, keys.resolve(generator, key, device), row_of(tensor.numel()))
         if plan.box.cols:
             choose(device).fill([plan])
+    elif tensor.is_meta:
+        parts_of(tensor)  # refuses what has no elements of its own
+        keys.check_source(generator, key, device)
     else:
-        parts = parts_of(tensor)  # refuses what has no elements of its own, before a key is drawn
-        if tensor.is_meta:
-            keys.check_source(generator, key, device)
-        else:
+        with shard.plain_local(tensor) as local:
+            parts = shard.pieces(tensor, local)  # likewise, before a key is drawn
             run(plans_of(parts, values, keys.resolve(generator, key, device)))
     written(tensor)
 
 
 def parts_of(tensor: Tensor) -> list[tuple[Tensor, Box]]:
     """What this rank holds of a tensor: all of it, or the pieces of a DTensor's shard."""
-    if type(tensor) not in PLAIN and shard.is_dtensor(tensor):
-        return shard.pieces(tensor)
+    if not is_plain(tensor) and shard.is_dtensor(tensor):
+        return shard.pieces(tensor, local_tensor_of(tensor))
     return [(tensor, whole(tensor))]
 
 
 def plans_of(parts: list[tuple[Tensor, Box]], values: Recipe, key: int) -> list[Plan]:
-    """Plans for the parts that have elements and memory; meta and fake tensors have none."""
-    return [Plan(out, values, key, box) for out, box in parts if type(out) in PLAIN and out.numel() and not out.is_meta]
+    """Plans for the parts that have elements and memory; meta and fake tensors have none.
+
+    Raises:
+        TypeError: a part is of a subclass of Tensor whose memory is its own affair.
+    """
+    real = [(out, box) for out, box in parts if out.numel() and not out.is_meta and not isinstance(out, FakeTensor)]
+    for out, _ in real:
+        if not is_plain(out):
+            raise TypeError(f"no backend can fill a {type(out).__name__}. Initialize the tensor before it is converted.")
+    return [Plan(out, values, key, box) for out, box in real]
 
 
 def run(plans: Iterable[Plan]) -> None:
@@ -119,27 +155,46 @@ def is_traced() -> bool:
     return is_dynamo_compiling() or dispatch_modes() > 0
 
 
-def _trace_(tensor: Tensor, law: Law, generator: Generator | None, key: int | None) -> None:
-    """Put the operator into the graph. A fresh key is a random tensor of it: drawn at every call, shared by no two fills."""
-    if not torch.compiler.is_compiling():
+def _trace_(tensor: Tensor, law: Law, generator: Generator | None, key: Key | None) -> None:
+    """Put the operator into the graph. A fresh key is drawn by another one: at every call, in eager mode's order."""
+    if not torch.compiler.is_compiling() and not isinstance(key, Tensor):
         keys.check_source(generator, key, tensor.device)
     name, parameters = law.name, list(law.parameters)
     with torch.no_grad():
-        if key is None:
-            drawn = torch.randint(-(2**63), 2**63 - 1, (1,), dtype=torch.int64, generator=generator)
-            torch.ops.fastinit.fill_(tensor, name, parameters, 0, drawn)
+        if key is None or isinstance(key, Tensor):
+            word = _drawn(generator, tensor) if key is None else key
+            torch.ops.fastinit.fill_(tensor, name, parameters, 0, word)
         else:
             torch.ops.fastinit.fill_(tensor, name, parameters, _signed(keys.resolve(generator, key, tensor.device)), None)
 
 
-def _copy_(tensor: Tensor, law: Law, generator: Generator | None, key: int | None) -> None:
-    """Fill a plain tensor and copy it: the dispatcher cannot pass the operator on to a wrapper of torch.func (under vmap all
-    examples get the same values), nor to a view that is negated when it is read."""
-    with without_functorch():
-        plain = torch.empty(tensor.shape, dtype=tensor.dtype, device=tensor.device)
-        _take_road_(plain, law, generator, key)
+def _drawn(generator: Generator | None, tensor: Tensor) -> Tensor:
+    """The word of a key that a graph draws."""
+    if not torch.compiler.is_compiling():
+        keys.check_source(generator, None, tensor.device)
+    return torch.ops.fastinit.draw(generator)
+
+
+def _copy_(tensor: Tensor, law: Law, generator: Generator | None, key: Key | None) -> None:
+    """Fill a plain tensor and copy it: the dispatcher cannot pass the operator on to a wrapper of torch.func, nor to a view that
+    is negated when it is read."""
+    recipe(law, tensor.dtype)  # refuses a law before a key is drawn
+    if key is None and is_wrapped_by_functorch(tensor):
+        key = _drawn_by_functorch(tensor, generator)
+    if not isinstance(key, Tensor):
+        key = torch.tensor(_signed(keys.resolve(generator, key, tensor.device)), device="cpu")
+    values = torch.ops.fastinit.values(key, tensor.shape, tensor.dtype, tensor.device, law.name, list(law.parameters))
     with writing(tensor):
-        tensor.copy_(plain)
+        tensor.copy_(values)
+
+
+def _drawn_by_functorch(tensor: Tensor, generator: Generator | None) -> Tensor:
+    """The word of a key, drawn as torch draws in place: vmap's randomness says whether each example gets its own, all get the
+    same, or that is an error."""
+    keys.check_source(generator, None, tensor.device)
+    device = "cpu" if generator is None else generator.device
+    with torch.no_grad():
+        return tensor.new_empty((), dtype=torch.int64, device=device).random_(-(2**63), None, generator=generator)
 
 
 def writing(tensor: Tensor) -> contextlib.AbstractContextManager[object]:
@@ -167,6 +222,53 @@ def _fill_operator(out: Tensor, law: str, parameters: list[float], key: int, dra
 @_fill_operator.register_fake
 def _refuse_early(out: Tensor, law: str, parameters: list[float], key: int, drawn: Tensor | None) -> None:
     recipe(Law(law, tuple(parameters)), out.dtype)  # its errors come at trace time
+
+
+# The draw of a graph is eager mode's, from the same generator. The tag says that no two calls are one.
+torch.library.define("fastinit::draw", "(Generator? generator) -> Tensor", tags=(torch.Tag.nondeterministic_seeded,))
+
+
+@torch.library.impl("fastinit::draw", "CompositeExplicitAutograd")
+def _draw(generator: Generator | None) -> Tensor:
+    device = torch.device("cpu") if generator is None else generator.device
+    return torch.tensor(_signed(keys.resolve(generator, None, device)), device="cpu")
+
+
+@torch.library.impl("fastinit::draw", "FuncTorchVmapMode")
+def _no_common_draw(generator: Generator | None) -> Tensor:
+    raise RuntimeError("vmap cannot draw inside a compiled graph, or under a mode. Pass key=, or compile what is outside of it.")
+
+
+@torch.library.register_fake("fastinit::draw")
+def _no_draw(generator: Generator | None) -> Tensor:
+    return torch.empty((), dtype=torch.int64, device="cpu")
+
+
+@torch.library.custom_op(
+    "fastinit::values",
+    mutates_args=(),
+    schema="(Tensor word, SymInt[] size, ScalarType dtype, Device device, str law, float[] parameters) -> Tensor",
+)
+def _values(
+    word: Tensor, size: Sequence[int], dtype: torch.dtype, device: torch.device, law: str, parameters: list[float]
+) -> Tensor:
+    out = torch.empty(size, dtype=dtype, device=device)
+    _fill_operator(out, law, parameters, 0, word)
+    return out
+
+
+@_values.register_fake
+def _no_values(
+    word: Tensor, size: Sequence[int], dtype: torch.dtype, device: torch.device, law: str, parameters: list[float]
+) -> Tensor:
+    return torch.empty(size, dtype=dtype, device=device)
+
+
+@_values.register_vmap
+def _values_of_each(info: Any, in_dims: tuple[int | None, ...], word: Tensor, *rest: Any) -> tuple[Tensor, int]:
+    """The values of every example, one after the other."""
+    words = word.movedim(in_dims[0] or 0, 0)
+    return torch.stack([torch.ops.fastinit.values(each, *rest) for each in words.unbind()]), 0
 
 
 # --- ahead of time ------------------------------------------------------------------------------------------------------------

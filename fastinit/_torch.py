@@ -8,7 +8,6 @@ from typing import Any, TypeGuard
 import torch
 from torch import Tensor, nn
 from torch._C import DisableTorchFunction as without_torch_function
-from torch._C import _DisableFuncTorch as without_functorch
 from torch._C import _len_torch_dispatch_stack as dispatch_modes
 from torch._C._functorch import is_functorch_wrapped_tensor as is_wrapped_by_functorch
 from torch._subclasses.fake_tensor import FakeTensor
@@ -28,7 +27,6 @@ __all__ = [
     "pre_hooks_of",
     "storage_number",
     "without_dispatch_modes",
-    "without_functorch",
     "without_torch_function",
 ]
 

@@ -254,7 +254,7 @@ def test_orthogonal_is_haar():
 
 
 def test_a_singular_gaussian_loses_no_column():
-    q = structured.haar(torch.tensor([[1.0, 0.0], [0.0, 0.0], [0.0, 0.0]]))
+    q = structured.haar(torch.tensor([[1.0, 0.0], [0.0, 0.0], [0.0, 0.0]]), 1.0)
     torch.testing.assert_close(q.T @ q, torch.eye(2), rtol=0, atol=1e-6)
 
 

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Collection
+from typing import Any
 
 import torch
 
 from fastinit._core.memory import overlaps_itself
+from fastinit._torch import base_of
 
 FLOAT_DTYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64, torch.float8_e4m3fn, torch.float8_e5m2)
 WORD_DTYPES = (torch.int32, torch.uint32, torch.int64, torch.uint64)
 PLAIN = (torch.Tensor, torch.nn.Parameter, torch.nn.Buffer)
+_TORCH_KINDS = (*PLAIN, *torch.Tensor.__mro__)  # whose ways with operations are torch's
 
 
 def number(name: str, value: float) -> float:
@@ -68,3 +72,24 @@ def check_tensor(tensor: torch.Tensor, allowed: tuple[torch.dtype, ...] = FLOAT_
             "Fill the tensor it was expanded from, or clone() it."
         )
 
+
+
+def is_plain(tensor: torch.Tensor) -> bool:
+    """Whether a tensor's elements are its memory: torch's own kinds, and subclasses that change nothing about operations."""
+    return type(tensor) in PLAIN or is_plain_kind(type(tensor))
+
+
+@functools.cache
+def is_plain_kind(kind: type) -> bool:
+    overridden = ("__torch_function__", "__torch_dispatch__")
+    return all(next(base for base in kind.__mro__ if name in vars(base)) in _TORCH_KINDS for name in overridden)
+
+
+def is_loaded(tensor: Any) -> bool:
+    """Whether transformers has marked a tensor, or the one that it is a view of, as loaded from a checkpoint.
+
+    From version 5 on, its constructors call initializers on all weights, and count on them to leave those that are marked.
+    """
+    if getattr(tensor, "_is_hf_initialized", False):
+        return True
+    return not torch.compiler.is_compiling() and getattr(base_of(tensor), "_is_hf_initialized", False)

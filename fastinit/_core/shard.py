@@ -6,6 +6,7 @@ on the local tensor of a DTensor. Nothing here communicates. torch.distributed i
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import math
 import sys
@@ -16,8 +17,9 @@ from typing import Any, NamedTuple, TypeVar, cast
 import torch
 from torch import Tensor
 
+from fastinit._core.check import is_loaded, is_plain
 from fastinit._core.plan import Box, row_of
-from fastinit._torch import is_strided_shard, local_tensor_of
+from fastinit._torch import FakeTensor, is_strided_shard, local_tensor_of
 
 _Filling = TypeVar("_Filling", bound=Callable[..., Tensor])
 _Runs = list[range]  # of indices along one axis, in the order in which the local tensor holds them
@@ -164,8 +166,22 @@ def is_dtensor(tensor: object) -> bool:
     return isinstance(tensor, getattr(module, "DTensor", ()))
 
 
-def local_blocks(tensor: Any) -> tuple[Tensor, list[_Block]]:
-    """The local tensor of a DTensor and its blocks; none on a rank outside the mesh.
+@contextlib.contextmanager
+def plain_local(tensor: Any) -> Iterator[Tensor]:
+    """The local tensor of a DTensor, to be written. One of a subclass (a result that is still under way, weights that are cast to
+    float8 when they are used) is stood in for by a plain one, which is copied to it in the end: views of it may be copies."""
+    local = local_tensor_of(tensor)
+    if is_plain(local) or local.is_meta or isinstance(local, FakeTensor):
+        yield local
+        return
+    with torch.no_grad():
+        plain = torch.empty(local.shape, dtype=local.dtype, device=local.device).copy_(local)
+        yield plain
+        local.copy_(plain)
+
+
+def local_blocks(tensor: Any) -> list[_Block]:
+    """The blocks of a DTensor's local tensor; none on a rank outside the mesh.
 
     Raises:
         ValueError: as `indices`; or the local tensor does not have the shape that its placements promise.
@@ -173,7 +189,7 @@ def local_blocks(tensor: Any) -> tuple[Tensor, list[_Block]]:
     local, mesh = local_tensor_of(tensor), tensor.device_mesh
     coordinate = mesh.get_coordinate()
     if coordinate is None:
-        return local, []
+        return []
     runs = indices(tensor.shape, mesh.shape, tensor.placements, coordinate)
     promised = tuple(sum(map(len, axis)) for axis in runs)
     if promised != tuple(local.shape):
@@ -182,14 +198,13 @@ def local_blocks(tensor: Any) -> tuple[Tensor, list[_Block]]:
             f"placements {tuple(tensor.placements)}. Received: {tuple(local.shape)}. Use distribute_tensor, or from_local with "
             "shards as torch.chunk makes them."
         )
-    return local, list(blocks(runs))
+    return list(blocks(runs))
 
 
-def pieces(tensor: Any) -> list[tuple[Tensor, Box]]:
+def pieces(tensor: Any, local: Tensor) -> list[tuple[Tensor, Box]]:
     """Views of a DTensor's local tensor that cover it, each with its index box in the whole."""
-    local, held = local_blocks(tensor)
     shape = tuple(tensor.shape)
-    return [(part.of_local(local), box) for block in held for part, box in boxes(shape, block)]
+    return [(part.of_local(local), box) for block in local_blocks(tensor) for part, box in boxes(shape, block)]
 
 
 def cut_where_sharded(function: _Filling) -> _Filling:
@@ -200,9 +215,11 @@ def cut_where_sharded(function: _Filling) -> _Filling:
     def sharded(tensor: Tensor, *args: Any, **kwargs: Any) -> Tensor:
         if not is_dtensor(tensor):
             return function(tensor, *args, **kwargs)
-        local, held = local_blocks(tensor)
-        whole = function(torch.empty(tensor.shape, dtype=tensor.dtype, device=local.device), *args, **kwargs)
-        with torch.no_grad():
+        if is_loaded(tensor):
+            return tensor
+        held = local_blocks(tensor)
+        whole = function(torch.empty(tensor.shape, dtype=tensor.dtype, device=tensor.device), *args, **kwargs)
+        with torch.no_grad(), plain_local(tensor) as local:
             for block in held:
                 block.of_local(local).copy_(block.of_whole(whole))
         torch.autograd.graph.increment_version(tensor)
@@ -211,14 +228,17 @@ def cut_where_sharded(function: _Filling) -> _Filling:
     return cast(_Filling, sharded)
 
 
-def fill_rows_(tensor: Tensor, rows: range, value: float) -> None:
-    """Fill some rows with one value: indices of the first axis of a tensor, or of the whole tensor behind a DTensor."""
+def fill_rows_(tensor: Tensor, rows: range, value: float, axis: int = 0) -> None:
+    """Fill some rows with one value: indices of an axis of a tensor, or of the whole tensor behind a DTensor."""
+    if is_loaded(tensor):
+        return
     with torch.no_grad():
         if not is_dtensor(tensor):
-            tensor[rows.start : rows.stop].fill_(value)
+            tensor.movedim(axis, 0)[rows.start : rows.stop].fill_(value)
             return
-        local, held = local_blocks(tensor)
-        for block in held:
-            first, last = (min(max(row, block.whole[0].start), block.whole[0].stop) for row in (rows.start, rows.stop))
-            block.of_local(local)[first - block.whole[0].start : last - block.whole[0].start].fill_(value)
+        with plain_local(tensor) as local:
+            for block in local_blocks(tensor):
+                held, here = block.whole[axis], block.of_local(local)
+                first, last = (min(max(row, held.start), held.stop) for row in (rows.start, rows.stop))
+                here.movedim(axis, 0)[first - held.start : last - held.start].fill_(value)
         torch.autograd.graph.increment_version(tensor)

@@ -7,11 +7,11 @@ from torch import Generator, Size, Tensor
 from torch import dtype as DType
 
 from fastinit._core import keys
-from fastinit._core.check import check_tensor, finite, number
+from fastinit._core.check import check_tensor, finite, is_loaded, number
 from fastinit._core.laws import Law, declares, normal, uniform
 from fastinit._core.recipes import recipe
 from fastinit._core.shard import cut_where_sharded
-from fastinit._fill import fill_, is_traced, writing, written
+from fastinit._fill import Key, fill_, key_of, writing, written
 
 
 def _check_orthogonal(shape: Size, dtype: DType, gain: float) -> None:
@@ -64,26 +64,30 @@ def orthogonal_(tensor: Tensor, gain: float = 1.0, generator: Generator | None =
     check_tensor(tensor)
     _check_orthogonal(tensor.shape, tensor.dtype, gain)
     keys.check_source(generator, key, tensor.device)
+    if is_loaded(tensor):
+        return tensor
     if tensor.numel() == 0 or tensor.is_meta:
         written(tensor)
         return tensor
     with writing(tensor):
-        real = torch.float64 if tensor.dtype == torch.float64 else torch.float32
-        gaussian = torch.empty(tensor.shape, dtype=real, device=tensor.device).flatten(1)
-        fill_(gaussian, normal(0.0, 1.0), generator, key)
-        return tensor.copy_((haar(gaussian) * float(gain)).view(tensor.shape))
+        return tensor.copy_(haar(_gaussian(tensor, generator, key), float(gain)).unflatten(1, tensor.shape[1:]))
 
 
-def haar(gaussian: Tensor) -> Tensor:
-    """Orthonormalize the shorter side of a Gaussian matrix.
+def _gaussian(tensor: Tensor, generator: Generator | None, key: int | None) -> Tensor:
+    real = torch.float64 if tensor.dtype == torch.float64 else torch.float32
+    return fill_(tensor.new_empty(tensor.shape, dtype=real).flatten(1), normal(0.0, 1.0), generator, key)
+
+
+def haar(gaussian: Tensor, gain: float) -> Tensor:
+    """Orthonormalize the shorter side of a Gaussian matrix, and multiply it by the gain.
 
     LAPACK's Q is not uniform: its signs follow its own convention. Those of R's diagonal undo it; a zero there (the
-    matrix is singular) counts as positive, since a column times zero would be lost.
+    matrix is singular) counts as positive, since a column times zero would be lost. Beside Q there is no other copy.
     """
     wide = gaussian.shape[0] < gaussian.shape[1]
     q, r = torch.linalg.qr(gaussian.T if wide else gaussian)
-    q = torch.where(torch.diagonal(r) < 0, -q, q)
-    return (q.T if wide else q).contiguous()
+    q.mul_(1.0 - 2.0 * (torch.diagonal(r, dim1=-2, dim2=-1) < 0)).mul_(gain)
+    return q.T if wide else q
 
 
 @declares(lambda shape, dtype: _check_matrix("eye_", shape))
@@ -115,6 +119,8 @@ def eye_(tensor: Tensor, *, generator: Generator | None = None, key: int | None 
     check_tensor(tensor)
     _check_matrix("eye_", tensor.shape)
     keys.check_source(generator, key, tensor.device)
+    if is_loaded(tensor):
+        return tensor
     with writing(tensor):
         tensor.zero_()
         tensor.diagonal().fill_(1.0)
@@ -166,6 +172,8 @@ def dirac_(tensor: Tensor, groups: int = 1, *, generator: Generator | None = Non
     check_tensor(tensor)
     _check_dirac(tensor.shape, tensor.dtype, groups)
     keys.check_source(generator, key, tensor.device)
+    if is_loaded(tensor):
+        return tensor
     with writing(tensor):
         tensor.zero_()
         if tensor.numel():
@@ -231,15 +239,11 @@ def sparse_(
     """
     check_tensor(tensor)
     law, zeros = _law_of_others(tensor.shape, sparsity, std), math.ceil(sparsity * tensor.shape[0])
-    if is_traced():  # no key exists yet: the two fills take a fresh draw each, in this order
-        fill_(tensor, law, generator, key)
-        zeroed = _chosen_zeros(tensor, zeros, generator, key)
-    else:
-        if key is None and not tensor.is_meta:
-            recipe(law, tensor.dtype)  # refuses a law before a key is drawn
-            generator, key = None, keys.resolve(generator, None, tensor.device)
-        zeroed = _chosen_zeros(tensor, zeros, generator, key)  # first, as it takes memory, and there may be none
-        fill_(tensor, law, generator, key)
+    if is_loaded(tensor):
+        return tensor
+    shared = key_of(tensor, law, generator, key)
+    zeroed = _chosen_zeros(tensor, zeros, shared)  # first, as it takes memory, and there may be none
+    fill_(tensor, law, None, shared)
     with writing(tensor):
         # float8 has no masked_fill_; zero has the bits of zero in every dtype.
         bits = tensor.view(torch.uint8) if tensor.element_size() == 1 else tensor
@@ -247,11 +251,10 @@ def sparse_(
     return tensor
 
 
-def _chosen_zeros(tensor: Tensor, count: int, generator: Generator | None, key: int | None) -> Tensor:
+def _chosen_zeros(tensor: Tensor, count: int, key: Key) -> Tensor:
     """A mask of `count` random elements of each column, by the words that follow those of the tensor's own values."""
     with writing(tensor):
-        scores = torch.empty((2, *tensor.shape), dtype=torch.float32, device=tensor.device)
-        fill_(scores, uniform(0.0, 1.0), generator, key)
+        scores = fill_(tensor.new_empty((2, *tensor.shape), dtype=torch.float32), uniform(0.0, 1.0), None, key)
         return scores[1].argsort(dim=0, stable=True).argsort(dim=0) < count
 
 
