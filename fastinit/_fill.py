@@ -239,7 +239,7 @@ def _no_common_draw(generator: Generator | None) -> Tensor:
     raise RuntimeError("vmap cannot draw inside a compiled graph, or under a mode. Pass key=, or compile what is outside of it.")
 
 
-@torch.library.register_fake("fastinit::draw")
+@torch.library.register_fake("fastinit::draw")  # type: ignore[untyped-decorator]
 def _no_draw(generator: Generator | None) -> Tensor:
     return torch.empty((), dtype=torch.int64, device="cpu")
 

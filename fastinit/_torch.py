@@ -11,9 +11,11 @@ from torch._C import DisableTorchFunction as without_torch_function
 from torch._C import _len_torch_dispatch_stack as dispatch_modes
 from torch._C._functorch import is_functorch_wrapped_tensor as is_wrapped_by_functorch
 from torch._subclasses.fake_tensor import FakeTensor
+from torch.utils._python_dispatch import TorchDispatchMode as DispatchMode
 from torch.utils._python_dispatch import _disable_current_modes as without_dispatch_modes
 
 __all__ = [
+    "DispatchMode",
     "FakeTensor",
     "base_of",
     "children_of",

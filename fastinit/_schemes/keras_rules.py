@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from fastinit._core.check import is_loaded
 from fastinit._core.laws import Law, constant, declares
 from fastinit._core.shard import fill_rows_, is_dtensor
 from fastinit._initializers.constants import ones_, zeros_
@@ -24,9 +25,10 @@ from fastinit._schemes.rules import Mapped, Rule
 @declares(lambda shape, dtype: constant(0.0))
 def zero_(tensor: Tensor) -> Tensor:
     """Fill a tensor of any dtype with 0: a counter of batches too."""
-    return tensor.zero_()
+    return tensor if is_loaded(tensor) else tensor.zero_()
 
 
+@declares(lambda shape, dtype: None)
 def forget_bias_(tensor: Tensor) -> Tensor:
     """Fill the bias of an LSTM with 0, and with 1 for the forget gate, the second of the gates i, f, g, o."""
     zeros_(tensor)

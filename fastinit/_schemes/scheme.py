@@ -13,7 +13,9 @@ from torch.nn.parameter import UninitializedBuffer, UninitializedParameter
 from torch.nn.utils.parametrize import ParametrizationList
 
 from fastinit import _text
+from fastinit._core.check import is_loaded
 from fastinit._core.laws import Initializer
+from fastinit._schemes.calling import fill_with
 from fastinit._schemes.naming import name_of, name_of_rule
 from fastinit._schemes.padding import padded
 from fastinit._schemes.rules import Choice, Mapped, ModuleRules, Rule, Rules, check_name_rule, check_type_rule, matches
@@ -103,7 +105,9 @@ class Scheme:
         with torch.no_grad():
             for name, initializer in found.items():
                 owner, _, attribute = name.rpartition(".")
-                initializer(getattr(module.get_submodule(owner), attribute))
+                tensor = getattr(module.get_submodule(owner), attribute)
+                if not is_loaded(tensor):
+                    fill_with(initializer, tensor, None)
         return module
 
     def initializers(self, module: nn.Module) -> dict[str, Initializer]:
