@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import math
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from typing import Any
 
 import torch
@@ -15,6 +16,7 @@ from fastinit._torch import base_of
 FLOAT_DTYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64, torch.float8_e4m3fn, torch.float8_e5m2)
 WORD_DTYPES = (torch.int32, torch.uint32, torch.int64, torch.uint64)
 PLAIN = (torch.Tensor, torch.nn.Parameter, torch.nn.Buffer)
+_LOADED = "_is_hf_initialized"  # transformers' mark
 _TORCH_KINDS = (*PLAIN, *torch.Tensor.__mro__)  # whose ways with operations are torch's
 
 
@@ -73,7 +75,6 @@ def check_tensor(tensor: torch.Tensor, allowed: tuple[torch.dtype, ...] = FLOAT_
         )
 
 
-
 def is_plain(tensor: torch.Tensor) -> bool:
     """Whether a tensor's elements are its memory: torch's own kinds, and subclasses that change nothing about operations."""
     return type(tensor) in PLAIN or is_plain_kind(type(tensor))
@@ -90,6 +91,19 @@ def is_loaded(tensor: Any) -> bool:
 
     From version 5 on, its constructors call initializers on all weights, and count on them to leave those that are marked.
     """
-    if getattr(tensor, "_is_hf_initialized", False):
+    if getattr(tensor, _LOADED, False):
         return True
-    return not torch.compiler.is_compiling() and getattr(base_of(tensor), "_is_hf_initialized", False)
+    return not torch.compiler.is_compiling() and bool(getattr(base_of(tensor), _LOADED, False))
+
+
+@contextlib.contextmanager
+def unmarked(tensor: torch.Tensor) -> Iterator[None]:
+    """Let initializers write a tensor although it is loaded."""
+    marked = [each for each in (tensor, base_of(tensor)) if getattr(each, _LOADED, False)]
+    for each in marked:
+        setattr(each, _LOADED, False)
+    try:
+        yield
+    finally:
+        for each in marked:
+            setattr(each, _LOADED, True)

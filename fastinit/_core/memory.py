@@ -93,7 +93,7 @@ class _Sets:
             return 0
         parts = tensor.element_size() // self.unit
         axes = [(parts, 1), *((n, stride * parts) for n, stride in zip(tensor.shape, tensor.stride(), strict=True))]
-        return _set_of(axes) << tensor.storage_offset() * parts
+        return _set_of(axes) << int(tensor.storage_offset()) * parts
 
     def meets(self, number: int, holders: list[int]) -> bool:
         """Whether a tensor has elements that a holder has."""

@@ -166,6 +166,11 @@ def is_dtensor(tensor: object) -> bool:
     return isinstance(tensor, getattr(module, "DTensor", ()))
 
 
+def local_of(tensor: Any) -> Tensor:
+    """What this rank holds of a DTensor; any other tensor itself."""
+    return local_tensor_of(tensor) if is_dtensor(tensor) else tensor
+
+
 @contextlib.contextmanager
 def plain_local(tensor: Any) -> Iterator[Tensor]:
     """The local tensor of a DTensor, to be written. One of a subclass (a result that is still under way, weights that are cast to

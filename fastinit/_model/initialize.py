@@ -2,21 +2,38 @@
 
 from __future__ import annotations
 
+import math
+import warnings
 from typing import Any
 
 import torch
 from torch import nn
 
 from fastinit._core import keys
+from fastinit._core.check import unmarked
+from fastinit._core.laws import Initializer
+from fastinit._core.shard import local_of
 from fastinit._fill import run, written
 from fastinit._model.materialize import alias, install
 from fastinit._model.report import Entry, Report
 from fastinit._model.slots import Slot, slots, sources
-from fastinit._model.tasks import ResetBuffers, Task, check_aliases, check_covered, find_values, prepare, tasks_of
+from fastinit._model.tasks import (
+    ResetBuffers,
+    Task,
+    check_aliases,
+    check_covered,
+    check_rules,
+    equal_values,
+    find_values,
+    is_known,
+    prepare,
+    tasks_of,
+)
 from fastinit._schemes.calling import fill_with
 from fastinit._schemes.naming import name_of
 from fastinit._schemes.ready import keras_like
 from fastinit._schemes.scheme import Scheme
+from fastinit._torch import FakeTensor
 
 
 def initialize_(
@@ -28,6 +45,7 @@ def initialize_(
     strict: bool = True,
     prefix: str = "",
     reset_buffers: ResetBuffers | None = None,
+    overwrite_loaded: bool = False,
 ) -> Report:
     """Fill every parameter of a model: one call, one seed, the same bits in any order and on any devices.
 
@@ -37,9 +55,12 @@ def initialize_(
     wrappers add (``module``, ``_orig_mod``, ``_checkpoint_wrapped_module``, ``_fsdp_wrapped_module``).
 
     Initializers that declare a law are filled in one batch; the others run one by one. One that takes ``key`` gets the
-    parameter's, any other is called with torch's default generators seeded by it. Parameters that share memory are filled once,
-    by the rule and under the name that comes first in the model (the larger one's, if one lies inside another). Weights under a
-    parametrization with an inverse (weight_norm) are set through it.
+    parameter's; what any other draws from torch's default generators comes from generators of its own, seeded by the key: the
+    default ones are not touched. One that writes nothing is an error.
+
+    Parameters that share memory are filled once, under the name that comes first in the model (the larger one's, if one lies
+    inside another). The first rule decides; before it goes one for the full name of any of them, then that of an embedding with
+    a padding row. Weights under a parametrization with an inverse (weight_norm) are set through it.
 
     Args:
         model: the model, of any size. Its parameters may be on meta.
@@ -50,13 +71,19 @@ def initialize_(
         prefix: goes before all names, for a part of a larger model: "model.layers.7" for one layer. The default adds nothing.
         reset_buffers: called as ``reset_buffers(module, name)`` for buffers on meta that no rule names and that are no running
             statistics: returns the values of the module's buffer, a tensor of its shape, or None. None: there are no such.
+        overwrite_loaded: whether tensors that transformers has marked as loaded (by a true attribute ``_is_hf_initialized``)
+            are filled too. False: they are left as they are, and reported so.
 
     Returns:
-        A `Report` of what was filled (by which initializer, under which key), tied, left and missed.
+        A `Report` of what was filled (by which initializer, under which key), tied, left and missed, and of unused rules.
+
+    Warns:
+        UserWarning: a rule with a key of its own fills several parameters with equal values; names them.
 
     Raises:
         TypeError: an argument has a wrong type; or an initializer's error, with the parameter's name.
-        ValueError: names all parameters that no rule names, modules that cannot be initialized (lazy, quantized, FSDP1,
+        ValueError: names all parameters that no rule names, rules of `Scheme.override` and for full names that match nothing
+            (where strict, and the prefix is empty), modules that cannot be initialized (lazy, quantized, FSDP1,
             parametrized without an inverse), and meta tensors without a device or values. Nothing was written.
         RuntimeError: a fill failed; says which parameters had been written, if any.
 
@@ -75,16 +102,20 @@ def initialize_(
     _check_arguments(model, scheme, prefix, reset_buffers)
     keys.key(seed)  # names a wrong one
     place = None if device is None else _real_device(device)
-    return _fill_model(slots(model, scheme, prefix), int(seed), place, strict, reset_buffers)
+    found, unused = slots(model, scheme, prefix)
+    if strict and not prefix:
+        check_rules(unused)
+    entries = _fill_model(found, int(seed), place, strict, reset_buffers, overwrite_loaded)
+    return Report(seed, entries, tuple(unused))
 
 
 def _fill_model(
-    found: list[Slot], seed: int, place: torch.device | None, strict: bool, reset_buffers: ResetBuffers | None
-) -> Report:
+    found: list[Slot], seed: int, place: torch.device | None, strict: bool, reset_buffers: ResetBuffers | None, overwrite: bool
+) -> tuple[Entry, ...]:
     """Decide, check and plan everything, then write."""
     source = sources(found)
     with torch.no_grad():
-        tasks = tasks_of(found, source, seed)
+        tasks = tasks_of(found, source, seed, overwrite)
         all_tasks = list(tasks.values())
         if strict:
             check_covered(all_tasks)
@@ -92,12 +123,13 @@ def _fill_model(
         check_aliases(found, source, place)
         for task in all_tasks:
             prepare(task, place)
+        for words in equal_values(all_tasks):
+            warnings.warn(f"{words}. Leave the key out: each gets its own.", UserWarning, stacklevel=3)
         _carry_out(all_tasks)
         for slot, owner in zip(found, source, strict=True):
             if not tasks[owner].in_place:
                 install(slot, alias(tasks[owner].slot.tensor, slot.tensor, tasks[owner].target))
-    entries = [_entry_of(slot, tasks[owner], tied=found[owner] is not slot) for slot, owner in zip(found, source, strict=True)]
-    return Report(seed, tuple(entries))
+    return tuple(_entry_of(slot, tasks[owner], found[owner] is not slot) for slot, owner in zip(found, source, strict=True))
 
 
 def _check_arguments(model: Any, scheme: Any, prefix: Any, reset_buffers: Any) -> None:
@@ -152,14 +184,33 @@ def _carry_out(tasks: list[Task]) -> None:
 
 def _write(task: Task) -> None:
     """A fill that is no plan."""
-    if task.initializer is not None and task.key is None:  # a constant, of integers
-        task.initializer(task.target)
-    elif task.initializer is not None:
-        assert task.key is not None
-        fill_with(task.initializer, task.target, task.key)
-    elif not task.in_place:
+    if task.initializer is None and not task.in_place:
         assert task.values is not None
         task.target.copy_(task.values)
+    elif task.initializer is not None:
+        with unmarked(task.target):
+            if task.key is None:  # a constant, of integers
+                task.initializer(task.target)
+            elif is_known(task.initializer):
+                fill_with(task.initializer, task.target, task.key)
+            else:
+                _call_unknown(task, task.initializer, task.key)
+
+
+def _call_unknown(task: Task, initializer: Initializer, key: int) -> None:
+    """Call an initializer that may go by what is there: new memory holds what was there before, or NaN, where nothing was.
+
+    Raises:
+        ValueError: it has left elements of new memory as they were.
+    """
+    raw = task.slot.tensor.is_meta and task.target.is_floating_point()
+    if raw:
+        task.target.fill_(math.nan)
+    elif not task.in_place:
+        task.target.copy_(task.slot.tensor)
+    fill_with(initializer, task.target, key)
+    if raw and not isinstance(task.target, FakeTensor) and bool(local_of(task.target).float().isnan().any()):
+        raise ValueError(f"{name_of(initializer)} has not written all elements of {task.slot.name}, or has written NaN")
 
 
 def _entry_of(slot: Slot, task: Task, tied: bool) -> Entry:
@@ -168,11 +219,12 @@ def _entry_of(slot: Slot, task: Task, tied: bool) -> Entry:
         name=slot.name,
         shape=tuple(slot.tensor.shape),
         dtype=str(slot.tensor.dtype).removeprefix("torch."),
-        state="tied" if tied else task.state,
+        state="tied" if tied and not task.loaded else task.state,
         kind="buffer" if slot.buffer else "parameter",
         initializer=None if tied else _initializer_of(task),
         key=None if tied or task.initializer is None else task.key,
         source=task.slot.name if tied else None,
+        loaded=task.loaded,
     )
 
 

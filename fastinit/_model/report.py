@@ -21,11 +21,13 @@ class Entry(NamedTuple):
         shape: of the whole tensor, where this rank holds a shard.
         dtype: such as "float32".
         state: "filled" by its initializer; "tied" to the parameter that `source` names, which was filled; "left" as it was,
-            because a rule says None or it is a buffer that no rule names; or "missed", a parameter that no rule names.
+            because a rule says None, or it is loaded, or it is a buffer that no rule names; or "missed", a parameter that no
+            rule names.
         kind: "parameter" or "buffer".
         initializer: what filled it, as one would write the call; None where nothing did.
         key: the key of its values, an int in [0, 2**64); None where they are not random.
         source: the name that a tied one is tied to; else None.
+        loaded: whether it was left because transformers has marked it as loaded.
     """
 
     name: str
@@ -36,6 +38,7 @@ class Entry(NamedTuple):
     initializer: str | None = None
     key: int | None = None
     source: str | None = None
+    loaded: bool = False
 
 
 @dataclass(frozen=True)
@@ -45,6 +48,7 @@ class Report:
     Attributes:
         seed: the seed of all keys.
         entries: all entries, in the order of the model.
+        unused: the rules that match nothing in the model, in words: where `initialize_` is not strict, or has a prefix.
 
     Examples:
         >>> report = fastinit.initialize_(nn.Linear(3, 2), seed=7)
@@ -58,6 +62,7 @@ class Report:
 
     seed: int
     entries: tuple[Entry, ...]
+    unused: tuple[str, ...] = ()
 
     @property
     def filled(self) -> list[str]:
@@ -71,8 +76,13 @@ class Report:
 
     @property
     def left(self) -> list[str]:
-        """The names of what was left as it was: a rule says None, or it is a buffer that no rule names."""
+        """The names of what was left as it was: a rule says None, or it is loaded, or it is a buffer that no rule names."""
         return self.names("left")
+
+    @property
+    def loaded(self) -> list[str]:
+        """The names of what was left because transformers has marked it as loaded."""
+        return [entry.name for entry in self.entries if entry.loaded]
 
     @property
     def missed(self) -> list[str]:
@@ -108,7 +118,7 @@ class Report:
         raise KeyError(name)
 
     def json(self, indent: int | None = 1) -> str:
-        """Return the report as a JSON object of the seed and the entries, with the fields of `Entry`.
+        """Return the report as a JSON object of the seed, the entries, with the fields of `Entry`, and the unused rules.
 
         Args:
             indent: the spaces of a level; None: all on one line.
@@ -119,13 +129,14 @@ class Report:
         entries: list[dict[str, Any]] = [entry._asdict() for entry in self.entries]
         for entry in entries:
             entry["key"] = None if entry["key"] is None else f"{entry['key']:016x}"
-        return json.dumps({"seed": self.seed, "entries": entries}, indent=indent)
+        return json.dumps({"seed": self.seed, "entries": entries, "unused": self.unused}, indent=indent)
 
     def __str__(self) -> str:
         rows = [(e.name, "x".join(map(str, e.shape)) or "scalar", e.dtype, e.state, _how(e)) for e in self.entries]
         counts = Counter(entry.state for entry in self.entries)
         summary = ", ".join(f"{counts[state]} {state}" for state in _STATES if counts[state]) or "nothing to fill"
-        return f"{_text.aligned(('name', 'shape', 'dtype', 'state', 'by'), rows)}\nseed {self.seed}: {summary}"
+        lines = [_text.aligned(("name", "shape", "dtype", "state", "by"), rows), f"seed {self.seed}: {summary}"]
+        return "\n".join([*lines, *(f"matches nothing: {rule}" for rule in self.unused)])
 
 
 def _how(entry: Entry) -> str:
@@ -133,5 +144,5 @@ def _how(entry: Entry) -> str:
     if entry.source is not None:
         return f"as {entry.source}"
     if entry.initializer is None:
-        return ""
+        return "loaded" if entry.loaded else ""
     return entry.initializer if entry.key is None else f"{entry.initializer}, key {entry.key:016x}"

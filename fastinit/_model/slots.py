@@ -6,22 +6,22 @@ import sys
 from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 from torch.nn.utils.spectral_norm import SpectralNorm
 from torch.nn.utils.weight_norm import WeightNorm
 
-from fastinit._core.check import PLAIN
+from fastinit._core.check import is_plain
 from fastinit._core.memory import PartlyShared, holders_of
-from fastinit._core.shard import is_dtensor
+from fastinit._core.shard import is_dtensor, local_of
 from fastinit._schemes.rules import Choice, ModuleRules
 from fastinit._schemes.scheme import Scheme, choice_of, is_lazy, rules_of
+from fastinit._schemes.unused import Place, unused_rules
 from fastinit._torch import (
     FakeTensor,
     children_of,
-    local_tensor_of,
     own_buffers,
     own_parameters,
     pre_hooks_of,
@@ -51,6 +51,7 @@ class _Walk:
 
     scheme: Scheme
     slots: list[Slot] = field(default_factory=list)
+    places: list[Place] = field(default_factory=list)
     refused: list[str] = field(default_factory=list)
     computed: dict[tuple[nn.Module, str], Tensor] = field(default_factory=dict)  # parametrized weights, once
 
@@ -62,6 +63,7 @@ class _Walk:
         if reason:
             self.refused.append(f"{path or 'the model'} ({type(module).__name__}): {reason}")
             return
+        self.places.append(_place_of(module, path))
         for attribute, tensor, buffer, parametrized in self.own_tensors(module):
             name = f"{path}.{attribute}" if path else attribute
             if reason := _tensor_refusal(tensor):
@@ -79,6 +81,7 @@ class _Walk:
     def leave(self, module: nn.Module, path: str) -> None:
         """A module that could not be initialized, and need not be: its rule is None."""
         for below, part in module.named_modules(prefix=path):
+            self.places.append(_place_of(part, below))
             for buffer, place in ((False, own_parameters(part)), (True, own_buffers(part))):
                 for attribute, tensor in place.items():
                     if tensor is not None and _tensor_refusal(tensor) is None:
@@ -95,8 +98,15 @@ class _Walk:
             yield name, self.computed[module, name], False, True
 
 
-def slots(model: nn.Module, scheme: Scheme, prefix: str) -> list[Slot]:
-    """Every place of a parameter or buffer, in the order of `Module.named_parameters`: a module's own before its children's.
+def _place_of(module: nn.Module, path: str) -> Place:
+    names = [(name, False) for name in own_parameters(module)] + [(name, True) for name in own_buffers(module)]
+    parametrized = [(name, False) for name in cast(Any, module).parametrizations] if _is_parametrized(module) else []
+    return Place(module, path, names + parametrized)
+
+
+def slots(model: nn.Module, scheme: Scheme, prefix: str) -> tuple[list[Slot], list[str]]:
+    """Every place of a parameter or buffer, in the order of `Module.named_parameters`: a module's own before its children's; and
+    the rules that match none, in words.
 
     Raises:
         ValueError: modules or tensors that cannot be initialized, or two parameters of one canonical name; names them all.
@@ -113,7 +123,7 @@ def slots(model: nn.Module, scheme: Scheme, prefix: str) -> list[Slot]:
     if walk.refused:
         lines = "\n".join(f"  {line}" for line in walk.refused)
         raise ValueError(f"cannot initialize (a rule None for a module's type leaves it); nothing was written:\n{lines}")
-    return walk.slots
+    return walk.slots, unused_rules(scheme, walk.places)
 
 
 def _is_parametrized(module: nn.Module) -> bool:
@@ -152,9 +162,11 @@ def _parametrization_refusal(module: Any) -> str | None:
 
 
 def _tensor_refusal(tensor: Tensor) -> str | None:
-    if type(tensor) in PLAIN or isinstance(tensor, FakeTensor) or (is_dtensor(tensor) and type(_local_of(tensor)) in PLAIN):
+    local = local_of(tensor)
+    if is_plain(local) or isinstance(local, FakeTensor):
         return None
-    return f"{type(tensor).__name__} is no plain tensor or DTensor. Initialize the model before it is converted"
+    of = f"{type(tensor).__name__} of " if local is not tensor else ""
+    return f"{of}{type(local).__name__} is no plain tensor or DTensor of one. Initialize the model before it is converted"
 
 
 def _is_fsdp1(module: nn.Module) -> bool:
@@ -174,10 +186,6 @@ def _reshard(model: nn.Module) -> None:
 # --- shared memory ------------------------------------------------------------------------------------------------------------
 
 
-def _local_of(tensor: Any) -> Tensor:
-    return local_tensor_of(tensor) if is_dtensor(tensor) else tensor
-
-
 def sources(found: list[Slot]) -> list[int]:
     """For each slot the first one that holds its memory: itself, if it shares none.
 
@@ -186,10 +194,10 @@ def sources(found: list[Slot]) -> list[int]:
     """
     source, storages = list(range(len(found))), defaultdict(list)
     for number, slot in enumerate(found):
-        storages[storage_number(_local_of(slot.tensor))].append(number)
+        storages[storage_number(local_of(slot.tensor))].append(number)
     for together in (numbers for numbers in storages.values() if len(numbers) > 1):
         try:
-            holders = holders_of([_local_of(found[number].tensor) for number in together])
+            holders = holders_of([local_of(found[number].tensor) for number in together])
         except PartlyShared as error:
             one, other = (found[together[number]].name for number in error.args)
             raise ValueError(

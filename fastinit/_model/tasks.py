@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from fastinit._core import keys
-from fastinit._core.check import check_tensor
-from fastinit._core.laws import Initializer, Law, law_of
+from fastinit._core.check import check_tensor, is_loaded
+from fastinit._core.laws import Initializer, Law, call_of, declaration_of, law_of
 from fastinit._core.plan import Plan
 from fastinit._core.recipes import recipe
 from fastinit._fill import parts_of, plans_of
@@ -20,7 +20,8 @@ from fastinit._model.materialize import alias_refusal, fresh
 from fastinit._model.report import State
 from fastinit._model.slots import Slot
 from fastinit._schemes.keras_rules import zero_
-from fastinit._schemes.padding import padded
+from fastinit._schemes.naming import name_of
+from fastinit._schemes.padding import padded, padding_row, zero_row_
 
 ResetBuffers = Callable[[nn.Module, str], Tensor | None]  # of a module and a buffer's name in it; None: not known
 _RUNNING_STATISTICS: dict[str, Initializer] = {
@@ -41,6 +42,7 @@ class Task:
     values: Tensor | None = None  # where there is no initializer: what new memory gets
     target: Tensor = field(init=False)  # what is written: the slot's tensor, or new memory
     plans: list[Plan] | None = None  # None: the initializer is called, by itself
+    loaded: bool = False  # left because transformers has marked it so
 
     def __post_init__(self) -> None:
         self.target = self.slot.tensor
@@ -50,27 +52,48 @@ class Task:
         return self.target is self.slot.tensor
 
 
-def tasks_of(found: list[Slot], source: list[int], seed: int) -> dict[int, Task]:
-    """A task for every slot that owns its memory, by number; the first rule among those that share it decides."""
+def tasks_of(found: list[Slot], source: list[int], seed: int, overwrite: bool) -> dict[int, Task]:
+    """A task for every slot that owns its memory, by number.
+
+    Raises:
+        ValueError: a padding row cannot be told in the memory that holds it.
+    """
     sharing: dict[int, list[Slot]] = defaultdict(list)
     for slot, owner in zip(found, source, strict=True):
         sharing[owner].append(slot)
-    return {owner: _task_of(found[owner], sharers, seed) for owner, sharers in sharing.items()}
+    return {owner: _task_of(found[owner], sharers, seed, overwrite) for owner, sharers in sharing.items()}
 
 
-def _task_of(slot: Slot, sharers: list[Slot], seed: int) -> Task:
-    ruled = next((sharer for sharer in sharers if sharer.choice), None)
-    if ruled is None:
-        initializer = _running_statistic(slot)
-    else:
-        assert ruled.choice is not None
-        initializer = ruled.choice.initializer
+def _task_of(slot: Slot, sharers: list[Slot], seed: int, overwrite: bool) -> Task:
+    if not overwrite and any(is_loaded(sharer.tensor) for sharer in sharers) and not slot.tensor.is_meta:
+        return Task(slot, "left", values=slot.tensor, loaded=True)
+    ruled = [sharer for sharer in sharers if sharer.choice]
+    initializer = _initializer_of(ruled) if ruled else _running_statistic(slot)
     if initializer is None:
         return Task(slot, "left" if ruled or slot.buffer else "missed", values=slot.tensor)
     if not slot.buffer and not slot.tensor.is_floating_point():
         return Task(slot, "missed", values=slot.tensor)
-    owner = ruled or slot
-    return Task(slot, "filled", padded(owner.module, owner.attribute, initializer), keys.key(seed, slot.name))
+    for sharer in sharers:
+        if sharer.tensor.shape == slot.tensor.shape:
+            initializer = padded(sharer.module, sharer.attribute, initializer)
+        elif padding_row(sharer.module, sharer.attribute) is not None:
+            raise ValueError(
+                f"{sharer.name} has a padding row, and is a part of {slot.name}. Make it a copy, or padding_idx None."
+            )
+    return Task(slot, "filled", initializer, keys.key(seed, slot.name))
+
+
+def _initializer_of(ruled: list[Slot]) -> Initializer | None:
+    """What the rules of those that share memory have for it: a rule for a full name decides, then that of an embedding with a
+    padding row, then the first in the model."""
+
+    def rank(slot: Slot) -> int:
+        assert slot.choice is not None
+        return 0 if slot.choice.by_name else 1 if padding_row(slot.module, slot.attribute) is not None else 2
+
+    choice = min(ruled, key=rank).choice
+    assert choice is not None
+    return choice.initializer
 
 
 def _running_statistic(slot: Slot) -> Initializer | None:
@@ -145,6 +168,39 @@ def _described(slot: Slot) -> str:
     kind = "buffer" if slot.buffer else "parameter"
     dtype = str(slot.tensor.dtype).removeprefix("torch.")
     return f"{slot.name} ({kind} of {type(slot.module).__name__}, {dtype}, shape {tuple(slot.tensor.shape)})"
+
+
+def check_rules(unused: list[str]) -> None:
+    """Raise ValueError for rules that match nothing."""
+    if unused:
+        raise ValueError(
+            "these rules of the scheme match nothing in the model, and nothing was written:\n"
+            + "\n".join(f"  {rule}" for rule in unused)
+            + "\nCorrect or remove them, or pass strict=False, or prefix= where the model is a part of a larger one."
+        )
+
+
+def equal_values(tasks: list[Task]) -> list[str]:
+    """The parameters that a rule's own key gives equal values, in words: a rule for several should leave the key to the name."""
+    filled: dict[tuple[str, int], list[str]] = defaultdict(list)
+    for task in tasks:
+        key = None if task.initializer is None or task.key is None else _own_key(task.initializer)
+        if key is not None and task.slot.tensor.numel():
+            filled[name_of(task.initializer), key].append(task.slot.name)
+    return [f"{rule} gives {', '.join(names)} equal values" for (rule, _), names in filled.items() if len(names) > 1]
+
+
+def is_known(initializer: Initializer) -> bool:
+    """Whether it is declared, and so writes its whole tensor."""
+    function, _, given = call_of(initializer)
+    return is_known(given["initializer"]) if function is zero_row_ else declaration_of(function) is not None
+
+
+def _own_key(initializer: Initializer) -> int | None:
+    """The key that a partial carries."""
+    function, _, given = call_of(initializer)
+    key: int | None = _own_key(given["initializer"]) if function is zero_row_ else given.get("key")
+    return key
 
 
 # --- plans and memory ---------------------------------------------------------------------------------------------------------

@@ -16,8 +16,8 @@ import torch
 from torch import Generator, Tensor
 
 from fastinit._core.laws import Initializer, call_of, declaration_of
-from fastinit._core.shard import is_dtensor
-from fastinit._torch import DispatchMode, FakeTensor, local_tensor_of, storage_number
+from fastinit._core.shard import local_of
+from fastinit._torch import DispatchMode, FakeTensor, storage_number
 
 _POISON = 0.7310585975646973  # no initializer's value
 
@@ -133,24 +133,20 @@ def _changed(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Iterat
             yield from (one for one in (value if isinstance(value, (list, tuple)) else [value]) if isinstance(one, Tensor))
 
 
-def _local(tensor: Any) -> Tensor:
-    return local_tensor_of(tensor) if is_dtensor(tensor) else tensor
-
-
 def _storage(tensor: Tensor) -> int | None:
-    local = _local(tensor)
+    local = local_of(tensor)
     return storage_number(local) if local.layout is torch.strided else None
 
 
 def _versions(tensor: Tensor) -> list[int]:
     """How often it was written, as far as autograd knows: not through `.data`, nor in inference mode."""
-    return [] if tensor.is_inference() else [tensor._version, _local(tensor)._version]
+    return [] if tensor.is_inference() else [tensor._version, local_of(tensor)._version]
 
 
 def _writes_unseen(initializer: Initializer, tensor: Tensor, key: int | None) -> bool:
     """Whether an initializer that no operation of torch's has given away writes all the same, through NumPy or a pointer: it is
     called a second time, on a value that it would not leave."""
-    local = _local(tensor)
+    local = local_of(tensor)
     if local.is_meta or isinstance(local, FakeTensor) or not local.numel() or not local.is_floating_point():
         return True  # nothing to be seen
     made = local.clone()

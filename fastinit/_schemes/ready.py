@@ -12,7 +12,7 @@ from fastinit._initializers.constants import constant_, ones_, zeros_
 from fastinit._initializers.plain import normal_, truncated_normal_
 from fastinit._schemes.keras_rules import KERAS_RULES, NORMS
 from fastinit._schemes.rules import Mapped, Rule
-from fastinit._schemes.scheme import Scheme, named
+from fastinit._schemes.scheme import Scheme, general, named
 from fastinit._schemes.torch_rules import TORCH_RULES
 
 keras_like: Scheme = named("fastinit.keras_like", KERAS_RULES)
@@ -67,7 +67,8 @@ def gpt2_like(n_layer: int, *, std: float = 0.02, residual: Sequence[str] | None
     scaled = partial(normal_, std=positive("std", std) / math.sqrt(2 * n_layer))
     by_dimensions = partial(matrices_biases_norms, matrix=partial(normal_, std=std))
     patterns = _RESIDUAL if residual is None else residual
-    return Scheme({nn.Module: by_dimensions, **_TYPED, **dict.fromkeys(patterns, scaled)})
+    make = general if residual is None else Scheme
+    return make({nn.Module: by_dimensions, **_TYPED, **dict.fromkeys(patterns, scaled)})
 
 
 def truncated_like(std: float = 0.02, cutoff: float = 2.0) -> Scheme:

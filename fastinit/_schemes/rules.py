@@ -20,6 +20,7 @@ class Choice(NamedTuple):
     """What fills a parameter; None: it is left as it is."""
 
     initializer: Initializer | None
+    by_name: bool = False  # by a rule for its full name
 
 
 class ModuleRules(NamedTuple):
@@ -45,7 +46,9 @@ class ModuleRules(NamedTuple):
 
 
 def matches(name: str, pattern: str, buffer: bool) -> bool:
-    """Whether a pattern covers a name, as in fnmatch; but one that ends in a bare asterisk covers parameters only."""
+    """Whether a pattern is a name, or covers it as in fnmatch; but one that ends in a bare asterisk covers parameters only."""
+    if name == pattern:  # which may have brackets
+        return True
     if buffer and pattern.rpartition(".")[2] == "*":
         return False
     return fnmatch.fnmatchcase(name, pattern)

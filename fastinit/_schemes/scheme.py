@@ -76,7 +76,9 @@ class Scheme:
         self._layers: dict[type[nn.Module], tuple[Rule, ...]] = {}
         self._names: dict[str, Initializer | None] = {}
         self._name: str | None = None  # of those that come with the package: their repr
+        self._expected: list[tuple[Any, Any]] = []  # the user's own rules for one model: those that must match
         self._add(rules)
+        self._expected += [(kind, rule) for kind, rule in rules.items() if isinstance(kind, str)]
 
     def __call__(self, module: nn.Module) -> Any:
         """Fill the parameters and buffers that a module itself owns, in the order of their names in it.
@@ -150,6 +152,9 @@ class Scheme:
         A mapping is merged, parameter by parameter: what it does not name keeps its initializer. A callable is merged
         through the mapping it returns. None replaces everything the scheme has for the type.
 
+        These rules are for one model: `fastinit.initialize_` refuses those that match nothing in it, or names them in its
+        report where it is not strict.
+
         Args:
             rules: the rules, as `Scheme` takes them.
 
@@ -167,6 +172,7 @@ class Scheme:
         scheme = Scheme({})
         scheme._layers, scheme._names = dict(self._layers), dict(self._names)
         scheme._add(rules)
+        scheme._expected = [*self._expected, *rules.items()]
         return scheme
 
     def __repr__(self) -> str:
@@ -204,9 +210,25 @@ class Scheme:
 
 def named(name: str, rules: Rules) -> Scheme:
     """A scheme that comes with the package: its repr is a name, which is what `help` shows of a default."""
-    scheme = Scheme(rules)
+    scheme = general(rules)
     scheme._name = name
     return scheme
+
+
+def general(rules: Rules) -> Scheme:
+    """A scheme for many models: not all of its rules match something in each."""
+    scheme = Scheme(rules)
+    scheme._expected = []
+    return scheme
+
+
+def expected_of(scheme: Scheme) -> list[tuple[Any, Any]]:
+    """The rules that are there for one model, and that no later one has replaced: of module types, and of full names."""
+    return [
+        (kind, rule)
+        for kind, rule in scheme._expected
+        if (kind in scheme._names if isinstance(kind, str) else any(rule is layer for layer in scheme._layers[kind]))
+    ]
 
 
 def rules_of(scheme: Scheme, module: nn.Module) -> ModuleRules:
@@ -231,7 +253,7 @@ def choice_of(scheme: Scheme, full_name: str, owners: Iterable[tuple[ModuleRules
     """
     for pattern in reversed(list(scheme._names)):
         if matches(full_name, pattern, buffer):
-            return Choice(scheme._names[pattern])
+            return Choice(scheme._names[pattern], by_name=True)
     for rules, name in owners:
         choice = rules.find(name, buffer)
         if choice:
