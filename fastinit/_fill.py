@@ -58,16 +58,16 @@ def fill_(
         elif dispatch_modes():
             _trace_(tensor, law, generator, key)
         else:
-            _take_road_(tensor, law, generator, key)
+            _take_road_(tensor, law, generator, key)  # type: ignore[arg-type]  # words are drawn on the ways above alone
     elif shard.is_dtensor(tensor):
         if torch.compiler.is_compiling():
             raise RuntimeError("a DTensor cannot be initialized inside a compiled graph. Initialize it before.")
-        _take_road_(tensor, law, generator, key)  # on every rank: also one that holds nothing draws a key
+        _take_road_(tensor, law, generator, key)  # type: ignore[arg-type]  # on every rank: one that holds nothing draws too
     elif is_traced():
         _trace_(tensor, law, generator, key)
     else:  # such as a FakeTensor outside its mode
         recipe(law, tensor.dtype)  # refuses a law before a key is drawn
-        number = keys.resolve(generator, key, tensor.device)
+        number = keys.resolve(generator, key, tensor.device)  # type: ignore[arg-type]
         with writing(tensor):
             torch.ops.fastinit.fill_(tensor, law.name, list(law.parameters), _signed(number), None)
     return tensor
@@ -172,7 +172,8 @@ def _drawn(generator: Generator | None, tensor: Tensor) -> Tensor:
     """The word of a key that a graph draws."""
     if not torch.compiler.is_compiling():
         keys.check_source(generator, None, tensor.device)
-    return torch.ops.fastinit.draw(generator)
+    word: Tensor = torch.ops.fastinit.draw(generator)
+    return word
 
 
 def _copy_(tensor: Tensor, law: Law, generator: Generator | None, key: Key | None) -> None:

@@ -85,7 +85,7 @@ def test_a_public_method_is_documented(name):
 def test_the_fields_of_public_classes_are_documented():
     report = fastinit.initialize_(nn.Linear(1, 1), seed=0)
     for kind, fields in (
-        (type(report), ("seed", "entries")),
+        (type(report), ("seed", "entries", "unused")),
         (type(report["weight"]), report["weight"]._fields),
         (fastinit.laws.Law, fastinit.laws.Law._fields),
     ):

@@ -423,7 +423,9 @@ def test_fake_models_stay_fake():
 
 
 class Subclass(nn.Parameter):
-    pass
+    @classmethod
+    def __torch_function__(cls, function, types, args=(), kwargs=None):
+        return super().__torch_function__(function, types, args, kwargs or {})
 
 
 def odd_models():

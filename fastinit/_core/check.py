@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import inspect
 import math
 from collections.abc import Collection, Iterator
 from typing import Any
@@ -17,7 +18,6 @@ FLOAT_DTYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64, tor
 WORD_DTYPES = (torch.int32, torch.uint32, torch.int64, torch.uint64)
 PLAIN = (torch.Tensor, torch.nn.Parameter, torch.nn.Buffer)
 _LOADED = "_is_hf_initialized"  # transformers' mark
-_TORCH_KINDS = (*PLAIN, *torch.Tensor.__mro__)  # whose ways with operations are torch's
 
 
 def number(name: str, value: float) -> float:
@@ -82,8 +82,9 @@ def is_plain(tensor: torch.Tensor) -> bool:
 
 @functools.cache
 def is_plain_kind(kind: type) -> bool:
-    overridden = ("__torch_function__", "__torch_dispatch__")
-    return all(next(base for base in kind.__mro__ if name in vars(base)) in _TORCH_KINDS for name in overridden)
+    torchs = (*PLAIN, *inspect.getmro(torch.Tensor))
+    defined = ("__torch_function__", "__torch_dispatch__")
+    return all(next(base for base in inspect.getmro(kind) if name in vars(base)) in torchs for name in defined)
 
 
 def is_loaded(tensor: Any) -> bool:

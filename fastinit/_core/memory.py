@@ -36,7 +36,7 @@ def _set_of(axes: Sequence[tuple[int, int]]) -> int:
     return found
 
 
-def span_of(tensor: Tensor) -> range:
+def _span_of(tensor: Tensor) -> range:
     """The bytes of its storage between a tensor's first and last."""
     size = tensor.element_size()
     first = tensor.storage_offset() * size
@@ -52,7 +52,7 @@ def holders_of(tensors: Sequence[Tensor]) -> list[int]:
     Raises:
         PartlyShared: two share elements, and neither holds all of the other's.
     """
-    spans, sets = [span_of(tensor) for tensor in tensors], _Sets(tensors)
+    spans, sets = [_span_of(tensor) for tensor in tensors], _Sets(tensors)
     sizes = [min(tensor.numel() * tensor.element_size(), len(span)) for tensor, span in zip(tensors, spans, strict=True)]
     found = list(range(len(tensors)))
     holders: list[int] = []

@@ -86,7 +86,7 @@ def haar(gaussian: Tensor, gain: float) -> Tensor:
     """
     wide = gaussian.shape[0] < gaussian.shape[1]
     q, r = torch.linalg.qr(gaussian.T if wide else gaussian)
-    q.mul_(1.0 - 2.0 * (torch.diagonal(r, dim1=-2, dim2=-1) < 0)).mul_(gain)
+    q.mul_(torch.where(torch.diagonal(r) < 0, -1.0, 1.0)).mul_(gain)
     return q.T if wide else q
 
 
