@@ -63,7 +63,7 @@ def fill_(
         if torch.compiler.is_compiling():
             raise RuntimeError("a DTensor cannot be initialized inside a compiled graph. Initialize it before.")
         _take_road_(tensor, law, generator, key)  # type: ignore[arg-type]  # on every rank: one that holds nothing draws too
-    elif is_traced():
+    elif _is_traced():
         _trace_(tensor, law, generator, key)
     else:  # such as a FakeTensor outside its mode
         recipe(law, tensor.dtype)  # refuses a law before a key is drawn
@@ -87,7 +87,7 @@ def key_of(tensor: Tensor, law: Law, generator: Generator | None, key: int | Non
         return 0 if key is None else key
     if is_wrapped_by_functorch(tensor):
         return _drawn_by_functorch(tensor, generator)
-    if is_traced():
+    if _is_traced():
         return _drawn(generator, tensor)
     return keys.resolve(generator, None, tensor.device)
 
@@ -150,7 +150,7 @@ def written(tensor: Tensor) -> None:
 # --- ways to it ---------------------------------------------------------------------------------------------------------------
 
 
-def is_traced() -> bool:
+def _is_traced() -> bool:
     """Whether operations go into a graph (torch.compile, torch.export, make_fx), or to a mode that fakes or watches them."""
     return is_dynamo_compiling() or dispatch_modes() > 0
 

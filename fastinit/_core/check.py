@@ -20,18 +20,26 @@ PLAIN = (torch.Tensor, torch.nn.Parameter, torch.nn.Buffer)
 _LOADED = "_is_hf_initialized"  # transformers' mark
 
 
+def shown(value: object) -> str:
+    """A value in an error: Python refuses to print integers of more than some thousand digits."""
+    try:
+        return repr(value)
+    except ValueError:
+        return f"an integer of {value.bit_length()} bits" if isinstance(value, int) else f"a {type(value).__name__}"
+
+
 def number(name: str, value: float) -> float:
     """A float that is not NaN, from an int or a float."""
     if type(value) is float and value == value:  # nearly always: as below, a call less is 0.2 us of a small tensor's 12
         return value
     if isinstance(value, bool) or not isinstance(value, (int, float)):
-        raise TypeError(f"{name} must be an int or a float. Received: {value!r} of type {type(value).__name__}.")
+        raise TypeError(f"{name} must be an int or a float. Received: {shown(value)} of type {type(value).__name__}.")
     if value != value:
         raise ValueError(f"{name} must not be NaN. Received: {value}.")
     try:
         return float(value)
     except OverflowError:
-        raise ValueError(f"{name} must lie in the range of a float. Received: {value}.") from None
+        raise ValueError(f"{name} must lie in the range of a float. Received: {shown(value)}.") from None
 
 
 def finite(name: str, value: float) -> float:

@@ -6,6 +6,8 @@ import sys
 from collections.abc import Sequence
 from typing import Literal
 
+from fastinit._core.check import shown
+
 FanMode = Literal["fan_in", "fan_out"]
 Mode = Literal[FanMode, "fan_avg"]  # which units divide a variance; the last: the mean of both fans
 _LARGEST = sys.float_info.max  # torch.compile of torch 2.7 cannot read it
@@ -36,7 +38,7 @@ def fans(shape: Sequence[int], batch_dims: int = 0) -> tuple[int, int]:
     if len(shape) - batch_dims < 2:
         raise ValueError(
             f"fans need at least two dimensions, [out, in, *kernel], after batch_dims. Received: shape={tuple(shape)}, "
-            f"batch_dims={batch_dims}. Pass fan_in= and fan_out= to state the fans yourself."
+            f"batch_dims={shown(batch_dims)}. Pass fan_in= and fan_out= to state the fans yourself."
         )
     # index() also pins the symbolic sizes of torch.compile: a limit is a constant of the graph, not a part of it.
     n_out, n_in, *kernel = map(operator.index, shape[batch_dims:] if batch_dims else shape)
@@ -77,7 +79,7 @@ def _check_batch_dims(batch_dims: int) -> None:
         )
     if batch_dims < 0:
         raise ValueError(
-            f"batch_dims must be an int >= 0. Received: batch_dims={batch_dims}. "
+            f"batch_dims must be an int >= 0. Received: batch_dims={shown(batch_dims)}. "
             "Pass the number of leading dimensions that stack independent weights."
         )
 
@@ -92,6 +94,6 @@ def _check_override(name: str, value: float | None) -> None:
         )
     if not 0 < value <= _LARGEST:
         raise ValueError(
-            f"{name} must be a positive, finite number or None. Received: {name}={value}. "
+            f"{name} must be a positive, finite number or None. Received: {name}={shown(value)}. "
             "Pass the number of units, or leave it out to take it from the shape."
         )

@@ -8,6 +8,7 @@ import operator
 
 import torch
 
+from fastinit._core.check import shown
 from fastinit._torch import without_dispatch_modes
 
 _WORD64 = 2**64 - 1
@@ -18,7 +19,8 @@ def key(seed: int, *path: str | int) -> int:
     """Derive a 64-bit key from a seed and a path of names.
 
     Equal seeds and paths give equal keys on every machine and in every version; different ones give unrelated keys.
-    The parts of the path are joined with dots, so ``key(0, "layer.0", "weight") == key(0, "layer", 0, "weight")``.
+    The parts of the path are joined with dots, so ``key(0, "layer.0", "weight") == key(0, "layer", 0, "weight")``. A member of an
+    enumeration of str or int counts as its value.
 
     Args:
         seed: any integer, taken modulo 2**64.
@@ -30,6 +32,7 @@ def key(seed: int, *path: str | int) -> int:
 
     Raises:
         TypeError: the seed is not an integer, or a part of the path is neither str nor int.
+        ValueError: a part has no UTF-8 (a lone surrogate), or more digits than Python converts (4,300).
 
     Reference:
         RFC 7693, "The BLAKE2 Cryptographic Hash and Message Authentication Code".
@@ -38,18 +41,27 @@ def key(seed: int, *path: str | int) -> int:
         >>> fastinit.key(0, "layer", 0, "weight") == fastinit.key(0, "layer.0.weight")
         True
     """
-    for part in path:
-        # The repr of an arbitrary object may hold its address: the key would differ from run to run.
-        if not isinstance(part, str) and not _is_integer(part):
-            raise TypeError(
-                f"the path of a key takes str and int parts. Received: {part!r} ({type(part).__name__}). "
-                "Pass a name or a number, e.g. key(seed, 'layer', 0, 'weight')."
-            )
     if not _is_integer(seed):
-        raise TypeError(f"seed must be an int. Received: seed={seed!r} ({type(seed).__name__}). Pass e.g. seed=0.")
+        raise TypeError(f"seed must be an int. Received: seed={shown(seed)} ({type(seed).__name__}). Pass e.g. seed=0.")
     secret = (operator.index(seed) % 2**64).to_bytes(8, "little")
-    text = ".".join(map(str, path)).encode()
+    text = b".".join(map(_encoded, path))
     return int.from_bytes(hashlib.blake2b(text, digest_size=8, key=secret).digest(), "little")
+
+
+def _encoded(part: str | int) -> bytes:
+    """A part of a path: of a str its characters, whatever a subclass prints, and of an integer its digits."""
+    try:
+        if isinstance(part, str):
+            return str.encode(part)
+        if _is_integer(part):
+            return b"%d" % operator.index(part)
+    except ValueError as error:  # UnicodeEncodeError is one
+        raise ValueError(f"a part of the path of a key cannot be written. Received: {shown(part)}. {error}.") from None
+    # The repr of an arbitrary object may hold its address: the key would differ from run to run.
+    raise TypeError(
+        f"the path of a key takes str and int parts. Received: {shown(part)} ({type(part).__name__}). "
+        "Pass a name or a number, e.g. key(seed, 'layer', 0, 'weight')."
+    )
 
 
 def check(key: int) -> int:
@@ -58,13 +70,13 @@ def check(key: int) -> int:
         return key
     if not _is_integer(key):
         raise TypeError(
-            f"key must be an int in [0, 2**64). Received: key={key!r} ({type(key).__name__}). "
+            f"key must be an int in [0, 2**64). Received: key={shown(key)} ({type(key).__name__}). "
             "Make one with fastinit.key(seed, name)."
         )
     value = operator.index(key)
     if not 0 <= value <= _WORD64:
         raise ValueError(
-            f"key must be in [0, 2**64). Received: key={key}. Make one with fastinit.key(seed, name), "
+            f"key must be in [0, 2**64). Received: key={shown(key)}. Make one with fastinit.key(seed, name), "
             "which takes any integer as the seed."
         )
     return value
@@ -81,7 +93,7 @@ def check_source(generator: torch.Generator | None, key: int | None, device: tor
         check(key)
         if generator is not None:
             raise ValueError(
-                f"generator and key exclude each other. Received: generator={generator!r}, key={key}. Pass one of them."
+                f"generator and key exclude each other. Received: generator={generator!r}, key={shown(key)}. Pass one of them."
             )
     elif generator is not None:
         _check_generator(generator, device)

@@ -7,7 +7,7 @@ from torch import Generator, Size, Tensor
 from torch import dtype as DType
 
 from fastinit._core import keys
-from fastinit._core.check import PLAIN, check_tensor, is_loaded
+from fastinit._core.check import PLAIN, check_tensor, is_loaded, shown
 from fastinit._core.laws import Law, constant, declares
 from fastinit._core.shard import is_dtensor, local_blocks
 from fastinit._fill import writing
@@ -76,7 +76,7 @@ def _check_value(val: float, dtype: DType) -> None:
     largest = torch.finfo(dtype).max
     if largest < abs(val) < math.inf:
         raise ValueError(
-            f"val must lie within the range of {dtype}, +-{largest}. Received: val={val}. "
+            f"val must lie within the range of {dtype}, +-{largest}. Received: val={shown(val)}. "
             "Pass a smaller value, or a tensor of a wider dtype."
         )
     if abs(val) == math.inf and dtype is torch.float8_e4m3fn:  # isinf is not traced

@@ -7,7 +7,7 @@ from torch import Generator, Size, Tensor
 from torch import dtype as DType
 
 from fastinit._core import keys
-from fastinit._core.check import check_tensor, finite, is_loaded, number
+from fastinit._core.check import check_tensor, finite, is_loaded, number, shown
 from fastinit._core.laws import Law, declares, normal, uniform
 from fastinit._core.recipes import recipe
 from fastinit._core.shard import cut_where_sharded
@@ -70,12 +70,14 @@ def orthogonal_(tensor: Tensor, gain: float = 1.0, generator: Generator | None =
         written(tensor)
         return tensor
     with writing(tensor):
-        return tensor.copy_(haar(_gaussian(tensor, generator, key), float(gain)).unflatten(1, tensor.shape[1:]))
+        tensor.copy_(haar(_gaussian(tensor, generator, key), float(gain)).unflatten(1, tensor.shape[1:]))
+    return tensor
 
 
 def _gaussian(tensor: Tensor, generator: Generator | None, key: int | None) -> Tensor:
     real = torch.float64 if tensor.dtype == torch.float64 else torch.float32
-    return fill_(tensor.new_empty(tensor.shape, dtype=real).flatten(1), normal(0.0, 1.0), generator, key)
+    matrix: Tensor = tensor.new_empty(tensor.shape, dtype=real).flatten(1)
+    return fill_(matrix, normal(0.0, 1.0), generator, key)
 
 
 def haar(gaussian: Tensor, gain: float) -> Tensor:
@@ -137,7 +139,7 @@ def _check_dirac(shape: Size, dtype: DType, groups: int) -> None:
         raise TypeError(f"groups must be an int >= 1. Received: groups={groups!r} ({type(groups).__name__}).")
     if groups < 1 or shape[0] % groups:
         raise ValueError(
-            f"groups must be >= 1 and divide dimension 0. Received: groups={groups}, shape={tuple(shape)}. "
+            f"groups must be >= 1 and divide dimension 0. Received: groups={shown(groups)}, shape={tuple(shape)}. "
             "Pass the groups of the convolution."
         )
 

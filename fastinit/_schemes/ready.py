@@ -6,7 +6,7 @@ from functools import partial
 
 from torch import nn
 
-from fastinit._core.check import positive
+from fastinit._core.check import positive, shown
 from fastinit._core.laws import Initializer
 from fastinit._initializers.constants import constant_, ones_, zeros_
 from fastinit._initializers.plain import normal_, truncated_normal_
@@ -63,7 +63,7 @@ def gpt2_like(n_layer: int, *, std: float = 0.02, residual: Sequence[str] | None
         ('normal_(std=0.02)', 'normal_(std=0.005)')
     """
     if isinstance(n_layer, bool) or not isinstance(n_layer, int) or n_layer < 1:
-        raise ValueError(f"n_layer must be an int >= 1. Received: {n_layer!r}. Pass the number of transformer blocks.")
+        raise ValueError(f"n_layer must be an int >= 1. Received: {shown(n_layer)}. Pass the number of transformer blocks.")
     scaled = partial(normal_, std=positive("std", std) / math.sqrt(2 * n_layer))
     by_dimensions = partial(matrices_biases_norms, matrix=partial(normal_, std=std))
     patterns = _RESIDUAL if residual is None else residual
