@@ -21,6 +21,7 @@ __all__ = [
     "children_of",
     "current_cuda_stream",
     "dispatch_modes",  # how many modes see every operation: of make_fx, FakeTensorMode, CommDebugMode
+    "is_default_generator",
     "is_strided_shard",
     "is_wrapped_by_functorch",
     "local_tensor_of",
@@ -41,6 +42,12 @@ def current_cuda_stream(index: int) -> int:
 def base_of(tensor: Tensor) -> Tensor:
     """The tensor that a view is a view of; itself, if it is no view."""
     return tensor if tensor._base is None else tensor._base
+
+
+def is_default_generator(generator: torch.Generator) -> bool:
+    """Whether it is the generator that functions of its device take by default: each way to it may give another Python object."""
+    defaults = [torch.default_generator, *getattr(torch.get_device_module(generator.device), "default_generators", ())]
+    return any(generator._cdata == default._cdata for default in defaults)  # type: ignore[attr-defined]
 
 
 def storage_number(tensor: Tensor) -> int:

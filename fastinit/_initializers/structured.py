@@ -89,7 +89,8 @@ def haar(gaussian: Tensor, gain: float) -> Tensor:
     wide = gaussian.shape[0] < gaussian.shape[1]
     q, r = torch.linalg.qr(gaussian.T if wide else gaussian)
     q.mul_(torch.where(torch.diagonal(r) < 0, -1.0, 1.0)).mul_(gain)
-    return q.T if wide else q
+    matrix: Tensor = q.T if wide else q
+    return matrix
 
 
 @declares(lambda shape, dtype: _check_matrix("eye_", shape))

@@ -17,7 +17,7 @@ from torch import Generator, Tensor
 
 from fastinit._core.laws import Initializer, call_of, declaration_of
 from fastinit._core.shard import local_of
-from fastinit._torch import DispatchMode, FakeTensor, storage_number
+from fastinit._torch import DispatchMode, FakeTensor, is_default_generator, storage_number
 
 _POISON = 0.7310585975646973  # no initializer's value
 
@@ -85,7 +85,8 @@ class _Watched(DispatchMode):
     def draw(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Run a random operation by this call's generator, unless the initializer has chosen one."""
         given = dict(zip(_names(func), args, strict=False)) | kwargs
-        if given.get("generator") not in (None, torch.default_generator):
+        chosen = given.get("generator")
+        if chosen is not None and not is_default_generator(chosen):
             return func(*args, **kwargs)
         if func.overloadpacket in _FILLS_LIKE:  # torch makes a tensor like the first, and fills it
             bounds = args[1:] if len(args) != 2 else (0, args[1])

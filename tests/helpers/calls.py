@@ -31,7 +31,6 @@ class Place(NamedTuple):
     buffer: bytearray
     inside: torch.Tensor  # of each byte of the buffer: whether it is the tensor's
     faults: list[Any]  # what makes it one that must be refused, as a message may name it
-    doubtful: bool  # its strides interleave without meeting: may be refused
     inference: bool  # the call is made in inference mode
 
     def bytes_outside(self) -> bytes:
@@ -54,11 +53,10 @@ def places(draw, allowed: tuple[torch.dtype, ...], shape: st.SearchStrategy) -> 
     index = torch.arange(reach).as_strided(sizes, strides, start).flatten()
     meeting = len(index.unique()) < len(index)
     faults = [dtype] if dtype not in allowed else [tuple(sizes)] if meeting else []
-    doubtful = layout == "windows" and not meeting
     device = draw(st.sampled_from(["cpu"] * 9 + ["meta"]))
     if device == "meta":
         tensor = torch.empty_strided(sizes, strides, dtype=dtype, device="meta")
-        return Place(tensor, bytearray(), torch.empty(0, dtype=torch.bool), faults, doubtful, draw(st.booleans()))
+        return Place(tensor, bytearray(), torch.empty(0, dtype=torch.bool), faults, draw(st.booleans()))
     skip = draw(st.sampled_from([0, 0, 1, dtype.itemsize // 2]))
     negated = dtype in NEGATED and draw(st.integers(0, 7)) == 0
     unit, at = (2, 2 * index + 1) if negated else (1, index)
@@ -70,7 +68,7 @@ def places(draw, allowed: tuple[torch.dtype, ...], shape: st.SearchStrategy) -> 
         flat = torch.frombuffer(buffer, dtype=NEGATED[dtype] if negated else dtype, offset=skip, count=reach)
         kind = draw(st.sampled_from(KINDS)) if dtype.is_floating_point and mode in ("plain", "entered") else "plain"
         tensor = wrapped(flat, kind, lambda t: t.as_strided(sizes, strides, start), negated)
-    return Place(tensor, buffer, inside, faults, doubtful, mode in ("inference", "entered"))
+    return Place(tensor, buffer, inside, faults, mode in ("inference", "entered"))
 
 
 KINDS = ("plain", "plain", "leaf", "parameter", "view of a leaf", "subclass")
