@@ -26,7 +26,7 @@ from fastinit._core.check import FLOAT_DTYPES, PLAIN, check_tensor, is_loaded, i
 from fastinit._core.laws import Law
 from fastinit._core.plan import Box, Plan, row_of, whole
 from fastinit._core.recipes import Recipe, recipe
-from fastinit._torch import FakeTensor, dispatch_modes, is_wrapped_by_functorch, local_tensor_of
+from fastinit._torch import FakeTensor, dispatch_modes, is_wrapped_by_functorch, local_tensor_of, recording_modes, untraced
 
 _MASK64 = (1 << 64) - 1
 Key = int | Tensor  # a tensor: the word that a graph or torch.func draws
@@ -55,7 +55,7 @@ def fill_(
             _trace_(tensor, law, generator, key)
         elif is_wrapped_by_functorch(tensor) or tensor.is_neg():
             _copy_(tensor, law, generator, key)
-        elif dispatch_modes():
+        elif dispatch_modes() and recording_modes():
             _trace_(tensor, law, generator, key)
         else:
             _take_road_(tensor, law, generator, key)  # type: ignore[arg-type]  # words are drawn on the ways above alone
@@ -151,8 +151,8 @@ def written(tensor: Tensor) -> None:
 
 
 def _is_traced() -> bool:
-    """Whether operations go into a graph (torch.compile, torch.export, make_fx), or to a mode that fakes or watches them."""
-    return is_dynamo_compiling() or dispatch_modes() > 0
+    """Whether operations go into a graph (torch.compile, torch.export, make_fx), or to a mode that fakes or records them."""
+    return is_dynamo_compiling() or recording_modes()
 
 
 def _trace_(tensor: Tensor, law: Law, generator: Generator | None, key: Key | None) -> None:
@@ -231,6 +231,10 @@ torch.library.define("fastinit::draw", "(Generator? generator) -> Tensor", tags=
 
 @torch.library.impl("fastinit::draw", "CompositeExplicitAutograd")
 def _draw(generator: Generator | None) -> Tensor:
+    return untraced(_word)(generator)
+
+
+def _word(generator: Generator | None) -> Tensor:
     device = torch.device("cpu") if generator is None else generator.device
     return torch.tensor(_signed(keys.resolve(generator, None, device)), device="cpu")
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, MutableMapping
-from typing import Any, TypeGuard
+import sys
+import threading
+from collections.abc import Callable, Mapping, MutableMapping
+from typing import Any, TypeGuard, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -11,12 +13,12 @@ from torch._C import DisableTorchFunction as without_torch_function
 from torch._C import _len_torch_dispatch_stack as dispatch_modes
 from torch._C._functorch import is_functorch_wrapped_tensor as is_wrapped_by_functorch
 from torch._subclasses.fake_tensor import FakeTensor
-from torch.utils._python_dispatch import TorchDispatchMode as DispatchMode
+from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._python_dispatch import _disable_current_modes as without_dispatch_modes
 
 __all__ = [
-    "DispatchMode",
     "FakeTensor",
+    "WatchingMode",
     "base_of",
     "children_of",
     "current_cuda_stream",
@@ -28,10 +30,48 @@ __all__ = [
     "own_buffers",
     "own_parameters",
     "pre_hooks_of",
+    "recording_modes",
     "storage_number",
+    "untraced",
     "without_dispatch_modes",
     "without_torch_function",
 ]
+
+
+_Function = TypeVar("_Function", bound=Callable[..., Any])
+
+
+class _Watching(threading.local):
+    depth = 0
+
+
+_watching = _Watching()
+
+
+class WatchingMode(TorchDispatchMode):
+    """A mode that sees operations and does them: tensors are what they are, unlike under a mode that fakes or records."""
+
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        return False  # else the first one in a process imports torch._dynamo, for seconds
+
+    def __enter__(self) -> Any:
+        _watching.depth += 1
+        return super().__enter__()  # type: ignore[no-untyped-call]
+
+    def __exit__(self, *error: Any) -> None:
+        _watching.depth -= 1
+        super().__exit__(*error)  # type: ignore[no-untyped-call]
+
+
+def recording_modes() -> bool:
+    """Whether a mode that sees operations is not one that only watches."""
+    return dispatch_modes() > _watching.depth
+
+
+def untraced(function: _Function) -> _Function:
+    """A function that Dynamo runs as it is, also inside of an operator. Where nobody has imported torch._dynamo, nor does this."""
+    return torch.compiler.disable(function) if "torch._dynamo" in sys.modules else function
 
 
 def current_cuda_stream(index: int) -> int:

@@ -3,6 +3,7 @@
 import pytest
 import torch
 from helpers.quick import some
+from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.fx.experimental.proxy_tensor import make_fx
 
@@ -76,12 +77,55 @@ def test_without_a_key_nothing_is_baked_in(name):
     assert not torch.equal(first, second)
 
 
-def test_manual_seed_governs_compiled_draws():
-    run = compiled(lambda tensor: fastinit.he_normal_(tensor))
+@pytest.mark.parametrize("backend", some(["eager", "aot_eager", "inductor"], ["eager", "aot_eager"]))
+def test_a_seed_gives_the_draws_of_eager(backend):
+    """One draw a call, in the order of the program, and torch's own draws between them: on every backend."""
+
+    def step(a, b):
+        fastinit.normal_(a)
+        nn.init.normal_(b)
+        equal = torch.zeros(6, 4), torch.zeros(6, 4)
+        for tensor in equal:
+            fastinit.uniform_(tensor)
+        return (
+            *equal,
+            fastinit.sparse_(torch.zeros(6, 4), 0.4),
+            fastinit.orthogonal_(torch.zeros(4, 4)),
+            fastinit.he_normal_(b + 1),
+        )
+
+    def seeded(function):
+        torch.manual_seed(3)
+        given = torch.zeros(6, 4), torch.zeros(6, 4)
+        return [*given, *function(*given), torch.rand(2)]
+
+    run, expected = compiled(step, backend), seeded(step)
+    for _ in range(2):
+        for number, (one, other) in enumerate(zip(seeded(run), expected, strict=True)):
+            assert torch.equal(one, other), number
+    assert len({tuple(tensor.flatten().tolist()) for tensor in expected}) == len(expected)
+
+
+@pytest.mark.parametrize("backend", some(["eager", "aot_eager", "inductor"], ["eager", "aot_eager"]))
+def test_a_generator_gives_the_draws_of_eager(backend):
+    """Dynamo takes no generator into a graph: it breaks there, and the draw is the same."""
+
+    def step(tensor, generator):
+        fastinit.normal_(tensor, generator=generator)
+        return fastinit.sparse_(torch.zeros(6, 4), 0.4, generator=generator) + tensor
+
+    run = torch.compile(step, backend=backend)
+    one, other = (function(torch.zeros(6, 4), torch.Generator().manual_seed(4)) for function in (run, step))
+    assert torch.equal(one, other)
+
+
+def test_a_recorded_draw_is_the_one_of_eager():
     torch.manual_seed(3)
-    first = run(torch.zeros(6, 4)).clone()
-    torch.manual_seed(3)
-    assert torch.equal(run(torch.zeros(6, 4)), first)
+    expected = fastinit.normal_(torch.zeros(5))
+    graph = make_fx(lambda tensor: fastinit.normal_(tensor.clone()))(torch.zeros(5))
+    for _ in range(2):
+        torch.manual_seed(3)
+        assert torch.equal(graph(torch.zeros(5)), expected)
 
 
 def test_other_shapes_and_keys_recompile_to_the_right_values():

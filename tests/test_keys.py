@@ -1,10 +1,13 @@
 """Keys: golden values, and where the key of a fill comes from."""
 
+import enum
 import hashlib
 import threading
 
+import numpy
 import pytest
 import torch
+from torch import nn
 
 import fastinit
 from fastinit._core import keys
@@ -145,3 +148,54 @@ def test_a_cuda_generator_serves_its_own_device_alone(device):
     with pytest.raises(ValueError, match=f"cuda:0.*{device}"):
         keys.resolve(generator, None, torch.device(device))
     assert generator.offset == 8
+
+
+class Part(str, enum.Enum):
+    WEIGHT = "weight"
+
+
+class Layer(enum.IntEnum):
+    FIRST = 7
+
+
+class Loud(str):
+    def __str__(self):
+        return super().__str__().upper()
+
+
+def test_members_of_enumerations_count_as_their_values():
+    """What str() of them prints has changed between versions of Python."""
+    expected = fastinit.key(0, 7, "weight")
+    assert fastinit.key(0, Layer.FIRST, Part.WEIGHT) == fastinit.key(0, numpy.int64(7), Loud("weight")) == expected
+    assert fastinit.key(Layer.FIRST) == fastinit.key(7)
+
+
+HUGE = 10**5000
+UNPRINTABLE = {
+    "part": lambda: fastinit.key(0, "layer", HUGE),
+    "parts": lambda: fastinit.key(0, (HUGE,)),
+    "surrogate": lambda: fastinit.key(0, "layer", "\udc80"),
+    "key": lambda: fastinit.normal_(torch.empty(2), key=HUGE),
+    "keys": lambda: fastinit.normal_(torch.empty(2), key=[HUGE]),
+    "seed": lambda: fastinit.initialize_(nn.Linear(1, 1), seed=[HUGE]),
+    "std": lambda: fastinit.normal_(torch.empty(2), std=HUGE),
+    "a": lambda: fastinit.trunc_normal_(torch.empty(2), a=-HUGE),
+    "val": lambda: fastinit.constant_(torch.empty(2), HUGE),
+    "fan_in": lambda: fastinit.he_normal_(torch.empty(2, 2), fan_in=HUGE),
+    "batch_dims": lambda: fastinit.he_normal_(torch.empty(2, 2), batch_dims=HUGE),
+    "groups": lambda: fastinit.dirac_(torch.empty(2, 2, 2), groups=HUGE),
+    "n_layer": lambda: fastinit.gpt2_like(-HUGE),
+}
+
+
+@pytest.mark.parametrize("name", UNPRINTABLE)
+def test_errors_name_what_cannot_be_printed(name):
+    """A lone surrogate, and integers of more digits than Python prints."""
+    told = {
+        "surrogate": "path of a key.*udc80",
+        "part": "path of a key.*16610 bits",
+        "parts": "path of a key",
+        "keys": "key must",
+    }
+    with pytest.raises((ValueError, TypeError), match=told.get(name, rf"\b{name}\b")):
+        UNPRINTABLE[name]()

@@ -17,7 +17,7 @@ from torch import Generator, Tensor
 
 from fastinit._core.laws import Initializer, call_of, declaration_of
 from fastinit._core.shard import local_of
-from fastinit._torch import DispatchMode, FakeTensor, is_default_generator, storage_number
+from fastinit._torch import FakeTensor, WatchingMode, is_default_generator, storage_number
 
 _POISON = 0.7310585975646973  # no initializer's value
 
@@ -66,7 +66,7 @@ def _takes_key(function: Any) -> bool:
 # --- what an initializer draws, and whether it writes -------------------------------------------------------------------------
 
 
-class _Watched(DispatchMode):
+class _Watched(WatchingMode):
     """Sees the operations of one call of an initializer."""
 
     def __init__(self, tensor: Tensor, key: int | None) -> None:
