@@ -70,7 +70,7 @@ def recording_modes() -> bool:
 
 
 def untraced(function: _Function) -> _Function:
-    """A function that Dynamo runs as it is, also inside of an operator. Where nobody has imported torch._dynamo, nor does this."""
+    """A function that Dynamo runs as it is, also inside of an operator. torch._dynamo is not imported where nobody has."""
     return torch.compiler.disable(function) if "torch._dynamo" in sys.modules else function
 
 
