@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, MutableMapping
+import weakref
+from collections.abc import Iterator, Mapping, MutableMapping
+from contextlib import contextmanager
 from typing import Any, TypeGuard
 
 import torch
@@ -18,6 +20,8 @@ __all__ = [
     "DispatchMode",
     "FakeTensor",
     "base_of",
+    "can_set_data",
+    "can_swap",
     "children_of",
     "current_cuda_stream",
     "dispatch_modes",  # how many modes see every operation: of make_fx, FakeTensorMode, CommDebugMode
@@ -29,7 +33,9 @@ __all__ = [
     "own_parameters",
     "pre_hooks_of",
     "storage_number",
+    "swap",
     "without_dispatch_modes",
+    "without_own_references",
     "without_torch_function",
 ]
 
@@ -48,6 +54,44 @@ def is_default_generator(generator: torch.Generator) -> bool:
     """Whether it is the generator that functions of its device take by default: each way to it may give another Python object."""
     defaults = [torch.default_generator, *getattr(torch.get_device_module(generator.device), "default_generators", ())]
     return any(generator._cdata == default._cdata for default in defaults)  # type: ignore[attr-defined]
+
+
+def can_set_data(tensor: Tensor, new: Tensor) -> bool:
+    """Whether a tensor gets another's memory by `.data`: one on meta cannot get a CPU's, a fake one would keep its device."""
+    return bool(torch._has_compatible_shallow_copy_type(tensor, new)) and not isinstance(new, FakeTensor)
+
+
+def can_swap(tensor: Any) -> bool:
+    """Whether torch.utils.swap_tensors takes a tensor: nothing in C++ may hold it but its own node that accumulates gradients."""
+    if weakref.getweakrefs(tensor):
+        return False
+    if tensor._use_count() == 2 and tensor.is_leaf and tensor.requires_grad:
+        node = torch.autograd.graph.get_gradient_edge(tensor).node  # made only now, unless it was what held the tensor
+        return node is not None and bool(tensor._use_count() == 2)
+    return bool(tensor._use_count() == 1)
+
+
+def swap(tensor: Any, new: Tensor) -> None:
+    """torch.utils.swap_tensors, which leaves the hooks' dictionaries where they are, and has C++ forget them."""
+    hooks, later_hooks = tensor._backward_hooks, tensor._post_accumulate_grad_hooks
+    torch.utils.swap_tensors(tensor, new)
+    if hooks:
+        tensor._backward_hooks = hooks
+    if later_hooks:
+        tensor._post_accumulate_grad_hooks = later_hooks
+
+
+@contextmanager
+def without_own_references(modules: set[nn.Module]) -> Iterator[None]:
+    """Let weights of recurrent layers be swapped, as their own Module.to does: layers keep weak references to them."""
+    layers: list[Any] = [module for module in modules if isinstance(module, nn.RNNBase)]
+    for layer in layers:
+        layer._flat_weight_refs = []
+    try:
+        yield
+    finally:
+        for layer in layers:
+            layer._init_flat_weights()
 
 
 def storage_number(tensor: Tensor) -> int:
