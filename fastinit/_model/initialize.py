@@ -62,11 +62,11 @@ def initialize_(
     inside another). The first rule decides; before it goes one for the full name of any of them, then that of an embedding with
     a padding row. Weights under a parametrization with an inverse (weight_norm) are set through it.
 
-    What is filled in place stays the object that it was, and so does a parameter that is materialized or moved: an optimizer
-    made before trains it, hooks on it run, its gradient moves with it (one on meta is dropped). Exceptions are those of
-    `Module.to`: buffers are replaced, and all that moves under ``torch.__future__.set_overwrite_module_params_on_conversion``;
-    so is a parameter on meta whose memory a weak reference, a view or a graph holds, but a DTensor of which this is true, or
-    any parameter under ``torch.__future__.set_swap_module_params_on_conversion``, is refused.
+    Parameters stay the objects that they are, also those that are materialized or moved: an optimizer made before trains them,
+    hooks on them run, gradients move with them (not from meta). Exceptions are those of `Module.to`: buffers are replaced, and
+    what moves under ``torch.__future__.set_overwrite_module_params_on_conversion``. A parameter on meta that a weak reference,
+    a view or a graph holds is replaced too; but refused, as torch fails there, if it is a DTensor or under
+    ``torch.__future__.set_swap_module_params_on_conversion``.
 
     Args:
         model: the model, of any size. Its parameters may be on meta.
