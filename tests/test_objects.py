@@ -206,6 +206,15 @@ def test_what_is_held_is_replaced_as_torch_would_or_refused_where_torch_fails(ho
     del holds
 
 
+def test_a_view_that_is_held_is_refused_where_torch_fails():
+    model = on_meta(lambda: nn.Sequential(*(nn.Linear(6, 6, bias=False) for _ in range(3))))
+    model[2].weight = nn.Parameter(model[0].weight.data.t())
+    before, holds = held(model), weakly_held(model)
+    with conversion("swap"), pytest.raises(ValueError, match=r"2\.weight shares memory with 0\.weight: it must stay"):
+        fastinit.initialize_(model, seed=0, device="cpu")
+    assert all(same_objects(model, before)) and all(p.is_meta for p in before) and holds() is before[2]
+
+
 def test_a_node_that_accumulates_gradients_is_no_hindrance():
     model = on_meta(layers)
     before = held(model)
