@@ -22,7 +22,7 @@ from torch.compiler import is_dynamo_compiling
 
 from fastinit._backends.choose import choose
 from fastinit._core import keys, laws, shard
-from fastinit._core.check import FLOAT_DTYPES, PLAIN, check_tensor, is_loaded, is_plain, is_plain_kind
+from fastinit._core.check import FLOAT_DTYPES, PLAIN, check_tensor, is_loaded, is_plain, is_plain_kind, whole_shape
 from fastinit._core.laws import Law
 from fastinit._core.plan import Box, Plan, row_of, whole
 from fastinit._core.recipes import Recipe, recipe
@@ -99,8 +99,11 @@ def _take_road_(tensor: Tensor, law: Law, generator: Generator | None, key: int 
     """Fill a plain tensor or a DTensor: what the registered operator would cost, a small tensor would notice."""
     values, device = recipe(law, tensor.dtype), tensor.device
     if not tensor.is_meta and (type(tensor) in PLAIN or is_plain_kind(type(tensor))):  # nearly always
-        plan = Plan(tensor, values, keys.resolve(generator, key, device), row_of(tensor.numel()))
-        if plan.box.cols:
+        count = tensor.numel()
+        if not count:
+            whole_shape(tensor)  # refuses what is elsewhere
+        plan = Plan(tensor, values, keys.resolve(generator, key, device), row_of(count))
+        if count:
             choose(device).fill([plan])
     elif tensor.is_meta:
         parts_of(tensor)  # refuses what has no elements of its own

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import sys
 import threading
-from collections.abc import Callable, Mapping, MutableMapping
+import weakref
+from collections.abc import Callable, Iterator, Mapping, MutableMapping
+from contextlib import contextmanager
 from typing import Any, TypeGuard, TypeVar
 
 import torch
@@ -20,6 +22,8 @@ __all__ = [
     "FakeTensor",
     "WatchingMode",
     "base_of",
+    "can_set_data",
+    "can_swap",
     "children_of",
     "current_cuda_stream",
     "dispatch_modes",  # how many modes see every operation: of make_fx, FakeTensorMode, CommDebugMode
@@ -32,8 +36,10 @@ __all__ = [
     "pre_hooks_of",
     "recording_modes",
     "storage_number",
+    "swap",
     "untraced",
     "without_dispatch_modes",
+    "without_own_references",
     "without_torch_function",
 ]
 
@@ -88,6 +94,44 @@ def is_default_generator(generator: torch.Generator) -> bool:
     """Whether it is the generator that functions of its device take by default: each way to it may give another Python object."""
     defaults = [torch.default_generator, *getattr(torch.get_device_module(generator.device), "default_generators", ())]
     return any(generator._cdata == default._cdata for default in defaults)  # type: ignore[attr-defined]
+
+
+def can_set_data(tensor: Tensor, new: Tensor) -> bool:
+    """Whether a tensor gets another's memory by `.data`: one on meta cannot get a CPU's, a fake one would keep its device."""
+    return bool(torch._has_compatible_shallow_copy_type(tensor, new)) and not isinstance(new, FakeTensor)
+
+
+def can_swap(tensor: Any) -> bool:
+    """Whether torch.utils.swap_tensors takes a tensor: nothing in C++ may hold it but its own node that accumulates gradients."""
+    if weakref.getweakrefs(tensor):
+        return False
+    if tensor._use_count() == 2 and tensor.is_leaf and tensor.requires_grad:
+        node = torch.autograd.graph.get_gradient_edge(tensor).node  # made only now, unless it was what held the tensor
+        return node is not None and bool(tensor._use_count() == 2)
+    return bool(tensor._use_count() == 1)
+
+
+def swap(tensor: Any, new: Tensor) -> None:
+    """torch.utils.swap_tensors, which leaves the hooks' dictionaries where they are, and has C++ forget them."""
+    hooks, later_hooks = tensor._backward_hooks, tensor._post_accumulate_grad_hooks
+    torch.utils.swap_tensors(tensor, new)
+    if hooks:
+        tensor._backward_hooks = hooks
+    if later_hooks:
+        tensor._post_accumulate_grad_hooks = later_hooks
+
+
+@contextmanager
+def without_own_references(modules: set[nn.Module]) -> Iterator[None]:
+    """Let weights of recurrent layers be swapped, as their own Module.to does: layers keep weak references to them."""
+    layers: list[Any] = [module for module in modules if isinstance(module, nn.RNNBase)]
+    for layer in layers:
+        layer._flat_weight_refs = []
+    try:
+        yield
+    finally:
+        for layer in layers:
+            layer._init_flat_weights()
 
 
 def storage_number(tensor: Tensor) -> int:

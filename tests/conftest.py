@@ -25,7 +25,7 @@ ACCELERATE = importlib.import_module("fastinit._accelerate")  # the package's at
 
 if os.environ.get("FASTINIT_TEST_ALL") == "1":  # every package of the extra test-all is here: one that is not fails, not skips
     SKIPPED = pytest.importorskip
-    OTHERS = {"timm", "transformers"}  # of the extra bench
+    OTHERS = {"timm"}  # of the extra bench
     pytest.importorskip = lambda name, *rest: SKIPPED(name, *rest) if name in OTHERS else importlib.import_module(name)
 
 REQUIRED = [name for name in os.environ.get("FASTINIT_TEST_BACKENDS", "").split(",") if name]

@@ -116,3 +116,25 @@ def unmarked(tensor: torch.Tensor) -> Iterator[None]:
     finally:
         for each in marked:
             setattr(each, _LOADED, True)
+
+
+def absence(tensor: Any) -> str | None:
+    """Why a tensor has no elements though it should: DeepSpeed's ZeRO-3 has given them to all ranks. None of any other."""
+    if not getattr(tensor, "ds_numel", 0) or tensor.numel():
+        return None
+    state = f"DeepSpeed's ZeRO-3 has partitioned it (ds_shape={tuple(tensor.ds_shape)}), and no elements are here"
+    mend = "with deepspeed.zero.GatheredParameters(list(model.parameters()), modifier_rank=0): fastinit.initialize_(...)"
+    return f"{state}. Gather first: {mend}"
+
+
+def whole_shape(tensor: Any) -> torch.Size:
+    """A tensor's shape; of a loaded one that ZeRO-3 has partitioned, the whole's, for arguments are checked though it stays.
+
+    Raises:
+        ValueError: it is partitioned and not loaded: a fill would do nothing, and not say so.
+    """
+    if (reason := absence(tensor)) is None:
+        return tensor.shape  # type: ignore[no-any-return]
+    if not is_loaded(tensor):
+        raise ValueError(f"cannot fill this parameter: {reason}.")
+    return torch.Size(tensor.ds_shape)

@@ -8,7 +8,7 @@ import torch
 from torch import Size, Tensor
 
 from fastinit._core import fans
-from fastinit._core.check import PLAIN, check_tensor, finite, is_one_of, positive
+from fastinit._core.check import PLAIN, check_tensor, finite, is_one_of, positive, whole_shape
 from fastinit._core.fans import FanMode, Mode
 from fastinit._core.laws import Law, normal, truncated_normal, uniform
 
@@ -31,7 +31,8 @@ def shape_of(tensor: Tensor) -> Size:
         raise TypeError(f"tensor must be a torch.Tensor. Received: {tensor!r} ({type(tensor).__name__}). Pass the weight itself.")
     if type(tensor) not in PLAIN or tensor.is_nested:
         check_tensor(tensor)
-    return tensor.shape
+    shape = tensor.shape
+    return shape if len(shape) > 1 else whole_shape(tensor)
 
 
 # --- Keras's ------------------------------------------------------------------------------------------------------------------

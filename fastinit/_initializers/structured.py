@@ -7,7 +7,7 @@ from torch import Generator, Size, Tensor
 from torch import dtype as DType
 
 from fastinit._core import keys
-from fastinit._core.check import check_tensor, finite, is_loaded, number, shown
+from fastinit._core.check import check_tensor, finite, is_loaded, number, shown, whole_shape
 from fastinit._core.laws import Law, declares, normal, uniform
 from fastinit._core.recipes import recipe
 from fastinit._core.shard import cut_where_sharded
@@ -62,7 +62,7 @@ def orthogonal_(tensor: Tensor, gain: float = 1.0, generator: Generator | None =
         True
     """
     check_tensor(tensor)
-    _check_orthogonal(tensor.shape, tensor.dtype, gain)
+    _check_orthogonal(whole_shape(tensor), tensor.dtype, gain)
     keys.check_source(generator, key, tensor.device)
     if is_loaded(tensor):
         return tensor
@@ -120,7 +120,7 @@ def eye_(tensor: Tensor, *, generator: Generator | None = None, key: int | None 
         [[1.0, 0.0, 0.0], [0.0, 1.0, 0.0]]
     """
     check_tensor(tensor)
-    _check_matrix("eye_", tensor.shape)
+    _check_matrix("eye_", whole_shape(tensor))
     keys.check_source(generator, key, tensor.device)
     if is_loaded(tensor):
         return tensor
@@ -173,7 +173,7 @@ def dirac_(tensor: Tensor, groups: int = 1, *, generator: Generator | None = Non
         [[[0.0, 1.0, 0.0], [0.0, 0.0, 0.0]], [[0.0, 0.0, 0.0], [0.0, 1.0, 0.0]]]
     """
     check_tensor(tensor)
-    _check_dirac(tensor.shape, tensor.dtype, groups)
+    _check_dirac(whole_shape(tensor), tensor.dtype, groups)
     keys.check_source(generator, key, tensor.device)
     if is_loaded(tensor):
         return tensor
@@ -241,7 +241,7 @@ def sparse_(
         [3, 3, 3]
     """
     check_tensor(tensor)
-    law, zeros = _law_of_others(tensor.shape, sparsity, std), math.ceil(sparsity * tensor.shape[0])
+    law, zeros = _law_of_others(whole_shape(tensor), sparsity, std), math.ceil(sparsity * tensor.shape[0])
     if is_loaded(tensor):
         return tensor
     shared = key_of(tensor, law, generator, key)

@@ -33,7 +33,7 @@ from fastinit._schemes.calling import fill_with
 from fastinit._schemes.naming import name_of
 from fastinit._schemes.ready import keras_like
 from fastinit._schemes.scheme import Scheme
-from fastinit._torch import FakeTensor
+from fastinit._torch import FakeTensor, without_own_references
 
 
 def initialize_(
@@ -62,6 +62,12 @@ def initialize_(
     inside another). The first rule decides; before it goes one for the full name of any of them, then that of an embedding with
     a padding row. Weights under a parametrization with an inverse (weight_norm) are set through it.
 
+    Parameters stay the objects that they are, also those that are materialized or moved: an optimizer made before trains them,
+    hooks on them run, gradients move with them (not from meta). Exceptions are those of `Module.to`: buffers are replaced, and
+    what moves under ``torch.__future__.set_overwrite_module_params_on_conversion``. A parameter on meta that a weak reference,
+    a view or a graph holds is replaced too; but refused, as torch fails there, if it is a DTensor or under
+    ``torch.__future__.set_swap_module_params_on_conversion``.
+
     Args:
         model: the model, of any size. Its parameters may be on meta.
         scheme: what fills each parameter, such as `keras_like`, `torch_like`, ``gpt2_like(n_layer)`` or a `Scheme` of your own.
@@ -84,7 +90,8 @@ def initialize_(
         TypeError: an argument has a wrong type; or an initializer's error, with the parameter's name.
         ValueError: names all parameters that no rule names, rules of `Scheme.override` and for full names that match nothing
             (where strict, and the prefix is empty), modules that cannot be initialized (lazy, quantized, FSDP1,
-            parametrized without an inverse), and meta tensors without a device or values. Nothing was written.
+            parametrized without an inverse), tensors that cannot get new memory, and meta tensors without a device or values.
+            Nothing was written.
         RuntimeError: a fill failed; says which parameters had been written, if any.
 
     Reference:
@@ -120,15 +127,15 @@ def _fill_model(
         if strict:
             check_covered(all_tasks)
         find_values(all_tasks, place, reset_buffers)
-        check_aliases(found, source, place)
-        for task in all_tasks:
-            prepare(task, place)
-        for words in equal_values(all_tasks):
-            warnings.warn(f"{words}. Leave the key out: each gets its own.", UserWarning, stacklevel=3)
-        _carry_out(all_tasks)
-        for slot, owner in zip(found, source, strict=True):
-            if not tasks[owner].in_place:
-                install(slot, alias(tasks[owner].slot.tensor, slot.tensor, tasks[owner].target))
+        with without_own_references({slot.module for slot in found if place not in (None, slot.tensor.device)}):
+            check_aliases(found, source, place)
+            for task in all_tasks:
+                prepare(task, place)
+            for words in equal_values(all_tasks):
+                warnings.warn(f"{words}. Leave the key out: each gets its own.", UserWarning, stacklevel=3)
+            _carry_out(all_tasks)
+            moved = [(slot, tasks[owner]) for slot, owner in zip(found, source, strict=True) if not tasks[owner].in_place]
+            install((slot, alias(task.slot.tensor, slot.tensor, task.target)) for slot, task in moved)
     return tuple(_entry_of(slot, tasks[owner], found[owner] is not slot) for slot, owner in zip(found, source, strict=True))
 
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import torch
 from torch import Tensor, nn
 
 from fastinit._core.shard import is_dtensor
 from fastinit._model.slots import Slot
-from fastinit._torch import own_buffers, own_parameters
+from fastinit._torch import can_set_data, can_swap, own_buffers, own_parameters, swap
 
 
 def fresh(tensor: Tensor, device: torch.device) -> Tensor:
@@ -17,7 +19,13 @@ def fresh(tensor: Tensor, device: torch.device) -> Tensor:
     process, 350 MB took 1.4 times and 6 GB 1.5 times as long (two virtual cores), though memory that a process had used before
     came 1.6 times faster.
     """
-    new = torch.empty_like(tensor, device=device)
+    if reason := _swap_refusal(tensor):
+        raise ValueError(reason)
+    return _dressed(torch.empty_like(tensor, device=device), tensor)
+
+
+def _dressed(new: Tensor, tensor: Tensor) -> Tensor:
+    """A parameter with the attributes of another, if that is one. Its class comes last: until then it is a plain tensor."""
     if isinstance(tensor, nn.Parameter):
         new = nn.Parameter(new, requires_grad=tensor.requires_grad)
         for name, value in vars(tensor).items():
@@ -33,7 +41,7 @@ def alias_refusal(owner: Tensor, tensor: Tensor) -> str | None:
         return "DTensors that share memory must be one object"
     if owner.dtype != tensor.dtype or torch.empty_like(owner, device="meta").stride() != owner.stride():
         return "it is a view that cannot be made again in new memory"
-    return None
+    return _swap_refusal(tensor)
 
 
 def alias(owner: Tensor, tensor: Tensor, new: Tensor) -> Tensor:
@@ -41,17 +49,65 @@ def alias(owner: Tensor, tensor: Tensor, new: Tensor) -> Tensor:
     if tensor is owner:
         return new
     offset = new.storage_offset() + tensor.storage_offset() - owner.storage_offset()
-    view = new.detach().as_strided(tensor.shape, tensor.stride(), offset)
-    return nn.Parameter(view, requires_grad=tensor.requires_grad) if isinstance(tensor, nn.Parameter) else view
+    return _dressed(new.detach().as_strided(tensor.shape, tensor.stride(), offset), tensor)
 
 
-def install(slot: Slot, new: Tensor) -> None:
-    """Put a tensor into its place. A parameter with memory stays the same object, as in Module.to: optimizers may hold it."""
-    if slot.parametrized:
-        setattr(slot.module, slot.attribute, new)
-    elif slot.buffer:
-        own_buffers(slot.module)[slot.attribute] = new
-    elif slot.tensor.is_meta or is_dtensor(slot.tensor):
-        own_parameters(slot.module)[slot.attribute] = new
-    else:
-        slot.tensor.data, slot.tensor.grad = new.detach(), None
+def install(found: Iterable[tuple[Slot, Tensor]]) -> None:
+    """Put new tensors into their places. Optimizers, hooks and ties may hold the parameters that are there: see `_renewed`.
+
+    Everything new is made before the first swap, after which a parameter is no longer what views were cut from.
+    """
+    ready = [(slot, new, _moved_gradient(slot, new)) for slot, new in found]
+    renewed: dict[int, Tensor] = {}  # what has become of an object, which may be in several places
+    for slot, new, gradient in sorted(ready, key=lambda item: item[0].buffer):  # what is a parameter elsewhere stays that one
+        if slot.parametrized:
+            setattr(slot.module, slot.attribute, new)
+        elif slot.buffer:
+            own_buffers(slot.module)[slot.attribute] = renewed.get(id(slot.tensor), new)
+        else:
+            if id(slot.tensor) not in renewed:
+                renewed[id(slot.tensor)] = _renewed(slot.tensor, new, gradient)
+            own_parameters(slot.module)[slot.attribute] = renewed[id(slot.tensor)]
+
+
+def _moved_gradient(slot: Slot, new: Tensor) -> Tensor | None:
+    """A gradient goes where its parameter goes, as in Module.to; one on meta has no values to take along."""
+    if slot.buffer or slot.parametrized or slot.tensor.is_meta or slot.tensor.grad is None:
+        return None
+    return slot.tensor.grad.to(new.device)
+
+
+def _renewed(tensor: Tensor, new: Tensor, gradient: Tensor | None) -> Tensor:
+    """The parameter with its new memory: the object that it was, where torch's Module._apply keeps it and where it can be kept.
+
+    Module._apply swaps (DTensors, and all if torch.__future__ says so), or sets `.data`, or puts another object there: all if
+    torch.__future__ says so, else what leaves meta. What leaves meta is swapped here too, unless something holds it.
+    """
+    tensor.grad = None
+    if type(new) is not type(tensor):
+        new.__class__ = type(tensor)
+    others = torch.__future__.get_overwrite_module_params_on_conversion()
+    if not _must_swap(tensor) and not others and can_set_data(tensor, new):
+        tensor.data = new.detach()
+        new = tensor
+    elif (_must_swap(tensor) or not others) and can_swap(tensor) and can_swap(new):
+        swap(tensor, new)
+        new = tensor
+    new.grad = gradient
+    return new
+
+
+def _must_swap(tensor: Tensor) -> bool:
+    """Whether Module._apply swaps a parameter or fails."""
+    wanted = torch.__future__.get_swap_module_params_on_conversion()
+    return isinstance(tensor, nn.Parameter) and (wanted or is_dtensor(tensor))
+
+
+def _swap_refusal(tensor: Tensor) -> str | None:
+    """Why a parameter that must stay the same object could not; None where it can, or need not."""
+    if not _must_swap(tensor) or can_swap(tensor):
+        return None
+    return (
+        "it must stay the same object, and torch cannot swap its memory, which a weak reference, a view or a graph holds. "
+        "Delete what refers to it, or initialize before"
+    )

@@ -13,7 +13,7 @@ from torch.nn.utils import parametrize
 from torch.nn.utils.spectral_norm import SpectralNorm
 from torch.nn.utils.weight_norm import WeightNorm
 
-from fastinit._core.check import is_plain
+from fastinit._core.check import absence, is_plain
 from fastinit._core.memory import PartlyShared, holders_of
 from fastinit._core.shard import is_dtensor, local_of
 from fastinit._schemes.rules import Choice, ModuleRules
@@ -162,6 +162,8 @@ def _parametrization_refusal(module: Any) -> str | None:
 
 
 def _tensor_refusal(tensor: Tensor) -> str | None:
+    if reason := absence(tensor):
+        return reason
     local = local_of(tensor)
     if is_plain(local) or isinstance(local, FakeTensor):
         return None

@@ -191,14 +191,20 @@ def check_fsdp2(mesh, meta):
     for block in sharded.blocks:
         fully_shard(block, mesh=mesh)
     fully_shard(sharded, mesh=mesh)
+    optimizer, before = torch.optim.SGD(sharded.parameters(), lr=0.5), list(sharded.parameters())
     with CommDebugMode() as communication:
         again = fastinit.initialize_(sharded, seed=5, device="cpu" if meta else None)
+    assert all(new is old for new, old in zip(sharded.parameters(), before, strict=True))
     assert communication.get_total_counts() == 0
     assert [(e.name, e.key, e.shape) for e in again.entries] == [(e.name, e.key, e.shape) for e in report.entries]
     assert sharded.head.weight is sharded.embedding.weight
     check_model(sharded, expected)
     tokens = torch.randint(0, 23, (2, 5), generator=torch.Generator().manual_seed(1))
-    torch.testing.assert_close(sharded(tokens), model(tokens))  # also after FSDP has taken the new parameters over
+    outputs = sharded(tokens)
+    torch.testing.assert_close(outputs, model(tokens))  # also after FSDP has taken the new memory over
+    outputs.sum().backward()
+    optimizer.step()
+    assert not torch.allclose(sharded(tokens), outputs)
     fastinit.initialize_(sharded, seed=5)  # while some are gathered
     sharded.reshard()
     check_model(sharded, expected)
