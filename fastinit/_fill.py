@@ -13,7 +13,7 @@ tensors get the registered operator ``fastinit::fill_``, which takes the road wh
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 import torch
 from torch import Generator, Tensor
@@ -23,6 +23,7 @@ from fastinit._backends.choose import choose
 from fastinit._core import keys, laws, shard
 from fastinit._core.check import FLOAT_DTYPES, PLAIN, check_tensor
 from fastinit._core.laws import Law
+from fastinit._core.modes import is_troubled, safe_torch
 from fastinit._core.plan import Box, Plan, row_of, whole
 from fastinit._core.recipes import Recipe, recipe
 from fastinit._torch import dispatch_modes, is_wrapped_by_functorch, without_functorch
@@ -144,8 +145,16 @@ def _copy_(tensor: Tensor, law: Law, generator: Generator | None, key: int | Non
 
 def writing(tensor: Tensor) -> contextlib.AbstractContextManager[object]:
     """The mode for operations of torch's that fill: they write to an inference tensor in inference mode alone."""
-    eager = not torch.compiler.is_compiling()
-    return torch.inference_mode() if eager and tensor.is_inference() else torch.no_grad()
+    if torch.compiler.is_compiling():
+        return torch.no_grad()
+    mode = torch.inference_mode() if tensor.is_inference() else torch.no_grad()
+    return _safely(mode) if is_troubled() else mode
+
+
+@contextlib.contextmanager
+def _safely(mode: contextlib.AbstractContextManager[object]) -> Iterator[None]:
+    with mode, safe_torch():
+        yield
 
 
 def _signed(key: int) -> int:

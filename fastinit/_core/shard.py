@@ -16,6 +16,7 @@ from typing import Any, NamedTuple, TypeVar, cast
 import torch
 from torch import Tensor
 
+from fastinit._core.modes import safe_torch
 from fastinit._core.plan import Box, row_of
 from fastinit._torch import is_strided_shard, local_tensor_of
 
@@ -202,7 +203,7 @@ def cut_where_sharded(function: _Filling) -> _Filling:
             return function(tensor, *args, **kwargs)
         local, held = local_blocks(tensor)
         whole = function(torch.empty(tensor.shape, dtype=tensor.dtype, device=local.device), *args, **kwargs)
-        with torch.no_grad():
+        with torch.no_grad(), safe_torch():
             for block in held:
                 block.of_local(local).copy_(block.of_whole(whole))
         torch.autograd.graph.increment_version(tensor)
@@ -213,7 +214,7 @@ def cut_where_sharded(function: _Filling) -> _Filling:
 
 def fill_rows_(tensor: Tensor, rows: range, value: float) -> None:
     """Fill some rows with one value: indices of the first axis of a tensor, or of the whole tensor behind a DTensor."""
-    with torch.no_grad():
+    with torch.no_grad(), safe_torch():
         if not is_dtensor(tensor):
             tensor[rows.start : rows.stop].fill_(value)
             return

@@ -9,6 +9,7 @@ from torch import dtype as DType
 from fastinit._core import keys
 from fastinit._core.check import check_tensor, finite, number
 from fastinit._core.laws import Law, declares, normal, uniform
+from fastinit._core.modes import ieee_arithmetic, is_flushing
 from fastinit._core.recipes import recipe
 from fastinit._core.shard import cut_where_sharded
 from fastinit._fill import fill_, is_traced, writing, written
@@ -230,6 +231,9 @@ def sparse_(
         [3, 3, 3]
     """
     check_tensor(tensor)
+    if is_flushing():  # and would take a subnormal sparsity for 0
+        with ieee_arithmetic():
+            return sparse_(tensor, sparsity, std, generator, key=key)
     law, zeros = _law_of_others(tensor.shape, sparsity, std), math.ceil(sparsity * tensor.shape[0])
     if is_traced():  # no key exists yet: the two fills take a fresh draw each, in this order
         fill_(tensor, law, generator, key)

@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from fastinit._core import keys
+from fastinit._core.modes import safe_torch
 from fastinit._fill import run, written
 from fastinit._model.materialize import alias, install
 from fastinit._model.report import Entry, Report
@@ -150,6 +151,7 @@ def _carry_out(tasks: list[Task]) -> None:
         written(task.target)
 
 
+@safe_torch()
 def _write(task: Task) -> None:
     """A fill that is no plan."""
     if task.initializer is not None and task.key is None:  # a constant, of integers

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from fastinit._core.modes import safe_torch
 from fastinit._core.shard import is_dtensor
 from fastinit._model.slots import Slot
 from fastinit._torch import own_buffers, own_parameters
@@ -45,6 +46,7 @@ def alias(owner: Tensor, tensor: Tensor, new: Tensor) -> Tensor:
     return nn.Parameter(view, requires_grad=tensor.requires_grad) if isinstance(tensor, nn.Parameter) else view
 
 
+@safe_torch()
 def install(slot: Slot, new: Tensor) -> None:
     """Put a tensor into its place. A parameter with memory stays the same object, as in Module.to: optimizers may hold it."""
     if slot.parametrized:

@@ -14,6 +14,7 @@ from torch.nn.utils.spectral_norm import SpectralNorm
 from torch.nn.utils.weight_norm import WeightNorm
 
 from fastinit._core.check import PLAIN
+from fastinit._core.modes import safe_torch
 from fastinit._core.shard import is_dtensor
 from fastinit._schemes.rules import Choice, ModuleRules
 from fastinit._schemes.scheme import Scheme, choice_of, is_lazy, rules_of
@@ -90,7 +91,8 @@ class _Walk:
             yield from ((name, tensor, buffer, False) for name, tensor in place.items() if tensor is not None)
         for name in module.parametrizations if _is_parametrized(module) else ():
             if (module, name) not in self.computed:
-                self.computed[module, name] = getattr(module, name).detach()
+                with safe_torch():
+                    self.computed[module, name] = getattr(module, name).detach()
             yield name, self.computed[module, name], False, True
 
 

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from fastinit._core.laws import Law, constant, declares
+from fastinit._core.modes import safe_torch
 from fastinit._core.shard import fill_rows_, is_dtensor
 from fastinit._initializers.constants import ones_, zeros_
 from fastinit._initializers.glorot import glorot_uniform_, glorot_uniform_law
@@ -24,7 +25,8 @@ from fastinit._schemes.rules import Mapped, Rule
 @declares(lambda shape, dtype: constant(0.0))
 def zero_(tensor: Tensor) -> Tensor:
     """Fill a tensor of any dtype with 0: a counter of batches too."""
-    return tensor.zero_()
+    with safe_torch():
+        return tensor.zero_()
 
 
 def forget_bias_(tensor: Tensor) -> Tensor:
