@@ -13,7 +13,7 @@ tensors get the registered operator ``fastinit::fill_``, which takes the road wh
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 
 import torch
 from torch import Generator, Tensor
@@ -148,13 +148,7 @@ def writing(tensor: Tensor) -> contextlib.AbstractContextManager[object]:
     if torch.compiler.is_compiling():
         return torch.no_grad()
     mode = torch.inference_mode() if tensor.is_inference() else torch.no_grad()
-    return _safely(mode) if is_troubled() else mode
-
-
-@contextlib.contextmanager
-def _safely(mode: contextlib.AbstractContextManager[object]) -> Iterator[None]:
-    with mode, safe_torch():
-        yield
+    return safe_torch(mode) if is_troubled() else mode
 
 
 def _signed(key: int) -> int:

@@ -224,5 +224,5 @@ def test_laws_that_people_use_are_filled_in_large_chunks():
     """Few elements at once cost the reference its threads: only what comes near subnormal numbers is done so."""
     for dtype in (torch.float32, torch.bfloat16, torch.float64):
         for law in (("uniform", (-1e-4, 1e-4)), ("normal", (0.0, 1e-4)), ("truncated_normal", (0.0, 1.0, -2.0, 2.0))):
-            assert reference._chunk_of(recipes.recipe(Law(*law), dtype)) == reference._CHUNK, (law, dtype)
-        assert reference._chunk_of(recipes.recipe(Law("normal", (0.0, TINIEST)), torch.float64)) < 1 << 15
+            assert reference.chunk_of(recipes.recipe(Law(*law), dtype)) == reference.CHUNK, (law, dtype)
+        assert reference.chunk_of(recipes.recipe(Law("normal", (0.0, TINIEST)), torch.float64)) < 1 << 15

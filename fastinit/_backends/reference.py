@@ -21,7 +21,7 @@ from fastinit._core.tables import BIAS, MANTISSA, WORD_BITS
 NAME = "reference"
 # Elements at once. Temporaries of 1.5 MB fit into caches; and torch uses several threads from 2^15 elements on, also for the
 # counters, which are a quarter of a chunk. 2^17 and 2^18 elements are 1.2 times slower.
-_CHUNK = 3 << 16
+CHUNK = 3 << 16
 # Elements at once where numbers may be subnormal: so few that torch leaves them to this thread. Its other threads flush such
 # numbers for good if they were started in flush mode.
 _FEW = (1 << 15) - 8
@@ -48,7 +48,7 @@ def fill(plans: list[Plan]) -> None:
     _keep_heap()
     for plan in plans:
         total = plan.out.numel()
-        chunk = _chunk_of(plan.recipe)
+        chunk = chunk_of(plan.recipe)
         for first in range(0, total, chunk):
             count = min(chunk, total - first)
             words = _words_of(plan, first, count)
@@ -56,13 +56,13 @@ def fill(plans: list[Plan]) -> None:
 
 
 @functools.lru_cache(maxsize=1024)
-def _chunk_of(recipe: Recipe) -> int:
+def chunk_of(recipe: Recipe) -> int:
     """How many elements of a recipe are computed at once."""
     least, (*numbers, offset, scale, _) = _LEAST[recipe.real], recipe.constants
     table = torch.empty(1, 0, 1) if recipe.table is None else recipe.table.abs()
     firsts, others = table[:, :1].flatten().tolist(), table[:, 1:].flatten().tolist()
     near = any(0 < abs(x) < least for x in (*numbers, *offset, *scale, *firsts)) or any(0 < x < least * 2.0**-28 for x in others)
-    return _FEW if near else _CHUNK
+    return _FEW if near else CHUNK
 
 
 @functools.cache
@@ -78,7 +78,7 @@ def _keep_heap() -> None:
 @safe_torch()
 def transform(recipe: Recipe, words: torch.Tensor) -> torch.Tensor:
     """The values that a recipe gives to words (one in each int64 or int32; float64 recipes take 64-bit ones)."""
-    return torch.cat([values(recipe, part) for part in words.split(_chunk_of(recipe))])
+    return torch.cat([values(recipe, part) for part in words.split(chunk_of(recipe))])
 
 
 def _words_of(plan: Plan, first: int, count: int) -> torch.Tensor:

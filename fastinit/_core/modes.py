@@ -34,7 +34,8 @@ def ieee_arithmetic() -> Iterator[None]:
 def _is_forked() -> bool:
     """Whether multiprocessing forked this process before this module was imported."""
     process = sys.modules.get("multiprocessing.process")
-    started = any("multiprocessing" in argument for argument in sys.orig_argv)  # anew: by spawn, or as a server of forks
+    anew = ("from multiprocessing.spawn", "from multiprocessing.forkserver")  # how children that are no forks of a user begin
+    started = any(argument.startswith(anew) for argument in sys.orig_argv)
     return process is not None and process.parent_process() is not None and not started
 
 
@@ -56,13 +57,13 @@ def is_troubled() -> bool:
 
 
 @contextlib.contextmanager
-def safe_torch() -> Iterator[None]:
+def safe_torch(mode: contextlib.AbstractContextManager[object] = contextlib.nullcontext()) -> Iterator[None]:
     """What torch computes on the CPU inside a `with` block or a decorated function is IEEE 754's, and ends.
 
     The threads of GNU's OpenMP do not live on in a forked child, and where torch shares work with them it waits for ever: there
-    it works in one thread.
+    it works in one thread. `mode` is entered too.
     """
-    with ieee_arithmetic():
+    with mode, ieee_arithmetic():
         if not _forked:
             yield
             return

@@ -33,7 +33,8 @@ def orthogonal_(tensor: Tensor, gain: float = 1.0, generator: Generator | None =
 
     The matrix is [size(0), the other dimensions flattened], as torch has it: its rows are orthonormal, or its columns where it
     has more rows than columns. It is the Q of a Gaussian matrix that obeys the value contract, computed in float32 (float64
-    for a float64 tensor) whatever the dtype, and therefore equal across machines to rounding, not to the bit.
+    for a float64 tensor) whatever the dtype, and therefore equal across machines to rounding, not to the bit. In a forked child
+    torch computes it in one thread, as its others do not live on there.
 
     Args:
         tensor: the tensor to fill, of at least two dimensions and any strides; float16, bfloat16, float32, float64,
