@@ -20,7 +20,10 @@ def is_flushing() -> bool:
 
 @contextlib.contextmanager
 def ieee_arithmetic() -> Iterator[None]:
-    """Subnormal numbers are numbers inside a `with` block or a decorated function, in this thread."""
+    """Subnormal numbers are numbers inside a `with` block or a decorated function, in this thread.
+
+    torch switches the flushing of results and that of operands together: a thread that had one of them has both afterwards.
+    """
     flushing = is_flushing()
     try:
         if flushing:
@@ -57,13 +60,13 @@ def is_troubled() -> bool:
 
 
 @contextlib.contextmanager
-def safe_torch(mode: contextlib.AbstractContextManager[object] = contextlib.nullcontext()) -> Iterator[None]:
+def safe_torch(mode: contextlib.AbstractContextManager[object] | None = None) -> Iterator[None]:
     """What torch computes on the CPU inside a `with` block or a decorated function is IEEE 754's, and ends.
 
     The threads of GNU's OpenMP do not live on in a forked child, and where torch shares work with them it waits for ever: there
     it works in one thread. `mode` is entered too.
     """
-    with mode, ieee_arithmetic():
+    with mode or contextlib.nullcontext(), ieee_arithmetic():
         if not _forked:
             yield
             return
