@@ -1,5 +1,8 @@
-/* What differs between compilers: how a function of a layer is inlined, on host and device, and how a loop is unrolled. */
+/* What differs between compilers and processors: how a function of a layer is inlined, on host and device, how a loop is unrolled,
+ * and where a thread's floating-point mode is kept. */
 #pragma once
+
+#include <stdint.h>
 
 #if defined(__CUDACC__)
 #define FASTINIT_INLINE_MEMBER __host__ __device__ __forceinline__
@@ -19,3 +22,29 @@
 #define FASTINIT_APART_MEMBER __attribute__((noinline, noclone))
 #endif
 #define FASTINIT_APART static FASTINIT_APART_MEMBER
+
+namespace fastinit {
+
+/* While one lives, this thread computes as the contract does, whatever its mode: subnormal numbers are not flushed to zero, results
+ * round to nearest, nothing traps. Threads that are started meanwhile inherit it. */
+class IeeeMode {
+#if defined(__x86_64__)
+  uint32_t before_, ieee_ = 0x1F80;
+
+ public:
+  IeeeMode() { asm volatile("stmxcsr %0\n\tldmxcsr %1" : "=m"(before_) : "m"(ieee_) : "memory"); }
+  ~IeeeMode() { asm volatile("ldmxcsr %0" : : "m"(before_) : "memory"); }
+#elif defined(__aarch64__)
+  uint64_t before_;
+
+ public:
+  IeeeMode() { asm volatile("mrs %0, fpcr\n\tmsr fpcr, xzr" : "=r"(before_) : : "memory"); }
+  ~IeeeMode() { asm volatile("msr fpcr, %0" : : "r"(before_) : "memory"); }
+#else
+ public:
+  IeeeMode() {}
+#endif
+  IeeeMode(const IeeeMode &) = delete;
+};
+
+}  // namespace fastinit

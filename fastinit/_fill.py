@@ -24,6 +24,7 @@ from fastinit._backends.choose import choose
 from fastinit._core import keys, laws, shard
 from fastinit._core.check import FLOAT_DTYPES, PLAIN, check_tensor, is_loaded, is_plain, is_plain_kind, whole_shape
 from fastinit._core.laws import Law
+from fastinit._core.modes import is_troubled, safe_torch
 from fastinit._core.plan import Box, Plan, row_of, whole
 from fastinit._core.recipes import Recipe, recipe
 from fastinit._torch import FakeTensor, dispatch_modes, is_wrapped_by_functorch, local_tensor_of, recording_modes, untraced
@@ -203,8 +204,10 @@ def _drawn_by_functorch(tensor: Tensor, generator: Generator | None) -> Tensor:
 
 def writing(tensor: Tensor) -> contextlib.AbstractContextManager[object]:
     """The mode for operations of torch's that fill: they write to an inference tensor in inference mode alone."""
-    eager = not torch.compiler.is_compiling()
-    return torch.inference_mode() if eager and tensor.is_inference() else torch.no_grad()
+    if torch.compiler.is_compiling():
+        return torch.no_grad()
+    mode = torch.inference_mode() if tensor.is_inference() else torch.no_grad()
+    return safe_torch(mode) if is_troubled() else mode
 
 
 def _signed(key: int) -> int:

@@ -13,7 +13,7 @@ from fastinit._core import laws, recipes
 from fastinit._core.check import FLOAT_DTYPES
 from fastinit._core.laws import fmod_normal, normal, truncated_normal, uniform
 from fastinit._core.normal import cut_normal
-from fastinit._core.recipes import FMOD, SYMMETRIC, TWO_SIDED, UNIFORM, in_sigmas, recipe
+from fastinit._core.recipes import FMOD, SYMMETRIC, TWO_SIDED, UNIFORM, cached_recipe, in_sigmas, recipe
 from fastinit._core.rounding import rounded
 
 INF, NAN = math.inf, math.nan
@@ -214,7 +214,7 @@ def test_recipes_are_cached_by_distribution_and_dtype():
 @pytest.mark.parametrize("device", ["meta"])
 def test_a_default_device_does_not_reach_the_constants(device):
     """Models are often built under torch.device("meta")."""
-    recipe.cache_clear()
+    cached_recipe.cache_clear()
     with torch.device(device):
         for law in (
             uniform(-0.3, 0.7),

@@ -303,7 +303,7 @@ def test_a_termination_is_heard(handler, status):
 
 # --- no memory ----------------------------------------------------------------------------------------------------------------
 
-TABLES = [recipes.recipe, recipes.symmetric_table, tables.chebyshev, normal.columns]  # what is kept of a build
+TABLES = [recipes.cached_recipe, recipes.symmetric_table, tables.chebyshev, normal.columns]  # what is kept of a build
 BUILDERS = {module.__file__ for module in (recipes, tables, normal)}
 
 

@@ -8,6 +8,7 @@
 #include <initializer_list>
 
 #include "../plan.h"
+#include "../platform.h"
 #include "cpu.h"
 
 namespace fastinit {
@@ -213,6 +214,7 @@ int32_t fastinit_fill(const fastinit_plan *plans, int64_t count, int32_t threads
   if (int32_t status = fastinit_check_isa(isa)) return status;
   int64_t total;
   if (int32_t status = check_plans(plans, count, &total)) return status;
+  const IeeeMode mode;
   const int32_t chosen = isa == FASTINIT_BEST ? best_isa() : isa;
   in_threads(total, threads, [=](int64_t first, int64_t n) { fill_range(plans, chosen, first, n); });
   return FASTINIT_OK;
@@ -224,6 +226,7 @@ int32_t fastinit_transform(const fastinit_plan *plan, const void *words, int64_t
   if (int32_t status = fastinit_check_isa(isa)) return status;
   if (int32_t status = check_recipe(plan->recipe)) return status;
   if (count == 0) return FASTINIT_OK;
+  const IeeeMode mode;
   const fastinit_recipe &recipe = *plan->recipe;
   const Kernel kernel = kernel_of(recipe, isa == FASTINIT_BEST ? best_isa() : isa);
   const int size = item_size(recipe.dtype), width = size == 8 ? 8 : 4;

@@ -91,6 +91,7 @@ int32_t fastinit_cuda_fill(const fastinit_plan *plans, int64_t count, int32_t de
   if (int32_t status = check_plans(plans, count)) return status;
   const OnDevice on(device);
   if (on.status) return on.status;
+  const IeeeMode mode; /* recipes are rounded on the host */
   const Target target{device, (cudaStream_t)stream};
   bool done[FASTINIT_DTYPES] = {};
   for (int64_t i = 0; i < count; i++) { /* each dtype where it comes first: all its plans are from there on */
@@ -113,6 +114,7 @@ int32_t fastinit_cuda_transform(const fastinit_plan *plan, const void *words, in
   if (is_misaligned(plan->out, recipe.dtype) || is_misaligned(words, word)) return FASTINIT_MISALIGNED;
   const OnDevice on(device);
   if (on.status || count == 0) return on.status;
+  const IeeeMode mode;
   const Target target{device, (cudaStream_t)stream};
   const auto map = [&](auto dtype) { return map_dtype<decltype(dtype)::value>(target, recipe, words, count, plan->out); };
   return with_dtype(recipe.dtype, map);

@@ -12,6 +12,7 @@ import math
 
 import torch
 
+from fastinit._core.modes import safe_torch
 from fastinit._core.plan import Box, Plan
 from fastinit._core.recipes import FMOD, SYMMETRIC, TWO_SIDED, UNIFORM, WORDS, Recipe
 from fastinit._core.rounding import INTEGERS
@@ -20,7 +21,16 @@ from fastinit._core.tables import BIAS, MANTISSA, WORD_BITS
 NAME = "reference"
 # Elements at once. Temporaries of 1.5 MB fit into caches; and torch uses several threads from 2^15 elements on, also for the
 # counters, which are a quarter of a chunk. 2^17 and 2^18 elements are 1.2 times slower.
-_CHUNK = 3 << 16
+CHUNK = 3 << 16
+# Elements at once where numbers may be subnormal: so few that torch leaves them to this thread. Its other threads flush such
+# numbers for good if they were started in flush mode.
+_FEW = (1 << 15) - 8
+# What no constant that is not 0 may be below, for no number to be subnormal where it matters. In float32 a fused multiply-add of
+# an integer or a remainder, 2^-54 or more, by a constant is normal; one whose addend is not 0 cancels down to the last of its
+# product's 48 bits, 2^-49 of the addend or more. A table's higher terms may be 2^-28 of that: where a sum of them is subnormal,
+# the next one, 2^26 times as large, is what it would be without. float64's sums and products have errors 2^-106 below them, which
+# are summed and multiplied in turn: its bound is far from both.
+_LEAST = {torch.float32: 2.0**-72, torch.float64: 2.0**-512}
 _LOW32 = 0xFFFFFFFF
 MIDPOINT = -1 << 63  # 1 and zeros
 _Operand = torch.Tensor | float  # a float is exact in the type computed in
@@ -31,16 +41,28 @@ def unavailable(device: torch.device) -> str | None:
     return "meta tensors hold no values" if device.type == "meta" else None
 
 
+@safe_torch()
 @torch.inference_mode()  # operations are dispatched faster
 def fill(plans: list[Plan]) -> None:
     """Fill the tensors of all plans, which are on one device, in the order of its current stream, without waiting for it."""
     _keep_heap()
     for plan in plans:
         total = plan.out.numel()
-        for first in range(0, total, _CHUNK):
-            count = min(_CHUNK, total - first)
+        chunk = chunk_of(plan.recipe)
+        for first in range(0, total, chunk):
+            count = min(chunk, total - first)
             words = _words_of(plan, first, count)
             _write(plan.out, first, values(plan.recipe, words))
+
+
+@functools.lru_cache(maxsize=1024)
+def chunk_of(recipe: Recipe) -> int:
+    """How many elements of a recipe are computed at once."""
+    least, (*numbers, offset, scale, _) = _LEAST[recipe.real], recipe.constants
+    table = torch.empty(1, 0, 1) if recipe.table is None else recipe.table.abs()
+    firsts, others = table[:, :1].flatten().tolist(), table[:, 1:].flatten().tolist()
+    near = any(0 < abs(x) < least for x in (*numbers, *offset, *scale, *firsts)) or any(0 < x < least * 2.0**-28 for x in others)
+    return _FEW if near else CHUNK
 
 
 @functools.cache
@@ -53,9 +75,10 @@ def _keep_heap() -> None:
     torch.empty(1 << 24, dtype=torch.uint8, device="cpu")
 
 
+@safe_torch()
 def transform(recipe: Recipe, words: torch.Tensor) -> torch.Tensor:
     """The values that a recipe gives to words (one in each int64 or int32; float64 recipes take 64-bit ones)."""
-    return torch.cat([values(recipe, part) for part in words.split(_CHUNK)])
+    return torch.cat([values(recipe, part) for part in words.split(chunk_of(recipe))])
 
 
 def _words_of(plan: Plan, first: int, count: int) -> torch.Tensor:

@@ -21,6 +21,7 @@ import triton.language as tl
 from fastinit._backends.triton_kernels import fill_blocks, fill_elements, fill_list, transform_words
 from fastinit._backends.triton_values import LANES, NUMBERS
 from fastinit._core import recipes
+from fastinit._core.modes import ieee_arithmetic, safe_torch
 from fastinit._core.plan import Plan
 from fastinit._core.recipes import Recipe
 from fastinit._core.rounding import INTEGERS
@@ -262,6 +263,7 @@ def integer_view(out: torch.Tensor) -> torch.Tensor:
 
 
 @functools.lru_cache(maxsize=_CACHED)
+@ieee_arithmetic()
 def _packed(recipe: Recipe) -> torch.Tensor:
     """The recipe's buffer, as triton_values.py describes it, in its real type."""
     real = recipe.real
@@ -316,7 +318,7 @@ def _is_capturing(device: torch.device) -> bool:
 def _current(device: torch.device) -> AbstractContextManager[object]:
     """Make the device the current one, which Triton launches on, where it is not."""
     if device.type == "cpu":
-        return nullcontext()
+        return safe_torch()
     module = torch.get_device_module(device)
     return nullcontext() if module.current_device() == device.index else module.device(device)
 

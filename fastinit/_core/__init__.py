@@ -1,1 +1,1 @@
-"""What needs no device: laws, recipes and their tables, keys, fans, shards, plans, and the checks of arguments."""
+"""What needs no device: laws, recipes and their tables, keys, fans, shards, plans, modes, and the checks of arguments."""

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 
 from fastinit._core.memory import overlaps_itself
+from fastinit._core.modes import ieee_arithmetic, is_flushing
 from fastinit._torch import base_of
 
 FLOAT_DTYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64, torch.float8_e4m3fn, torch.float8_e5m2)
@@ -55,9 +56,17 @@ def positive(name: str, value: float) -> float:
     if type(value) is float and 0 < value < math.inf:
         return value
     value = finite(name, value)
-    if not value > 0:
+    if not is_less(0.0, value):
         raise ValueError(f"{name} must be positive. Received: {value}. For one value use constant_.")
     return value
+
+
+def is_less(a: float, b: float) -> bool:
+    """Whether a < b, also of subnormal numbers where these are flushed, which makes them equal."""
+    if a < b or not is_flushing():
+        return a < b
+    with ieee_arithmetic():
+        return a < b
 
 
 def is_one_of(value: object, names: Collection[str]) -> bool:

@@ -92,7 +92,7 @@ def _check_override(name: str, value: float | None) -> None:
             f"{name} must be a positive number or None. Received: {name}={value!r} ({type(value).__name__}). "
             "Pass the number of units, e.g. weight.shape[1]."
         )
-    if not 0 < value <= _LARGEST:
+    if not (0 < value <= _LARGEST and value / 2.0 > 0):  # the mean of two fans is not 0
         raise ValueError(
             f"{name} must be a positive, finite number or None. Received: {name}={shown(value)}. "
             "Pass the number of units, or leave it out to take it from the shape."

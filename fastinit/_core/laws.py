@@ -14,7 +14,8 @@ from typing import Any, NamedTuple, TypeVar
 
 import torch
 
-from fastinit._core.check import finite, number, positive
+from fastinit._core.check import finite, is_less, number, positive
+from fastinit._core.modes import ieee_arithmetic, is_flushing
 
 _SMALLEST_FMOD_CUT = 2.0**-10  # sigmas; below it the float32 grid of z is too coarse for the law of the remainder
 
@@ -61,7 +62,7 @@ def uniform(a: float, b: float) -> Law:
     """
     if not (type(a) is type(b) is float and a - a == b - b == 0 and a < b):
         a, b = finite("a", a), finite("b", b)
-        if not a < b:
+        if not is_less(a, b):
             raise ValueError(f"uniform bounds must satisfy a < b. Received: a={a}, b={b}. For one value use constant_.")
     return Law("uniform", (a, b))
 
@@ -110,7 +111,7 @@ def truncated_normal(mean: float, std: float, a: float, b: float) -> Law:
     if not (type(mean) is type(std) is type(a) is type(b) is float and mean - mean == std - std == 0 and std > 0 and a < b):
         mean, std = finite("mean", mean), positive("std", std)
         a, b = number("a", a), number("b", b)
-        if not a < b:
+        if not is_less(a, b):
             raise ValueError(f"truncation bounds must satisfy a < b (absolute values, not sigmas). Received: a={a}, b={b}.")
     return Law("truncated_normal", (mean, std, a, b))
 
@@ -135,6 +136,9 @@ def fmod_normal(mean: float, std: float, a: float, b: float) -> Law:
         >>> fastinit.laws.fmod_normal(0.0, 0.5, -1.0, 1.0)
         Law(name='fmod_normal', parameters=(0.0, 0.5, -1.0, 1.0))
     """
+    if is_flushing():
+        with ieee_arithmetic():
+            return fmod_normal(mean, std, a, b)
     mean, std, a, b = truncated_normal(mean, std, a, b).parameters
     lower, upper = mean - a, b - mean
     if lower != upper and not abs(lower - upper) <= 1e-12 * max(abs(lower), abs(upper), abs(mean)) < math.inf:

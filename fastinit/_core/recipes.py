@@ -35,6 +35,7 @@ import torch
 
 from fastinit._core import tables
 from fastinit._core.laws import RAW_WORDS, Law
+from fastinit._core.modes import SMALLEST, ieee_arithmetic
 from fastinit._core.rounding import first, fma, representable, rounded
 from fastinit._core.tables import WORD_BITS, Table
 from fastinit._torch import without_dispatch_modes
@@ -94,12 +95,19 @@ class Recipe:
         return Constants(**given | halves)
 
 
-@functools.lru_cache(maxsize=1024)
 def recipe(law: Law, dtype: torch.dtype) -> Recipe:
     """The recipe of a law in a dtype, cached. Float constants of any dtype but float64 are float32.
 
     The first call may come from inside torch.compile or a FakeTensorMode: the table is made of real tensors all the same.
     """
+    if SMALLEST / 2:  # not is_flushing(): a call costs as much as the look-up
+        return cached_recipe(law, dtype)
+    with ieee_arithmetic():  # for the look-up too: where they are flushed, all subnormal parameters equal 0
+        return cached_recipe(law, dtype)
+
+
+@functools.lru_cache(maxsize=1024)
+def cached_recipe(law: Law, dtype: torch.dtype) -> Recipe:
     with without_dispatch_modes(), torch.inference_mode():  # whose operations are dispatched a third faster
         made = _make_recipe(law, dtype)
         _ = made.constants  # made now: what may fail for want of memory comes before a key is drawn

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from fastinit._core.check import is_loaded, is_plain
+from fastinit._core.modes import safe_torch
 from fastinit._core.plan import Box, row_of
 from fastinit._torch import FakeTensor, is_strided_shard, local_tensor_of
 
@@ -179,7 +180,7 @@ def plain_local(tensor: Any) -> Iterator[Tensor]:
     if is_plain(local) or local.is_meta or isinstance(local, FakeTensor):
         yield local
         return
-    with torch.no_grad():
+    with torch.no_grad(), safe_torch():
         plain = torch.empty(local.shape, dtype=local.dtype, device=local.device).copy_(local)
         yield plain
         local.copy_(plain)
@@ -224,7 +225,7 @@ def cut_where_sharded(function: _Filling) -> _Filling:
             return tensor
         held = local_blocks(tensor)
         whole = function(torch.empty(tensor.shape, dtype=tensor.dtype, device=tensor.device), *args, **kwargs)
-        with torch.no_grad(), plain_local(tensor) as local:
+        with torch.no_grad(), safe_torch(), plain_local(tensor) as local:
             for block in held:
                 block.of_local(local).copy_(block.of_whole(whole))
         torch.autograd.graph.increment_version(tensor)
@@ -237,7 +238,7 @@ def fill_rows_(tensor: Tensor, rows: range, value: float, axis: int = 0) -> None
     """Fill some rows with one value: indices of an axis of a tensor, or of the whole tensor behind a DTensor."""
     if is_loaded(tensor):
         return
-    with torch.no_grad():
+    with torch.no_grad(), safe_torch():
         if not is_dtensor(tensor):
             tensor.movedim(axis, 0)[rows.start : rows.stop].fill_(value)
             return

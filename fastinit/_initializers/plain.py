@@ -15,9 +15,11 @@ from torch import Generator, Tensor
 from fastinit._core import keys
 from fastinit._core.check import WORD_DTYPES
 from fastinit._core.laws import RAW_WORDS, Law, declares, fmod_normal, normal, truncated_normal, uniform
+from fastinit._core.modes import ieee_arithmetic, is_flushing
 from fastinit._fill import fill_
 
 _Method = Literal["exact", "fmod"]  # how a normal is cut
+_NEAR_SUBNORMAL = 2.0**-960  # from this std on, no bound of two sigmas is subnormal, nor would a subnormal mean change one
 
 
 @declares(lambda shape, dtype, a, b: uniform(a, b))
@@ -95,6 +97,9 @@ def _cut_law(mean: float, std: float, a: float | None, b: float | None, method: 
     if a is None or b is None:
         if type(mean) is not float or type(std) is not float:
             normal(mean, std)  # names a wrong mean or std before it turns into a wrong bound
+        if std < _NEAR_SUBNORMAL and is_flushing():
+            with ieee_arithmetic():
+                return _cut_law(mean, std, a, b, method)
         a = mean - 2 * std if a is None else a
         b = mean + 2 * std if b is None else b
     if type(method) is str and method == "exact":

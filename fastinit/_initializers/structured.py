@@ -9,6 +9,7 @@ from torch import dtype as DType
 from fastinit._core import keys
 from fastinit._core.check import check_tensor, finite, is_loaded, number, shown, whole_shape
 from fastinit._core.laws import Law, declares, normal, uniform
+from fastinit._core.modes import ieee_arithmetic, is_flushing
 from fastinit._core.recipes import recipe
 from fastinit._core.shard import cut_where_sharded
 from fastinit._fill import Key, fill_, key_of, writing, written
@@ -32,7 +33,8 @@ def orthogonal_(tensor: Tensor, gain: float = 1.0, generator: Generator | None =
 
     The matrix is [size(0), the other dimensions flattened], as torch has it: its rows are orthonormal, or its columns where it
     has more rows than columns. It is the Q of a Gaussian matrix that obeys the value contract, computed in float32 (float64
-    for a float64 tensor) whatever the dtype, and therefore equal across machines to rounding, not to the bit.
+    for a float64 tensor) whatever the dtype, and therefore equal across machines to rounding, not to the bit. In a forked child
+    torch computes it in one thread, as its others do not live on there.
 
     Args:
         tensor: the tensor to fill, of at least two dimensions and any strides; float16, bfloat16, float32, float64,
@@ -241,6 +243,9 @@ def sparse_(
         [3, 3, 3]
     """
     check_tensor(tensor)
+    if is_flushing():  # and would take a subnormal sparsity for 0
+        with ieee_arithmetic():
+            return sparse_(tensor, sparsity, std, generator, key=key)
     law, zeros = _law_of_others(whole_shape(tensor), sparsity, std), math.ceil(sparsity * tensor.shape[0])
     if is_loaded(tensor):
         return tensor

@@ -12,6 +12,7 @@ from torch import nn
 from fastinit._core import keys
 from fastinit._core.check import unmarked
 from fastinit._core.laws import Initializer
+from fastinit._core.modes import safe_torch
 from fastinit._core.shard import local_of
 from fastinit._fill import run, written
 from fastinit._model.materialize import alias, install
@@ -189,6 +190,7 @@ def _carry_out(tasks: list[Task]) -> None:
         written(task.target)
 
 
+@safe_torch()
 def _write(task: Task) -> None:
     """A fill that is no plan."""
     if task.initializer is None and not task.in_place:

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor, nn
 
+from fastinit._core.modes import safe_torch
 from fastinit._core.shard import is_dtensor
 from fastinit._model.slots import Slot
 from fastinit._torch import can_set_data, can_swap, own_buffers, own_parameters, swap
@@ -52,6 +53,7 @@ def alias(owner: Tensor, tensor: Tensor, new: Tensor) -> Tensor:
     return _dressed(new.detach().as_strided(tensor.shape, tensor.stride(), offset), tensor)
 
 
+@safe_torch()
 def install(found: Iterable[tuple[Slot, Tensor]]) -> None:
     """Put new tensors into their places. Optimizers, hooks and ties may hold the parameters that are there: see `_renewed`.
 

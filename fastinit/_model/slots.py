@@ -15,6 +15,7 @@ from torch.nn.utils.weight_norm import WeightNorm
 
 from fastinit._core.check import absence, is_plain
 from fastinit._core.memory import PartlyShared, holders_of
+from fastinit._core.modes import safe_torch
 from fastinit._core.shard import is_dtensor, local_of
 from fastinit._schemes.rules import Choice, ModuleRules
 from fastinit._schemes.scheme import Scheme, choice_of, is_lazy, rules_of
@@ -94,7 +95,8 @@ class _Walk:
             yield from ((name, tensor, buffer, False) for name, tensor in place.items() if tensor is not None)
         for name in module.parametrizations if _is_parametrized(module) else ():
             if (module, name) not in self.computed:
-                self.computed[module, name] = getattr(module, name).detach()
+                with safe_torch():
+                    self.computed[module, name] = getattr(module, name).detach()
             yield name, self.computed[module, name], False, True
 
 

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from fastinit._core.check import is_loaded
 from fastinit._core.laws import Law, constant, declares
+from fastinit._core.modes import safe_torch
 from fastinit._core.shard import fill_rows_, is_dtensor
 from fastinit._initializers.constants import ones_, zeros_
 from fastinit._initializers.glorot import glorot_uniform_, glorot_uniform_law
@@ -25,7 +26,10 @@ from fastinit._schemes.rules import Mapped, Rule
 @declares(lambda shape, dtype: constant(0.0))
 def zero_(tensor: Tensor) -> Tensor:
     """Fill a tensor of any dtype with 0: a counter of batches too."""
-    return tensor if is_loaded(tensor) else tensor.zero_()
+    if is_loaded(tensor):
+        return tensor
+    with safe_torch():
+        return tensor.zero_()
 
 
 @declares(lambda shape, dtype: None)
