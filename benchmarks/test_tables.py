@@ -31,6 +31,6 @@ def test_table(benchmark, name, real):
         if low == -high:
             benchmark(lambda: tables.symmetric_table(tables.cut_normal(low, high), SHAPES[real]))
         else:
-            benchmark(lambda: tables.two_sided_table(tables.cut_normal(low, high), 0.0, 1.0, SHAPES[real]))
+            benchmark(lambda: tables.two_sided_table(tables.cut_normal(low, high).halves(0.0, 1.0), SHAPES[real]))
     finally:
         torch.set_num_threads(before)

@@ -195,11 +195,17 @@ def test_inference_tensors_are_filled_in_inference_mode_and_outside(name):
     assert inside.is_inference() and torch.equal(inside, plain) and torch.equal(outside, plain)
 
 
+def test_a_cut_whose_distance_from_the_mean_is_no_number():
+    """Refused before anything is drawn."""
+    tensor = torch.full((9,), 7.0, dtype=torch.float64)
+    message = refused(ValueError, tensor, "trunc_normal_", -1.6e308, 4e306, 1e308, 1.2e308)
+    assert "-1.6e+308" in message and "distance of a cut" in message
+
+
 @pytest.mark.parametrize("std", [1e-300, 1.0])
 def test_bounds_that_no_number_of_sigmas_tells_apart(std):
-    """Too far from the mean for a flat law; refused before anything is drawn."""
-    message = refused(ValueError, torch.full((9,), 7.0), "trunc_normal_", 1e20, std, -2.0, 2.0)
-    assert "1e+20" in message
+    """All of the law is at the bound that is nearer to the mean."""
+    assert (fastinit.trunc_normal_(torch.full((9,), 7.0), 1e20, std, -2.0, 2.0) == 2).all()
 
 
 def test_schemes_check_their_rules():

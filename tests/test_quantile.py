@@ -99,6 +99,15 @@ def test_logarithm_of_every_size():
         assert abs(b - exact) <= 1.25 * math.ulp(float(exact))
 
 
+def test_logarithm_of_one_plus():
+    """To relative accuracy, however small; over all that `tail` asks for."""
+    rng = random.Random(4)
+    x = [rng.uniform(-0.6, 1.2) for _ in range(1000)] + [s * 10 ** rng.uniform(-300, 0) / 2 for s in (1, -1) for _ in range(200)]
+    for a, b in zip(x, normal.log1p(torch.tensor(x, dtype=F64)).tolist(), strict=True):
+        exact = mpmath.log1p(mpmath.mpf(a))
+        assert abs(b - exact) <= 2 * math.ulp(float(exact))
+
+
 def test_square_root_is_correctly_rounded():
     x = torch.rand(5000, dtype=F64, generator=torch.Generator().manual_seed(1)) * 800
     assert normal.root(x).tolist() == [math.sqrt(v) for v in x.tolist()]
@@ -186,7 +195,7 @@ def test_symmetric_tables(name, real):
 @pytest.mark.parametrize("name", TWO_SIDED)
 def test_two_sided_tables(name, real):
     low, high, limit = TWO_SIDED[name]
-    table = tables.two_sided_table(cut_normal(low, high), 0.0, 1.0, SHAPES[real])
+    table = tables.two_sided_table(cut_normal(low, high).halves(0.0, 1.0), SHAPES[real])
     least = max(abs(x) for x in (low, high) if math.isfinite(x)) if low * high < 0 else 0.0
     worst = 0.0
     for d in distances(WORD_BITS[table.shape.real])[::3]:
@@ -198,7 +207,7 @@ def test_two_sided_tables(name, real):
 
 
 def test_mean_and_std_move_two_sided_tables():
-    table = tables.two_sided_table(cut_normal(-1.0, 2.0), 3.0, 0.5, [SMALL, LARGE])
+    table = tables.two_sided_table(cut_normal(-1.0, 2.0).halves(3.0, 0.5), [SMALL, LARGE])
     for d in (2.0**-31, 0.01, 0.5, 0.999):
         x = (lookup(table, 1, d) - 3.0) / 0.5
         assert abs(quantile_error(x, -1.0, 2.0, mpmath.mpf(d) / 2)) < 2.0**-25
@@ -225,7 +234,9 @@ def test_tables_use_no_library_whose_last_bits_differ_between_machines(monkeypat
         monkeypatch.setattr(torch.special, function, refuse)
     tables.chebyshev.cache_clear()
     tables.symmetric_table(cut_normal(-3.3, 3.3), [SMALL, LARGE])
-    tables.two_sided_table(cut_normal(28.0, 30.0), 0.1, 2.0, [DOUBLE])
+    tables.two_sided_table(cut_normal(28.0, 30.0).halves(0.1, 2.0), [DOUBLE])
+    tables.two_sided_table(normal.tail(-1e5, 1.0, 0.0, INF), [DOUBLE])
+    tables.two_sided_table(normal.tail(-1e5, 1.0, 0.0, 1e-6), [DOUBLE])
 
 
 def visited(shape: tables.Shape, k: int, offset: float, scale: float) -> int:

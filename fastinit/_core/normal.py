@@ -14,6 +14,7 @@ from __future__ import annotations
 import decimal
 import functools
 import math
+from collections.abc import Callable
 from decimal import Decimal
 from typing import NamedTuple
 
@@ -72,6 +73,20 @@ def mills_ratio(x: Decimal) -> Decimal:
     return 1 / fraction
 
 
+class Halves(NamedTuple):
+    """A law's quantile as two functions of d, lower at t = d - 1 and upper at t = 1 - d, in the units of the values."""
+
+    lower: Callable[[torch.Tensor], torch.Tensor]
+    upper: Callable[[torch.Tensor], torch.Tensor]
+    bounds: tuple[float, float]
+    distances: tuple[float, float]  # how far past d = 0 each is singular
+
+    def negated(self) -> Halves:
+        """The halves of the mirrored law."""
+        (low, high), (to_low, to_high) = self.bounds, self.distances
+        return Halves(lambda d: -self.upper(d), lambda d: -self.lower(d), (-high, -low), (to_high, to_low))
+
+
 class Cut(NamedTuple):
     """The standard normal cut to [low, high], in sigmas. Masses are in units of e^log_unit: 1, unless the cut is far out."""
 
@@ -94,6 +109,12 @@ class Cut(NamedTuple):
     def lower_half(self, d: torch.Tensor) -> torch.Tensor:
         """The quantile at t = d - 1: the upper half of the mirrored cut, negated."""
         return -_mirrored(self).upper_half(d)
+
+    def halves(self, mean: float, std: float) -> Halves:
+        """Of mean + std * Q."""
+        ends = mean + std * self.low, mean + std * self.high
+        distances = 2 * self.below / self.mass, 2 * self.above / self.mass
+        return Halves(lambda d: mean + std * self.lower_half(d), lambda d: mean + std * self.upper_half(d), ends, distances)
 
     def odd_over_t(self, d: torch.Tensor) -> torch.Tensor:
         """Q(t)/t of a symmetric cut at t = 1 - d; relative accuracy down to t = 0, where it is Q'(0). Even in t."""
@@ -126,6 +147,32 @@ def _far_cut(low: float, high: float) -> Cut:
 def _mirrored(cut: Cut) -> Cut:
     low, high, mass, below, above, to_low, to_high, log_unit = cut
     return Cut(-high, -low, mass, above, below, to_high, to_low, log_unit)
+
+
+def tail(mean: float, std: float, a: float, b: float) -> Halves:
+    """A normal above its mean cut to [a, b], L sigmas out, for L > 2^13 or b - a below 2^-26 L sigmas: almost an exponential.
+
+    Counted from the mean, a place in such a cut is lost in the rounding of sigmas; so it is counted from a bound. The mass above
+    a + x sigmas falls as exp(-(L + 1/L) x - x^2/2): to 1e-8, as 1/L tells in the first case alone.
+    """
+    with decimal.localcontext(PRECISE):
+        low, width = (Decimal(a) - Decimal(mean)) / Decimal(std), (Decimal(b) - Decimal(a)) / Decimal(std)
+        hazard = low + 1 / low
+        depth = width * (hazard + width / 2)
+        above = (-depth).exp()
+        rise = float(depth.exp() - 1) if depth < 1 else math.inf
+        boost = 2.0**600 if std < 1 else 1.0  # of a subnormal unit few bits were left
+        unit, bend = float(Decimal(std) * Decimal(boost) / hazard), float(1 / (2 * low * low))
+        mass, rest = float(1 - above), float(above)
+
+    def above_a(depth: torch.Tensor) -> torch.Tensor:
+        return a + unit * (depth - bend * depth * depth) / boost
+
+    def upper(d: torch.Tensor) -> torch.Tensor:
+        share = d * 0.5
+        return b - unit * log1p(share * rise) / boost if rise < math.inf else above_a(-log(rest + share * mass))
+
+    return Halves(lambda d: above_a(-log1p(d * (-0.5 * mass))), upper, (a, b), (math.inf, 2 * rest / mass))
 
 
 def quantile(q: torch.Tensor, depth: torch.Tensor) -> torch.Tensor:
@@ -178,8 +225,20 @@ def log(x: torch.Tensor) -> torch.Tensor:
     f = (pattern - (k << 52)).view(F64)
     s = (f - 1) / (f + 1)
     square = s * s
-    series = torch.full_like(x, 1 / 21)
-    for n in range(19, 1, -2):
-        series = series * square + 1 / n
     k = k.to(F64)
-    return k * 0.6931471803691238 + ((s + s) + ((s + s) * square * series + k * 1.9082149292705877e-10))
+    return k * 0.6931471803691238 + ((s + s) + ((s + s) * square * _series(square, 21) + k * 1.9082149292705877e-10))
+
+
+def log1p(x: torch.Tensor) -> torch.Tensor:
+    """log(1 + x) to relative accuracy, for -2/3 <= x <= 2: 2 atanh(x/(2 + x))."""
+    s = x / (2 + x)
+    square = s * s
+    return (s + s) + (s + s) * square * _series(square, 49)
+
+
+def _series(square: torch.Tensor, last: int) -> torch.Tensor:
+    """1/3 + s^2/5 + s^4/7 + ..., to the term over `last`: what atanh(s) is above s, over s^3."""
+    series = torch.full_like(square, 1 / last)
+    for n in range(last - 2, 1, -2):
+        series = series * square + 1 / n
+    return series

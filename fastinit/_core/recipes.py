@@ -45,8 +45,6 @@ STREAM_VERSION = 1
 UNIFORM, SYMMETRIC, TWO_SIDED, FMOD, WORDS = range(5)  # as enum fastinit_kind in csrc/fastinit.h
 # Half widths from which on a product with 2^(1 - bits) keeps all its bits.
 _SMALLEST = {torch.float32: 2.0**-64, torch.float64: 2.0**-896}
-# Sigmas. Up to here the density of a normal is the same, to 2^-26, at two bounds that are the same float64 number of sigmas.
-_FLAT = 2.0**13
 
 
 class Constants(NamedTuple):
@@ -118,6 +116,7 @@ def _make_recipe(law: Law, dtype: torch.dtype) -> Recipe:
     if law == RAW_WORDS:
         return words_recipe(dtype)
     real = torch.float64 if dtype is torch.float64 else torch.float32
+    law = Law(law.name, tuple(p + 0.0 for p in law.parameters))  # -0.0 and 0.0 are one law: they are equal to the cache
     if law.name == "uniform":
         a, b = law.parameters
         return _uniform_recipe(a, b, dtype, real)
@@ -127,10 +126,10 @@ def _make_recipe(law: Law, dtype: torch.dtype) -> Recipe:
     mean, std, *bounds = law.parameters
     a, b = bounds or (-math.inf, math.inf)
     largest = torch.finfo(real).max
-    if abs(mean) + 40 * std > largest:
+    if abs(mean) + 40 * std > largest or (std > 2.0**1000 and math.inf in (a - mean, mean - b)):
         raise ValueError(
             f"mean={mean} and std={std} leave the range of {real}, in which {dtype} is computed: "
-            f"|mean| + 40 std must stay below {largest}."
+            f"|mean| + 40 std must stay below {largest}, and so must the distance of a cut from the mean."
         )
     if law.name == "fmod_normal" and b - mean < math.inf:
         return _fmod_recipe(mean, std, a, b, dtype, real)
@@ -172,18 +171,38 @@ def _reaching(slope: float, x: float, anchor: float, bound: float, real: torch.d
 def _truncated_recipe(mean: float, std: float, a: float, b: float, dtype: torch.dtype, real: torch.dtype) -> Recipe:
     low, high = representable(a, b, dtype)
     lower, upper = in_sigmas(a, mean, std), in_sigmas(b, mean, std)
-    if lower == upper:
-        if abs(lower) < _FLAT:
+    near = max(lower, -upper, 0.0)
+    tolerance = _tolerance(near, std, a, b, real)
+    if lower == upper or not _blur(near, mean, std, a, b) <= tolerance:
+        if near * ((b - a) / std) * (b - a) <= 2 * tolerance:  # flat: a fall of the density by e moves values by e (b - a) / 8
             return _uniform_recipe(a, b, dtype, real)
-        raise ValueError(f"bounds {a} and {b} are both {lower} sigmas from the mean {mean}: no law is left between them.")
+        law = tables.tail(mean, std, a, b) if lower > 0 else tables.tail(-mean, std, -b, -a).negated()
+    else:
+        law = tables.cut_normal(lower, upper).halves(mean, std)
     # SYMMETRIC's coefficients have the factor 2^(1 - bits), TWO_SIDED's do not.
     if lower == -upper and std * min(upper, 1.0) > _SMALLEST[real]:
         table = _scaled_table(symmetric_table(upper, real), std, real)
         recipe = Recipe(SYMMETRIC, dtype, real, anchor=rounded(mean, real), low=low, high=high, **table)
     else:
-        table = _scaled_table(_two_sided_table(lower, upper, mean, std, real), 1.0, real)
+        table = _scaled_table(tables.two_sided_table(law, _shapes(real)), 1.0, real)
         recipe = Recipe(TWO_SIDED, dtype, real, low=low, high=high, **table)
-    return _closed(recipe, tables.cut_normal(lower, upper), mean, std)
+    return _closed(recipe, law)
+
+
+def _tolerance(near: float, std: float, a: float, b: float, real: torch.dtype) -> float:
+    """How far off values may be: 4 ulps, or about a millionth of the quartile range of a cut `near` sigmas from the mean."""
+    least = 0.0 if a <= 0 <= b else min(abs(a), abs(b))
+    ulp = math.ulp(least) if real is torch.float64 else max(math.ulp(least) * 2.0**29, 2.0**-149)
+    return max(4 * ulp, 1e-6 * min(b / 2 - a / 2, std / near if near else math.inf))
+
+
+def _blur(near: float, mean: float, std: float, a: float, b: float) -> float:
+    """How far off values may be where places are counted in sigmas: by 6 ulps of those, 2 where quantiles are asymptotic, and by
+    what in_sigmas moves a bound, unless that lies twice as far out as the other and is not felt."""
+    moved = [abs(in_sigmas(x, mean, std) - (x - mean) / std) for x in (a, b) if abs(x - mean) < 2 * near * std]
+    return min(
+        b - a, std * (near * (12 if near < 38 else 4) * 2.0**-53 + max(moved, default=0.0))
+    )  # never NaN: b - a comes first
 
 
 def _fmod_recipe(mean: float, std: float, a: float, b: float, dtype: torch.dtype, real: torch.dtype) -> Recipe:
@@ -197,8 +216,6 @@ def _fmod_recipe(mean: float, std: float, a: float, b: float, dtype: torch.dtype
 def in_sigmas(bound: float, mean: float, std: float) -> float:
     """(bound - mean) / std, without the rounding of bounds such as mean + 2 * std: 2 sigmas are exactly 2, and share a table."""
     x = (bound - mean) / std
-    if math.isinf(x):
-        return x if math.isinf(bound) else math.copysign(1e300, x)
     short, slack = float(f"{x:.12g}"), 8 * math.ulp(x) + 2 * math.ulp(max(abs(bound), abs(mean))) / std
     return short if abs(x - short) <= slack else x
 
@@ -206,10 +223,6 @@ def in_sigmas(bound: float, mean: float, std: float) -> float:
 @functools.lru_cache(maxsize=256)
 def symmetric_table(upper: float, real: torch.dtype) -> Table:
     return tables.symmetric_table(tables.cut_normal(-upper, upper), _shapes(real))
-
-
-def _two_sided_table(lower: float, upper: float, mean: float, std: float, real: torch.dtype) -> Table:
-    return tables.two_sided_table(tables.cut_normal(lower, upper), mean, std, _shapes(real))
 
 
 def _shapes(real: torch.dtype) -> list[tables.Shape]:
@@ -229,7 +242,7 @@ def _scaled_table(table: Table, std: float, real: torch.dtype) -> dict[str, Any]
     )
 
 
-def _closed(recipe: Recipe, cut: tables.Cut, mean: float, std: float) -> Recipe:
+def _closed(recipe: Recipe, law: tables.Halves) -> Recipe:
     """The recipe with bounds that are reached: the first cell's constant is raised by the ulps that rounding took away.
 
     This is done only where the quantile of the outermost word itself rounds to the bound, which it does not for wide cuts. In
@@ -237,9 +250,9 @@ def _closed(recipe: Recipe, cut: tables.Cut, mean: float, std: float) -> Recipe:
     """
     assert recipe.table is not None
     last = torch.full((1,), 2.0 ** -WORD_BITS[recipe.real] * 2, dtype=torch.float64, device="cpu")
-    ends = [(recipe.high, mean + std * float(cut.upper_half(last)))]
+    ends = [(recipe.high, float(law.upper(last)))]
     if recipe.kind == TWO_SIDED:
-        ends.insert(0, (recipe.low, mean + std * float(cut.lower_half(last))))
+        ends.insert(0, (recipe.low, float(law.lower(last))))
     for half, (bound, exact) in enumerate(ends):
         outward = 1.0 if half == len(ends) - 1 else -1.0
         unsure = 4 * math.ulp(bound) if recipe.real is torch.float64 else 0.0

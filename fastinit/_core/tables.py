@@ -19,9 +19,9 @@ from typing import Any, NamedTuple
 
 import torch
 
-from fastinit._core.normal import F64, PI, PRECISE, Cut, cut_normal
+from fastinit._core.normal import F64, PI, PRECISE, Cut, Halves, cut_normal, tail
 
-__all__ = ["Cut", "Shape", "Table", "cut_normal", "symmetric_table", "two_sided_table"]
+__all__ = ["Halves", "Shape", "Table", "cut_normal", "symmetric_table", "tail", "two_sided_table"]
 
 
 class Shape(NamedTuple):
@@ -107,10 +107,13 @@ def _fit(function: Callable[[torch.Tensor], torch.Tensor], shape: Shape, k: int,
     nodes, transform, monomials = chebyshev(shape.terms)
     values = function((start - offset + (power * fitted) * nodes[:, None]) / scale)
     base = values[:1].clone()  # taken out of the sums below, whose rounding then is the variation's
-    local = _product(monomials, _product(transform, values - base))
+    variation = values - base
+    boost = 2.0**600 if bool((variation.abs() < 2.0**-1046).all()) else 1.0  # of subnormal sums each would round to a whole ulp
+    local = _product(monomials, _product(transform, variation * boost)) / _powers(fitted, shape.terms) / boost
     local[:1] += base
     table = torch.zeros(shape.terms, shape.cells, dtype=F64, device="cpu")
-    table[:, number % shape.cells] = local / _powers(fitted, shape.terms)
+    # Of values near the end of float64's range the last cell's, of which d = 1 alone is visited, may leave it.
+    table[:, number % shape.cells] = local.nan_to_num(0.0, 0.0, 0.0)
     return table
 
 
@@ -188,17 +191,16 @@ def symmetric_table(cut: Cut, shapes: list[Shape]) -> Table:
     return _tabulate([(cut.odd_over_t, 2 * cut.above / cut.mass)], shapes)
 
 
-def two_sided_table(cut: Cut, mean: float, std: float, shapes: list[Shape]) -> Table:
-    """mean + std * Q of any cut, the lower and the upper half.
+def two_sided_table(law: Halves, shapes: list[Shape]) -> Table:
+    """The quantile of any law, the lower and the upper half.
 
     Where an end of the interval lies near 0 (a half-normal), cells shrink toward it too, for relative accuracy.
     """
-    middle = mean + std * float(cut.upper_half(_tensor([1.0])))
+    middle = float(law.upper(_tensor([1.0])))
     halves: list[_Half] = []
-    for end, rest, half in ((cut.low, cut.below, cut.lower_half), (cut.high, cut.above, cut.upper_half)):
-        distance = min(2 * rest / cut.mass, 4.0)
-        value = mean + std * end
-        if math.isfinite(end) and value * middle >= 0 and value != middle:
-            distance = min(distance, abs(value) / abs(middle - value))
-        halves.append((lambda d, half=half: mean + std * half(d), distance))  # type: ignore[misc]
+    for half, bound, distance in zip((law.lower, law.upper), law.bounds, law.distances, strict=True):
+        distance = min(distance, 4.0)
+        if math.isfinite(bound) and bound * middle >= 0 and bound != middle:
+            distance = min(distance, abs(bound) / abs(middle - bound))
+        halves.append((half, distance))
     return _tabulate(halves, shapes)
