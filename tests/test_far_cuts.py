@@ -29,7 +29,7 @@ def wrong(asked: list, dtype: torch.dtype) -> tuple[list, list]:
     served, values, refusals, words = [], [], [], words_of(dtype)
     for law in asked:
         try:
-            recipe = recipes.recipe.__wrapped__(laws.truncated_normal(*law), dtype)
+            recipe = recipes.cached_recipe.__wrapped__(laws.truncated_normal(*law), dtype)
         except ValueError as error:
             refusals.append((law, str(error)))
             continue
@@ -148,8 +148,8 @@ def test_zeros_do_not_depend_on_which_zero_was_asked_for_first(dtype):
         (laws.truncated_normal, (-1e9, 1.0, 0.0, 1.0)),
         (laws.fmod_normal, (0.0, 1.0, -cut, cut)),
     ]:
-        plain = recipes.recipe.__wrapped__(make(*parameters), dtype)
-        signed = recipes.recipe.__wrapped__(make(*(-0.0 if p == 0 else p for p in parameters)), dtype)
+        plain = recipes.cached_recipe.__wrapped__(make(*parameters), dtype)
+        signed = recipes.cached_recipe.__wrapped__(make(*(-0.0 if p == 0 else p for p in parameters)), dtype)
         assert [x.hex() for x in flat(plain)] == [x.hex() for x in flat(signed)], parameters
         pair = [BACKEND.transform(recipe, words) for recipe in (plain, signed)]
         assert torch.equal(pair[0], pair[1]) and torch.equal(pair[0].signbit(), pair[1].signbit())

@@ -200,9 +200,8 @@ def _blur(near: float, mean: float, std: float, a: float, b: float) -> float:
     """How far off values may be where places are counted in sigmas: by 6 ulps of those, 2 where quantiles are asymptotic, and by
     what in_sigmas moves a bound, unless that lies twice as far out as the other and is not felt."""
     moved = [abs(in_sigmas(x, mean, std) - (x - mean) / std) for x in (a, b) if abs(x - mean) < 2 * near * std]
-    return min(
-        b - a, std * (near * (12 if near < 38 else 4) * 2.0**-53 + max(moved, default=0.0))
-    )  # never NaN: b - a comes first
+    in_ulps = near * (12 if near < 38 else 4) * 2.0**-53
+    return min(b - a, std * (in_ulps + max(moved, default=0.0)))  # never NaN: b - a comes first
 
 
 def _fmod_recipe(mean: float, std: float, a: float, b: float, dtype: torch.dtype, real: torch.dtype) -> Recipe:
