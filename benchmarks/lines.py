@@ -1,7 +1,8 @@
 """Lines of code by room, without blank lines, comments and docstrings, and the size of a wheel without CUDA's library.
 
 ``python -m benchmarks.lines`` fails above a budget. What a user installs is to stay small enough to be read and to be loaded: a
-budget that is passed is raised by decision, here, not in silence. The size is taken of the package that is installed.
+budget that is passed is raised by decision, here, not in silence: from 5,200 lines and 300,000 bytes for what names silent faults
+(weights that are loaded, unwritten, shared; unused rules; flushed numbers). The size is taken of the package that is installed.
 """
 
 import ast
@@ -15,8 +16,8 @@ import zipfile
 
 ROOT = pathlib.Path(__file__).parents[1]
 ROOMS = ("fastinit", "csrc", "benchmarks", "proof", "examples", "tests")
-BUDGET = {"fastinit": 5200, "csrc": 2200}
-WHEEL = 300_000  # bytes
+BUDGET = {"fastinit": 5900, "csrc": 2200}
+WHEEL = 320_000  # bytes
 SILENT = {tokenize.COMMENT, tokenize.NL, tokenize.NEWLINE, tokenize.INDENT, tokenize.DEDENT, tokenize.ENDMARKER}
 
 

@@ -22,7 +22,16 @@ from torch.compiler import is_dynamo_compiling
 
 from fastinit._backends.choose import choose
 from fastinit._core import keys, laws, shard
-from fastinit._core.check import FLOAT_DTYPES, PLAIN, check_tensor, is_loaded, is_plain, is_plain_kind, whole_shape
+from fastinit._core.check import (
+    FLOAT_DTYPES,
+    PLAIN,
+    check_tensor,
+    is_loaded,
+    is_plain,
+    is_plain_kind,
+    left,
+    whole_shape,
+)
 from fastinit._core.laws import Law
 from fastinit._core.modes import is_troubled, safe_torch
 from fastinit._core.plan import Box, Plan, row_of, whole
@@ -50,7 +59,7 @@ def fill_(
     """
     check_tensor(tensor, dtypes)
     if is_loaded(tensor):
-        return tensor
+        return left(tensor)
     if type(tensor) in PLAIN or is_plain_kind(type(tensor)):  # is_plain(), without its call
         if is_dynamo_compiling():
             _trace_(tensor, law, generator, key)

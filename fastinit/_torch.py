@@ -29,6 +29,7 @@ __all__ = [
     "dispatch_modes",  # how many modes see every operation: of make_fx, FakeTensorMode, CommDebugMode
     "is_default_generator",
     "is_strided_shard",
+    "is_transformers_loading",
     "is_wrapped_by_functorch",
     "local_tensor_of",
     "own_buffers",
@@ -83,6 +84,11 @@ def untraced(function: _Function) -> _Function:
 def current_cuda_stream(index: int) -> int:
     """The address of torch's current stream on a CUDA device: a third of the time of torch.cuda.current_stream."""
     return int(torch._C._cuda_getCurrentRawStream(index))
+
+
+def is_transformers_loading() -> bool:
+    """Whether transformers initializes a model: functions of its own, which leave what is loaded, then stand in for torch's."""
+    return torch.nn.init.normal_.__module__ == "transformers.initialization"
 
 
 def base_of(tensor: Tensor) -> Tensor:

@@ -1,6 +1,7 @@
 """Truncated normals wherever their bounds lie: far from the mean, narrow, about it, at 0, subnormal, huge. No place is lost."""
 
 import math
+import os
 
 import mpmath
 import numpy as np
@@ -50,7 +51,10 @@ def may_be_refused(law: tuple, error: str, dtype: torch.dtype) -> bool:
     return "leave the range" in error and abs(mean) + 40 * std > torch.finfo(dtype).max
 
 
-@pytest.mark.parametrize("count", [300, pytest.param(9_000, marks=pytest.mark.full)])
+LAWS = int(os.environ.get("FASTINIT_TEST_LAWS", "2500"))  # a minute for 10,000
+
+
+@pytest.mark.parametrize("count", [300, pytest.param(LAWS, marks=pytest.mark.full)])
 def test_values_are_the_laws(count):
     """To 4 ulps, or to a millionth of the quartile range. Every second law is one of float32, which holds fewer of them."""
     asked = far.grid(count) if far.WIDE else [law for law in far.grid(count) if law[1] > 1e-150]

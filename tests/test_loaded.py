@@ -19,6 +19,10 @@ def marked(tensor):
     return tensor
 
 
+SAID = "a tensor that transformers has marked as loaded is left as it is"
+
+
+@pytest.mark.filterwarnings(f"ignore:{SAID}")
 @pytest.mark.parametrize("name", FUNCTIONS)
 def test_every_function_leaves_what_is_loaded(name):
     """And views of it; no key is drawn for it, and what cannot be filled is refused all the same."""
@@ -66,6 +70,16 @@ def test_the_report_says_what_was_left():
     assert '"loaded": true' in report.json() and "2 filled, 2 left" in str(report)
 
 
+def test_a_function_says_that_it_leaves_what_is_loaded():
+    """Who wants a new head for a loaded model must not get the old one in silence."""
+    weight = marked(torch.zeros(3, 3))
+    for act in (lambda: fastinit.normal_(weight), lambda: fastinit.orthogonal_(weight), lambda: fastinit.zeros_(weight)):
+        with pytest.warns(UserWarning, match=SAID) as caught:
+            act()
+        assert caught[0].filename == __file__
+
+
+@pytest.mark.filterwarnings(f"ignore:{SAID}")
 def test_initializers_of_ones_own_are_not_called_for_what_is_loaded():
     layer, calls = nn.Linear(3, 3), []
 

@@ -6,17 +6,19 @@ import contextlib
 import functools
 import inspect
 import math
+import warnings
 from collections.abc import Collection, Iterator
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 
 from fastinit._core.memory import overlaps_itself
 from fastinit._core.modes import ieee_arithmetic, is_flushing
-from fastinit._torch import base_of
+from fastinit._torch import base_of, is_transformers_loading
 
 FLOAT_DTYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64, torch.float8_e4m3fn, torch.float8_e5m2)
 WORD_DTYPES = (torch.int32, torch.uint32, torch.int64, torch.uint64)
+_Tensor = TypeVar("_Tensor", bound=torch.Tensor)
 PLAIN = (torch.Tensor, torch.nn.Parameter, torch.nn.Buffer)
 _LOADED = "_is_hf_initialized"  # transformers' mark
 
@@ -111,7 +113,20 @@ def is_loaded(tensor: Any) -> bool:
     """
     if getattr(tensor, _LOADED, False):
         return True
-    return not torch.compiler.is_compiling() and bool(getattr(base_of(tensor), _LOADED, False))
+    base = tensor if torch.compiler.is_compiling() else base_of(tensor)
+    return base is not tensor and bool(getattr(base, _LOADED, False))
+
+
+def left(tensor: _Tensor) -> _Tensor:
+    """What a function returns of a loaded tensor: itself. It says so, but while transformers loads, when marks are all around."""
+    if not is_transformers_loading():
+        warnings.warn(
+            "a tensor that transformers has marked as loaded is left as it is. To fill it, delete its attribute "
+            f"{_LOADED}, or pass overwrite_loaded=True to fastinit.initialize_.",
+            UserWarning,
+            stacklevel=4,
+        )
+    return tensor
 
 
 @contextlib.contextmanager

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple, TypeVar, cast
 import torch
 from torch import Tensor
 
-from fastinit._core.check import is_loaded, is_plain
+from fastinit._core.check import is_loaded, is_plain, left
 from fastinit._core.modes import safe_torch
 from fastinit._core.plan import Box, row_of
 from fastinit._torch import FakeTensor, is_strided_shard, local_tensor_of
@@ -222,7 +222,7 @@ def cut_where_sharded(function: _Filling) -> _Filling:
         if not is_dtensor(tensor):
             return function(tensor, *args, **kwargs)
         if is_loaded(tensor):
-            return tensor
+            return left(tensor)
         held = local_blocks(tensor)
         whole = function(torch.empty(tensor.shape, dtype=tensor.dtype, device=tensor.device), *args, **kwargs)
         with torch.no_grad(), safe_torch(), plain_local(tensor) as local:

@@ -7,7 +7,7 @@ from torch import Generator, Size, Tensor
 from torch import dtype as DType
 
 from fastinit._core import keys
-from fastinit._core.check import PLAIN, check_tensor, is_loaded, shown, whole_shape
+from fastinit._core.check import PLAIN, check_tensor, is_loaded, left, shown, whole_shape
 from fastinit._core.laws import Law, constant, declares
 from fastinit._core.shard import is_dtensor, local_blocks
 from fastinit._fill import writing
@@ -121,7 +121,7 @@ def constant_(tensor: Tensor, val: float, *, generator: Generator | None = None,
         keys.check_source(generator, key, tensor.device)
     _check_value(val, tensor.dtype)
     if is_loaded(tensor):
-        return tensor
+        return left(tensor)
     whole_shape(tensor)  # refuses what is elsewhere
     if type(tensor) not in PLAIN and is_dtensor(tensor):
         local_blocks(tensor)  # refuses one that holds summands

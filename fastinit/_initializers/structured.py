@@ -7,7 +7,7 @@ from torch import Generator, Size, Tensor
 from torch import dtype as DType
 
 from fastinit._core import keys
-from fastinit._core.check import check_tensor, finite, is_loaded, number, shown, whole_shape
+from fastinit._core.check import check_tensor, finite, is_loaded, left, number, shown, whole_shape
 from fastinit._core.laws import Law, declares, normal, uniform
 from fastinit._core.modes import ieee_arithmetic, is_flushing
 from fastinit._core.recipes import recipe
@@ -67,7 +67,7 @@ def orthogonal_(tensor: Tensor, gain: float = 1.0, generator: Generator | None =
     _check_orthogonal(whole_shape(tensor), tensor.dtype, gain)
     keys.check_source(generator, key, tensor.device)
     if is_loaded(tensor):
-        return tensor
+        return left(tensor)
     if tensor.numel() == 0 or tensor.is_meta:
         written(tensor)
         return tensor
@@ -125,7 +125,7 @@ def eye_(tensor: Tensor, *, generator: Generator | None = None, key: int | None 
     _check_matrix("eye_", whole_shape(tensor))
     keys.check_source(generator, key, tensor.device)
     if is_loaded(tensor):
-        return tensor
+        return left(tensor)
     with writing(tensor):
         tensor.zero_()
         tensor.diagonal().fill_(1.0)
@@ -178,7 +178,7 @@ def dirac_(tensor: Tensor, groups: int = 1, *, generator: Generator | None = Non
     _check_dirac(whole_shape(tensor), tensor.dtype, groups)
     keys.check_source(generator, key, tensor.device)
     if is_loaded(tensor):
-        return tensor
+        return left(tensor)
     with writing(tensor):
         tensor.zero_()
         if tensor.numel():
@@ -248,7 +248,7 @@ def sparse_(
             return sparse_(tensor, sparsity, std, generator, key=key)
     law, zeros = _law_of_others(whole_shape(tensor), sparsity, std), math.ceil(sparsity * tensor.shape[0])
     if is_loaded(tensor):
-        return tensor
+        return left(tensor)
     shared = key_of(tensor, law, generator, key)
     zeroed = _chosen_zeros(tensor, zeros, shared)  # first, as it takes memory, and there may be none
     fill_(tensor, law, None, shared)

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from fastinit._core.check import is_loaded
+from fastinit._core.check import is_loaded, left
 from fastinit._core.laws import Law, constant, declares
 from fastinit._core.modes import safe_torch
 from fastinit._core.shard import fill_rows_, is_dtensor
@@ -27,7 +27,7 @@ from fastinit._schemes.rules import Mapped, Rule
 def zero_(tensor: Tensor) -> Tensor:
     """Fill a tensor of any dtype with 0: a counter of batches too."""
     if is_loaded(tensor):
-        return tensor
+        return left(tensor)
     with safe_torch():
         return tensor.zero_()
 

@@ -13,7 +13,7 @@ from torch.nn.parameter import UninitializedBuffer, UninitializedParameter
 from torch.nn.utils.parametrize import ParametrizationList
 
 from fastinit import _text
-from fastinit._core.check import is_loaded
+from fastinit._core.check import is_loaded, left
 from fastinit._core.laws import Initializer
 from fastinit._schemes.calling import fill_with
 from fastinit._schemes.naming import name_of, name_of_rule
@@ -108,7 +108,9 @@ class Scheme:
             for name, initializer in found.items():
                 owner, _, attribute = name.rpartition(".")
                 tensor = getattr(module.get_submodule(owner), attribute)
-                if not is_loaded(tensor):
+                if is_loaded(tensor):
+                    left(tensor)
+                else:
                     fill_with(initializer, tensor, None)
         return module
 
