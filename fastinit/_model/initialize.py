@@ -114,7 +114,7 @@ def initialize_(
     if strict and not prefix:
         check_rules(unused)
     entries = _fill_model(found, int(seed), place, strict, reset_buffers, overwrite_loaded)
-    return Report(seed, entries, tuple(unused))
+    return Report(seed, entries, tuple(rule.words for rule in unused))
 
 
 def _fill_model(

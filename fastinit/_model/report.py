@@ -48,7 +48,8 @@ class Report:
     Attributes:
         seed: the seed of all keys.
         entries: all entries, in the order of the model.
-        unused: the rules that match nothing in the model, in words: where `initialize_` is not strict, or has a prefix.
+        unused: the rules that match nothing in the model, in words: of a scheme's own types, and all where `initialize_` is not
+            strict, or has a prefix.
 
     Examples:
         >>> report = fastinit.initialize_(nn.Linear(3, 2), seed=7)

@@ -19,7 +19,7 @@ from fastinit._core.modes import safe_torch
 from fastinit._core.shard import is_dtensor, local_of
 from fastinit._schemes.rules import Choice, ModuleRules
 from fastinit._schemes.scheme import Scheme, choice_of, is_lazy, rules_of
-from fastinit._schemes.unused import Place, unused_rules
+from fastinit._schemes.unused import Place, Unused, unused_rules
 from fastinit._torch import (
     FakeTensor,
     children_of,
@@ -106,9 +106,9 @@ def _place_of(module: nn.Module, path: str) -> Place:
     return Place(module, path, names + parametrized)
 
 
-def slots(model: nn.Module, scheme: Scheme, prefix: str) -> tuple[list[Slot], list[str]]:
+def slots(model: nn.Module, scheme: Scheme, prefix: str) -> tuple[list[Slot], list[Unused]]:
     """Every place of a parameter or buffer, in the order of `Module.named_parameters`: a module's own before its children's; and
-    the rules that match none, in words.
+    the rules that match none.
 
     Raises:
         ValueError: modules or tensors that cannot be initialized, or two parameters of one canonical name; names them all.

@@ -22,6 +22,7 @@ from fastinit._model.slots import Slot
 from fastinit._schemes.keras_rules import zero_
 from fastinit._schemes.naming import name_of
 from fastinit._schemes.padding import padded, padding_row, zero_row_
+from fastinit._schemes.unused import Unused
 
 ResetBuffers = Callable[[nn.Module, str], Tensor | None]  # of a module and a buffer's name in it; None: not known
 _RUNNING_STATISTICS: dict[str, Initializer] = {
@@ -170,12 +171,13 @@ def _described(slot: Slot) -> str:
     return f"{slot.name} ({kind} of {type(slot.module).__name__}, {dtype}, shape {tuple(slot.tensor.shape)})"
 
 
-def check_rules(unused: list[str]) -> None:
-    """Raise ValueError for rules that match nothing."""
-    if unused:
+def check_rules(unused: list[Unused]) -> None:
+    """Raise ValueError for rules that match nothing, and must."""
+    wrong = [rule.words for rule in unused if rule.must]
+    if wrong:
         raise ValueError(
             "these rules of the scheme match nothing in the model, and nothing was written:\n"
-            + "\n".join(f"  {rule}" for rule in unused)
+            + "\n".join(f"  {rule}" for rule in wrong)
             + "\nCorrect or remove them, or pass strict=False, or prefix= where the model is a part of a larger one."
         )
 

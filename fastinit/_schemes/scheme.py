@@ -5,7 +5,7 @@ from __future__ import annotations
 import textwrap
 from collections.abc import Iterable, Mapping
 from itertools import chain, groupby, zip_longest
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
@@ -20,6 +20,14 @@ from fastinit._schemes.naming import name_of, name_of_rule
 from fastinit._schemes.padding import padded
 from fastinit._schemes.rules import Choice, Mapped, ModuleRules, Rule, Rules, check_name_rule, check_type_rule, matches
 from fastinit._torch import own_buffers, own_parameters
+
+
+class Expected(NamedTuple):
+    """A rule of the user's, which is expected to match something."""
+
+    kind: Any  # a module type, or a pattern for full names
+    rule: Any
+    must: bool  # it is there for one model: by override, or by a full name
 
 
 class Scheme:
@@ -76,9 +84,9 @@ class Scheme:
         self._layers: dict[type[nn.Module], tuple[Rule, ...]] = {}
         self._names: dict[str, Initializer | None] = {}
         self._name: str | None = None  # of those that come with the package: their repr
-        self._expected: list[tuple[Any, Any]] = []  # the user's own rules for one model: those that must match
+        self._expected: list[Expected] = []  # the user's own rules
         self._add(rules)
-        self._expected += [(kind, rule) for kind, rule in rules.items() if isinstance(kind, str)]
+        self._expected += [Expected(kind, rule, must=isinstance(kind, str)) for kind, rule in rules.items()]
 
     def __call__(self, module: nn.Module) -> Any:
         """Fill the parameters and buffers that a module itself owns, in the order of their names in it.
@@ -155,7 +163,7 @@ class Scheme:
         through the mapping it returns. None replaces everything the scheme has for the type.
 
         These rules are for one model: `fastinit.initialize_` refuses those that match nothing in it, or names them in its
-        report where it is not strict.
+        report where it is not strict. (Of a new scheme's rules by type it names them in the report.)
 
         Args:
             rules: the rules, as `Scheme` takes them.
@@ -174,7 +182,7 @@ class Scheme:
         scheme = Scheme({})
         scheme._layers, scheme._names = dict(self._layers), dict(self._names)
         scheme._add(rules)
-        scheme._expected = [*self._expected, *rules.items()]
+        scheme._expected = [*self._expected, *(Expected(kind, rule, must=True) for kind, rule in rules.items())]
         return scheme
 
     def __repr__(self) -> str:
@@ -224,12 +232,12 @@ def general(rules: Rules) -> Scheme:
     return scheme
 
 
-def expected_of(scheme: Scheme) -> list[tuple[Any, Any]]:
-    """The rules that are there for one model, and that no later one has replaced: of module types, and of full names."""
+def expected_of(scheme: Scheme) -> list[Expected]:
+    """The user's own rules that no later one has replaced."""
     return [
-        (kind, rule)
-        for kind, rule in scheme._expected
-        if (kind in scheme._names if isinstance(kind, str) else any(rule is layer for layer in scheme._layers[kind]))
+        each
+        for each in scheme._expected
+        if (each.kind in scheme._names if isinstance(each.kind, str) else any(each.rule is r for r in scheme._layers[each.kind]))
     ]
 
 

@@ -20,22 +20,29 @@ class Place(NamedTuple):
     attributes: list[tuple[str, bool]]  # its own parameters and buffers, those that are None too; whether each is a buffer
 
 
-def unused_rules(scheme: Scheme, places: list[Place]) -> list[str]:
-    """The rules that a scheme has for one model and that match nothing in it, in words."""
+class Unused(NamedTuple):
+    """A rule that matches nothing, in words; and whether it must."""
+
+    words: str
+    must: bool
+
+
+def unused_rules(scheme: Scheme, places: list[Place]) -> list[Unused]:
+    """The user's rules that match nothing in a model; one for a type that the model lacks is among them only if it must match."""
     expected = expected_of(scheme)
     full = [(_joined(place.path, name), buffer) for place in places for name, buffer in place.attributes] if expected else []
-    found: list[str] = []
-    for kind, rule in expected:
+    found: list[Unused] = []
+    for kind, rule, must in expected:
         if isinstance(kind, str):
-            found += [] if _match(kind, full) else [f"{kind!r}{_nearest(kind, full)}"]
+            found += [] if _match(kind, full) else [Unused(f"{kind!r}{_nearest(kind, full)}", must)]
             continue
         mine = [place for place in places if isinstance(place.module, kind)]
-        if not mine:
-            found.append(f"{kind.__name__}: the model has none")
+        if must and not mine:
+            found.append(Unused(f"{kind.__name__}: the model has none", must))
         for pattern in dict.fromkeys(pattern for place in mine for pattern in _patterns(rule, place.module)):
             if not any(_match(pattern, _below(place, full) if "." in pattern else place.attributes) for place in mine):
                 names = [name for place in mine for name in place.attributes]
-                found.append(f"{kind.__name__}: {pattern!r}{_nearest(pattern, names)}")
+                found.append(Unused(f"{kind.__name__}: {pattern!r}{_nearest(pattern, names)}", must))
     return found
 
 
