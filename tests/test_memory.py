@@ -68,3 +68,28 @@ def test_peak_memory_of_a_model(meta):
     result = subprocess.run([sys.executable, "-c", MODEL.format(meta=meta)], capture_output=True, text=True, timeout=300, cwd="/")
     assert result.returncode == 0, result.stderr
     assert int(result.stdout) <= 64 << 20, f"{int(result.stdout) / 2**20:.0f} MB beside the model"
+
+
+ORTHOGONAL = """
+import resource, sys, torch, fastinit
+from torch import nn
+scale = 1 if sys.platform == "darwin" else 1024
+peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * scale
+{fill}(torch.empty(300, 200))
+tensor = torch.zeros({shape}) + 1
+before = peak()
+{fill}(tensor)
+print((peak() - before) / tensor.nbytes)
+"""
+
+
+@pytest.mark.parametrize("shape", ["(3000, 2000)", pytest.param("(2000, 3000)", marks=pytest.mark.full)])
+def test_an_orthogonal_matrix_takes_no_more_than_torch_s(shape):
+    """Beside the tensor: the Gaussian, what the factorization takes, and no copy of its result."""
+    times = []
+    for fill in ("fastinit.orthogonal_", "nn.init.orthogonal_"):
+        code = ORTHOGONAL.format(fill=fill, shape=shape)
+        result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=300, cwd="/")
+        assert result.returncode == 0, result.stderr
+        times.append(float(result.stdout))
+    assert times[0] <= times[1] + 0.2, f"{times[0]:.2f} times the tensor, torch's {times[1]:.2f}"

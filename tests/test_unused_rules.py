@@ -59,7 +59,7 @@ def test_a_rule_that_matches_nothing(name):
     assert report.unused, "a part of a model does not know which rules another part uses"
 
 
-@pytest.mark.parametrize("rules", USED, ids=str)
+@pytest.mark.parametrize("rules", USED, ids=range(len(USED)))
 def test_rules_that_match(rules):
     assert fastinit.initialize_(model(), BASE.override(rules), seed=0).unused == ()
 
