@@ -92,6 +92,7 @@ DRAWS = {
     "randn": lambda t: t.copy_(torch.randn(t.shape)),
     "rand": lambda t: t.copy_(torch.rand(t.shape, dtype=t.dtype)),
     "randn_like": lambda t: t.copy_(torch.randn_like(t) + torch.rand_like(t)),
+    "randn_like, keywords": lambda t: t.copy_(torch.randn_like(t, dtype=torch.float64, memory_format=torch.preserve_format)),
     "randint": lambda t: t.copy_(torch.randint(5, t.shape) + torch.randint(-3, 5, t.shape)),
     "randint_like": lambda t: t.copy_(torch.randint_like(t, 5) + torch.randint_like(t, -3, 5)),
     "randperm": lambda t: t.copy_(torch.randperm(t.numel()).view(t.shape)),

@@ -90,7 +90,8 @@ class _Watched(WatchingMode):
             return func(*args, **kwargs)
         if func.overloadpacket in _FILLS_LIKE:  # torch makes a tensor like the first, and fills it
             bounds = args[1:] if len(args) != 2 else (0, args[1])
-            out = torch.ops.aten.empty_like.default(args[0], **kwargs)
+            options = {name: value for name, value in kwargs.items() if name != "generator"}
+            out = torch.ops.aten.empty_like.default(args[0], **options)
             return _FILLS_LIKE[func.overloadpacket](out, *bounds, generator=self.generator(out.device))
         tensors = [value for value in args if isinstance(value, Tensor)]
         device = tensors[0].device if tensors else torch.device(kwargs.get("device") or "cpu")
