@@ -192,14 +192,25 @@ def _drawn(generator: Generator | None, tensor: Tensor) -> Tensor:
 def _copy_(tensor: Tensor, law: Law, generator: Generator | None, key: Key | None) -> None:
     """Fill a plain tensor and copy it: the dispatcher cannot pass the operator on to a wrapper of torch.func, nor to a view that
     is negated when it is read."""
-    recipe(law, tensor.dtype)  # refuses a law before a key is drawn
-    if key is None and is_wrapped_by_functorch(tensor):
-        key = _drawn_by_functorch(tensor, generator)
-    if not isinstance(key, Tensor):
-        key = torch.tensor(_signed(keys.resolve(generator, key, tensor.device)), device="cpu")
-    values = torch.ops.fastinit.values(key, tensor.shape, tensor.dtype, tensor.device, law.name, list(law.parameters))
+    if is_wrapped_by_functorch(tensor):
+        plain = _values_under_functorch(tensor, law, generator, key)
+    else:
+        plain = torch.empty(tensor.shape, dtype=tensor.dtype, device=tensor.device)
+        fill_(plain, law, generator, key, (tensor.dtype,))
     with writing(tensor):
-        tensor.copy_(values)
+        tensor.copy_(plain)
+
+
+def _values_under_functorch(tensor: Tensor, law: Law, generator: Generator | None, key: Key | None) -> Tensor:
+    """The values of one example, or of all."""
+    recipe(law, tensor.dtype)  # refuses a law before a key is drawn
+    if key is None:
+        key = _drawn_by_functorch(tensor, generator)
+    elif not isinstance(key, Tensor):
+        key = torch.tensor(_signed(keys.resolve(generator, key, tensor.device)), device="cpu")
+    parameters = list(law.parameters)
+    values: Tensor = torch.ops.fastinit.values(key, tensor.shape, tensor.dtype, tensor.device, law.name, parameters)
+    return values
 
 
 def _drawn_by_functorch(tensor: Tensor, generator: Generator | None) -> Tensor:
@@ -264,27 +275,30 @@ def _no_draw(generator: Generator | None) -> Tensor:
     return torch.empty((), dtype=torch.int64, device="cpu")
 
 
-@torch.library.custom_op(
+# The values of a key for torch.func, which knows how to pass on an operator without side effects.
+torch.library.define(
     "fastinit::values",
-    mutates_args=(),
-    schema="(Tensor word, SymInt[] size, ScalarType dtype, Device device, str law, float[] parameters) -> Tensor",
+    "(Tensor word, SymInt[] size, ScalarType dtype, Device device, str law, float[] parameters) -> Tensor",
 )
+
+
+@torch.library.impl("fastinit::values", "CompositeExplicitAutograd")
 def _values(
     word: Tensor, size: Sequence[int], dtype: torch.dtype, device: torch.device, law: str, parameters: list[float]
 ) -> Tensor:
     out = torch.empty(size, dtype=dtype, device=device)
-    _fill_operator(out, law, parameters, 0, word)
+    run(plans_of([(out, whole(out))], recipe(Law(law, tuple(parameters)), dtype), int(word.item()) & _MASK64))
     return out
 
 
-@_values.register_fake
+@torch.library.register_fake("fastinit::values")  # type: ignore[untyped-decorator]
 def _no_values(
     word: Tensor, size: Sequence[int], dtype: torch.dtype, device: torch.device, law: str, parameters: list[float]
 ) -> Tensor:
     return torch.empty(size, dtype=dtype, device=device)
 
 
-@_values.register_vmap
+@torch.library.register_vmap("fastinit::values")  # type: ignore[untyped-decorator]
 def _values_of_each(info: Any, in_dims: tuple[int | None, ...], word: Tensor, *rest: Any) -> tuple[Tensor, int]:
     """The values of every example, one after the other."""
     words = word.movedim(in_dims[0] or 0, 0)
