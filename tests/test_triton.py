@@ -86,7 +86,7 @@ def test_boxes(dtype, box):
 
 
 @needs_kernels
-@pytest.mark.parametrize("dtype", [torch.float8_e5m2, torch.bfloat16, torch.float32, torch.float64, torch.int64], ids=str)
+@pytest.mark.parametrize("dtype", [torch.float8_e5m2, torch.float32, torch.float64], ids=str)  # of 1, 4 and 8 bytes
 @pytest.mark.parametrize("view", VIEWS.values(), ids=VIEWS)
 def test_strides_keep_the_logical_order_and_the_gaps(dtype, view):
     base = torch.full((80, 65), 1).to(dtype).to(DEVICE)
