@@ -144,9 +144,10 @@ def unmarked(tensor: torch.Tensor) -> Iterator[None]:
 
 def absence(tensor: Any) -> str | None:
     """Why a tensor has no elements though it should: DeepSpeed's ZeRO-3 has given them to all ranks. None of any other."""
-    if not getattr(tensor, "ds_numel", 0) or tensor.numel():
+    shape = getattr(tensor, "ds_shape", None)
+    if not hasattr(tensor, "ds_id") or tensor.numel() or (shape is not None and not math.prod(shape)):
         return None
-    state = f"DeepSpeed's ZeRO-3 has partitioned it (ds_shape={tuple(tensor.ds_shape)}), and no elements are here"
+    state = f"DeepSpeed's ZeRO-3 has partitioned it (ds_shape={shape and tuple(shape)}), and no elements are here"
     mend = "with deepspeed.zero.GatheredParameters(list(model.parameters()), modifier_rank=0): fastinit.initialize_(...)"
     return f"{state}. Gather first: {mend}"
 
@@ -161,4 +162,4 @@ def whole_shape(tensor: Any) -> torch.Size:
         return tensor.shape  # type: ignore[no-any-return]
     if not is_loaded(tensor):
         raise ValueError(f"cannot fill this parameter: {reason}.")
-    return torch.Size(tensor.ds_shape)
+    return torch.Size(getattr(tensor, "ds_shape", tensor.shape))
