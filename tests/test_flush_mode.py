@@ -69,6 +69,8 @@ def new(dtype, shape=(40, 30)):
 @pytest.mark.parametrize("dtype, scale", SCALES, ids=str)
 def test_fills_have_the_same_bits(backend, dtype, scale):
     """Made in the mode, and of constants that were made in it."""
+    if backend.NAME == "triton" and dtype not in (torch.float32, torch.float64):
+        pytest.skip("interpreted for seconds each: its kernels compute in these two")
     with fastinit.backend(backend.NAME):
         for name in FILLS if backend.NAME != "triton" else INTERPRETED:
             fill = FILLS[name](scale)
