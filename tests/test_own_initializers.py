@@ -164,6 +164,18 @@ def test_models_in_several_threads_are_those_of_one():
     assert drawn and drawn == expected[: len(drawn)]
 
 
+def test_one_that_declares_no_law_and_takes_no_key_draws_by_the_key_too():
+    """A declaration that returns None says that the initializer must be called, not that it draws from nothing."""
+
+    @fastinit.laws.declares(lambda shape, dtype: None)
+    def declared(tensor):
+        return nn.init.normal_(tensor)
+
+    state, found = torch.get_rng_state(), torch.empty(5)
+    fill_with(declared, found, KEY)
+    assert torch.equal(found, seeded(lambda: torch.empty(5).normal_())) and torch.equal(torch.get_rng_state(), state)
+
+
 # --- whether they write -------------------------------------------------------------------------------------------------------
 
 SILENT = {

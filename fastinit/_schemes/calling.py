@@ -29,8 +29,10 @@ def fill_with(initializer: Initializer, tensor: Tensor, key: int | None) -> None
         ValueError: it has not written the tensor.
         RuntimeError: it draws by an operation whose generator cannot be chosen.
     """
+    function, _, given = call_of(initializer)
     keyed = initializer if key is None else _with_key(initializer, key)
-    if declaration_of(call_of(initializer)[0]) is not None:
+    has_source = key is None or keyed is not initializer or not given.keys().isdisjoint(("key", "generator"))
+    if has_source and declaration_of(function) is not None:  # it writes its tensor, and draws from what it is given
         keyed(tensor)
         return
     before = _versions(tensor)

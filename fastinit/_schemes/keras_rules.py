@@ -33,7 +33,7 @@ def zero_(tensor: Tensor) -> Tensor:
 
 
 @declares(lambda shape, dtype: None)
-def forget_bias_(tensor: Tensor) -> Tensor:
+def forget_bias_(tensor: Tensor, *, key: int | None = None) -> Tensor:
     """Fill the bias of an LSTM with 0, and with 1 for the forget gate, the second of the gates i, f, g, o."""
     zeros_(tensor)
     gate = tensor.shape[0] // 4
