@@ -219,6 +219,13 @@ def test_one_that_writes_nothing_is_named(name, apply):
                 fastinit.initialize_(layer.to("meta"), scheme, seed=0, device="cpu")
 
 
+def test_one_that_fills_by_this_package_is_called_once():
+    """Backends write by pointers, which no operation of torch's shows: the version of the tensor does."""
+    calls = []
+    fill_with(lambda t: calls.append(fastinit.normal_(t)), torch.empty(5), KEY)
+    assert len(calls) == 1
+
+
 @pytest.mark.parametrize("name", WRITING)
 def test_one_that_writes_what_was_there_is_not(name):
     layer = nn.Linear(3, 3)
