@@ -176,7 +176,7 @@ def constant(value: float) -> Law:
 
 
 def of_parts(law: Law) -> Law:
-    """The law of the real and of the imaginary parts of complex numbers, as torch has it: of a normal one they share the variance.
+    """The law of the real and of the imaginary parts of complex numbers, as torch has it: normal ones share the variance.
 
     Raises:
         TypeError: torch has no such law of complex numbers.

@@ -81,25 +81,32 @@ def _value_in(dtype: DType, val: Any) -> Any:
         ValueError: it lies beyond the dtype's range.
     """
     number = _plain(val)
-    if dtype.is_complex:
-        parts = (number.real, number.imag) if isinstance(number, complex) else (number,)
-        return complex(*(_value_in(dtype.to_real(), part) for part in parts))
     if dtype is torch.bool:
         return bool(number)
     if isinstance(number, complex):
-        raise TypeError(f"val must be real for a tensor of {dtype}. Received: val={shown(val)}.")
-    if not (dtype.is_floating_point or isinstance(number, int)):
-        number = as_float("val", number)
-        number = math.trunc(number) if math.isfinite(number) else number
-    least, largest = _range_of(dtype)
-    if not (least <= number <= largest or (dtype.is_floating_point and not abs(number) < math.inf)):
+        if not dtype.is_complex:
+            raise TypeError(f"val must be real for a tensor of {dtype}. Received: val={shown(val)}.")
+        _check_range(dtype, number.real, val)
+        _check_range(dtype, number.imag, val)
+        return number
+    if not (dtype.is_floating_point or dtype.is_complex):
+        number = math.trunc(number) if isinstance(number, int) or math.isfinite(number) else number
+        _check_range(dtype, number, val)
+        return number
+    _check_range(dtype, number, val)
+    return float(number)
+
+
+def _check_range(dtype: DType, number: float, val: Any) -> None:
+    holds_floats = dtype.is_floating_point or dtype.is_complex
+    limits = torch.finfo(dtype) if holds_floats else torch.iinfo(dtype)
+    if not (limits.min <= number <= limits.max or (holds_floats and not abs(number) < math.inf)):
         raise ValueError(
-            f"val must lie within the range of {dtype}, from {least} to {largest}. Received: val={shown(val)}. "
+            f"val must lie within the range of {dtype}, from {limits.min} to {limits.max}. Received: val={shown(val)}. "
             "Pass another value, or a tensor of a wider dtype."
         )
     if abs(number) == math.inf and dtype in _WITHOUT_INFINITY:  # isinf is not traced
         raise ValueError(f"{dtype} has no infinity. Received: val={val}. Pass a finite value, or NaN.")
-    return as_float("val", number) if dtype.is_floating_point else number
 
 
 def _plain(val: Any) -> Any:
@@ -116,11 +123,6 @@ def _plain(val: Any) -> Any:
         return operator.index(val)
     except TypeError:
         return as_float("val", val)
-
-
-def _range_of(dtype: DType) -> tuple[float, float]:
-    limits = torch.finfo(dtype) if dtype.is_floating_point else torch.iinfo(dtype)
-    return limits.min, limits.max
 
 
 def _constant_law(shape: Size, dtype: DType, val: complex) -> Law | None:

@@ -45,7 +45,7 @@ def constant_served(x: Arguments, dtype: torch.dtype) -> bool | None:
         return True
     if not (dtype.is_floating_point or dtype.is_complex):
         limits = torch.iinfo(dtype)
-        return math.isfinite(x["val"]) and limits.min <= math.trunc(x["val"]) <= limits.max
+        return (isinstance(x["val"], int) or math.isfinite(x["val"])) and limits.min <= math.trunc(x["val"]) <= limits.max
     if abs(x["val"]) == math.inf:
         return dtype is not torch.float8_e4m3fn  # which has no infinity
     return not abs(x["val"]) > torch.finfo(dtype).max
