@@ -16,7 +16,7 @@ import zipfile
 
 ROOT = pathlib.Path(__file__).parents[1]
 ROOMS = ("fastinit", "csrc", "benchmarks", "proof", "examples", "tests")
-BUDGET = {"fastinit": 5900, "csrc": 2200}
+BUDGET = {"fastinit": 6500, "csrc": 2200}
 WHEEL = 320_000  # bytes
 SILENT = {tokenize.COMMENT, tokenize.NL, tokenize.NEWLINE, tokenize.INDENT, tokenize.DEDENT, tokenize.ENDMARKER}
 

@@ -166,11 +166,10 @@ def test_laws_that_are_equal_when_flushed_are_not_mixed_up():
 
 def test_wrong_laws_are_refused_and_the_mode_is_put_back():
     calls = [
-        (lambda: fastinit.uniform_(torch.empty(3), TINIEST, TINIEST), "a < b"),
-        (lambda: fastinit.uniform_(torch.empty(3), 2e-309, TINIEST), "a < b"),
-        (lambda: fastinit.normal_(torch.empty(3), std=-TINIEST), "positive"),
-        (lambda: fastinit.normal_(torch.empty(3), std=0.0), "positive"),
-        (lambda: fastinit.truncated_normal_(torch.empty(3), 0.0, 1.0, a=2e-309, b=TINIEST), "a < b"),
+        (lambda: fastinit.uniform_(torch.empty(3), 2e-309, TINIEST), "a <= b"),
+        (lambda: fastinit.normal_(torch.empty(3), std=-TINIEST), "negative"),
+        (lambda: fastinit.variance_scaling_(torch.empty(3, 3), scale=0.0), "positive"),
+        (lambda: fastinit.truncated_normal_(torch.empty(3), 0.0, 1.0, a=2e-309, b=TINIEST), "a <= b"),
         (lambda: fastinit.truncated_normal_(torch.empty(3), 0.0, TINIEST, -TINIEST, 2e-309, method="fmod"), "symmetric"),
         (lambda: fastinit.sparse_(torch.empty(3, 3), -TINIEST), "sparsity"),
         (lambda: fastinit.uniform_(torch.empty(3), 1e-60, 2e-60), "no torch.float32 value"),

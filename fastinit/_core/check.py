@@ -88,7 +88,7 @@ def not_negative(name: str, value: SupportsFloat) -> float:
     value = finite(name, value)
     if is_less(value, 0.0):
         raise ValueError(f"{name} must not be negative. Received: {value}.")
-    return value + 0.0  # -0.0 is 0.0
+    return value
 
 
 def is_less(a: float, b: float) -> bool:

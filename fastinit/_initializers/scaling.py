@@ -14,6 +14,7 @@ from fastinit._core.check import (
     PLAIN,
     check_dtype,
     check_tensor,
+    is_less,
     is_one_of,
     not_negative,
     number,
@@ -102,7 +103,7 @@ def xavier_std(shape: Size, gain: float, fan_in: Fan, fan_out: Fan, batch_dims: 
     n_in, n_out = fans.resolve(shape, batch_dims, fan_in, fan_out, "fan_avg")
     gain = not_negative("gain", gain)
     std = gain * math.sqrt(1.0 / ((n_in / 2.0 + n_out / 2.0) or 0.5))
-    if not 0 < 2.0 * std < math.inf and gain > 0:  # sqrt(3) std is the limit of the uniform one
+    if not 0 < 2.0 * std < math.inf and is_less(0.0, gain):  # sqrt(3) std is the limit of the uniform one
         raise ValueError(f"the std leaves the range of a float. Received: gain={gain}, fan_in={fan_in}, fan_out={fan_out}.")
     return std
 
