@@ -24,8 +24,8 @@ class Law(NamedTuple):
     """What a user asks of a fill, in doubles. Made by the functions of this module, which check it.
 
     Attributes:
-        name: "uniform", "normal", "truncated_normal", "fmod_normal", "constant" or "words".
-        parameters: in the same order (a, b), (mean, std), (mean, std, a, b), (mean, std, a, b), (value,) and ().
+        name: "uniform", "normal", "truncated_normal", "fmod_normal", "constant", "words" or "half_open_uniform".
+        parameters: in the same order (a, b), (mean, std), (mean, std, a, b), (mean, std, a, b), (value,), () and (a, b).
 
     Examples:
         >>> fastinit.laws.normal(0.0, 0.02)
@@ -65,6 +65,11 @@ def uniform(a: float, b: float) -> Law:
         if not is_less(a, b):
             raise ValueError(f"uniform bounds must satisfy a < b. Received: a={a}, b={b}. For one value use constant_.")
     return Law("uniform", (a, b))
+
+
+def half_open(law: Law) -> Law:
+    """The law as torch has it: a uniform one without its upper bound. Its other values keep their bits."""
+    return Law("half_open_uniform", law.parameters) if law.name == "uniform" else law
 
 
 def normal(mean: float, std: float) -> Law:
