@@ -98,7 +98,7 @@ def test_the_methods_of_parameters_views_and_data():
             p[:, 1].uniform_(-1, 1)
             assert torch.equal(p[:, 1], expected("uniform_", 5, 5, (12,), a=-1.0, b=1.0))
         nn.Parameter(torch.zeros(3, 3), requires_grad=False).normal_()
-        assert MODULE.thread.blocks[-1].fills == 7
+        assert MODULE.blocks.get()[-1].fills == 7
 
 
 def test_other_tensors_keep_the_values_of_torch(fills):
