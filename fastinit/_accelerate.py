@@ -31,28 +31,42 @@ class accelerate:
         Tensor.normal_ and Tensor.uniform_ on parameters, on their views, on `parameter.data` and `parameter.detach()`
             where these are taken in a block. On other tensors (noise, masks, data) they stay torch's.
 
-    The laws, the tensor returned and the errors are torch's; the values are this package's. Torch's own function runs,
-    unchanged, on tensors without values (meta, fake, no elements), on subclasses of Parameter and Tensor (quantized
-    weights; DTensors too, unless the block has a seed, which gives all ranks one key), in graphs that are being
-    compiled, and for whatever this package refuses, such as std=0, a complex dtype or wrong arguments. Tensors with a
-    true attribute `_is_hf_initialized`, by which transformers marks weights as loaded, are left as they are; the marks
-    stay on a model that `from_pretrained` returned.
+    The laws, the tensor returned and the errors are torch's; the values are this package's. Uniform values stay below the
+    upper bound, as torch's do: what `fastinit.uniform_` rounds to it is the dtype's last value below; all others have its
+    bits. An interval that holds no other value of the dtype gives its upper bound.
+
+    **Graphs that are being compiled keep torch's own functions**, whatever the seed. So do tensors without values (meta, fake,
+    no elements), subclasses of Parameter and Tensor (quantized weights; DTensors too, unless the block has a seed, which
+    gives all ranks one key), and whatever this package refuses, such as wrong arguments. Where torch fills something for such
+    a reason and a seed was to decide, a UserWarning says so. Tensors with a true attribute `_is_hf_initialized`, by which
+    transformers marks weights as loaded, are left as they are; the marks stay on a model that `from_pretrained` returned.
 
     timm's own truncated normal is served where timm was imported before the block.
 
     Names imported from torch.nn.init before the block are served too, except orthogonal_, the choice of the zeros by
-    sparse_, and xavier_uniform_, xavier_normal_ and kaiming_normal_ on tensors that are no parameters.
+    sparse_, and xavier_uniform_, xavier_normal_ and kaiming_normal_ on tensors that are no parameters. Names taken inside
+    are torch's functions after it, and are pickled and copied as these.
 
-    Blocks can be nested: the innermost decides. One object can be opened many times, in several threads at once.
+    Blocks can be nested, and closed in any order, from any thread: the innermost that is open decides. One object can be opened
+    many times, in several threads at once. Blocks belong to the context (contextvars): each asyncio task has its own,
+    and is served by those open where it was made until they close. Other threads keep torch, those of `asyncio.to_thread` too.
+
+    As a decorator it takes functions and `async def` functions. Generator functions and classes are a TypeError.
 
     Args:
         seed: any int: the n-th fill of a block takes ``fastinit.key(seed, n)``, with n counted from 0 in every block (in
             every call of a decorated function), so that the weights do not depend on any generator; each fill that is served
-            counts. None: each fill takes a fresh key from torch's default CPU generator, so `torch.manual_seed` decides all
+            counts. Every process counts alike: pipeline stages of equal layers get equal weights, unless their prefixes differ.
+            None: each fill takes a fresh key from torch's default CPU generator, so `torch.manual_seed` decides all
             values. A `generator=` in a call goes before the seed.
+        prefix: a name or a number, such as the pipeline stage: the keys are then ``fastinit.key(seed, prefix, n)``. Ranks that
+            hold one DTensor, or copies of one weight, need one prefix.
 
     Raises:
-        TypeError: the seed is not an int.
+        TypeError: the seed is not an int, or the prefix neither str nor int; what is decorated is no function, or one that runs
+            after its call.
+        ValueError: a prefix without a seed.
+        RuntimeError: a block is left more often than entered.
 
     Reference:
         PyTorch, torch.nn.init; torch.overrides.TorchFunctionMode.
@@ -88,12 +102,13 @@ class accelerate:
 
     def __exit__(self, *error: Any) -> None:
         with _lock:
-            own = [block for block in blocks.get() if block.is_open] or opened
-            mine = [block for block in own if block.owner is self] or [block for block in opened if block.owner is self]
-            if not mine:
-                raise RuntimeError("this block of fastinit.accelerate is not open. Leave it once for each time that it was entered.")
-            mine[-1].is_open = False
-            opened.remove(mine[-1])
+            anywhere = [block for block in opened if block.owner is self]
+            here = [block for block in blocks.get() if block in anywhere]
+            if not anywhere:
+                raise RuntimeError("fastinit.accelerate: this block is not open. Leave it as often as you enter it.")
+            block = (here or anywhere)[-1]
+            block.is_open = False
+            opened.remove(block)
             if not opened:
                 _restore()
         _settle(blocks.get())
@@ -104,7 +119,13 @@ class accelerate:
         @functools.wraps(function)
         def served(*args: Any, **kwargs: Any) -> Any:
             with copy.copy(self):  # a block that no other call can close
-                return function(*args, **kwargs)
+                result = function(*args, **kwargs)
+            if inspect.iscoroutine(result):
+                result.close()
+                raise TypeError(
+                    f"{function!r} returned a coroutine, which runs after the block. Decorate the `async def` itself."
+                )
+            return result
 
         @functools.wraps(function)
         async def awaited(*args: Any, **kwargs: Any) -> Any:
@@ -115,27 +136,28 @@ class accelerate:
 
 
 def _check_decorated(function: Any) -> None:
-    """Raise TypeError for what does its work later than in its call, or is more than a function."""
-    mend = "Decorate a function."
+    """Raise TypeError for what is no function, and for one that does its work after its call."""
     if isinstance(function, type):
-        mend = "Decorate the function that builds it, or its __init__."
+        mend = "Decorate its __init__, or the function that builds it."
     elif isinstance(function, (staticmethod, classmethod)):
         mend = f"Write @{type(function).__name__} above it."
+    elif not callable(function):
+        mend = "Decorate a function."
     elif _is_any(inspect.isgeneratorfunction, function) or _is_any(inspect.isasyncgenfunction, function):
         mend = "A generator runs after the call: write `with fastinit.accelerate(...):` in its body."
-    elif callable(function):
+    else:
         return
     raise TypeError(f"accelerate cannot decorate this. Received: {function!r} ({type(function).__name__}). {mend}")
 
 
-def _is_any(kind: Callable[[Any], bool], function: Any) -> bool:
-    """Whether a function, or a partial of one, or an object's __call__, is of the kind."""
+def _is_any(kind: Callable[[Any], bool], function: Callable[..., Any]) -> bool:
+    """Whether a function, or what a partial is of, or the __call__ of an object, is of the kind."""
     while isinstance(function, functools.partial):
         function = function.func
-    return kind(function) or kind(getattr(type(function), "__call__", None))
+    return kind(function) or kind(type(function).__call__)
 
 
-class Router(TorchFunctionMode):
+class _Router(TorchFunctionMode):
     """The mode of one thread, which torch shows every call of its functions."""
 
     def __torch_function__(self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None) -> Any:
@@ -147,7 +169,7 @@ class Router(TorchFunctionMode):
         return _serve(handler, func, args, kwargs or {})
 
 
-class StandIn:
+class _StandIn:
     """What is put in the place of a function that torch shows to no mode. It calls the original where no block is open: code that
     has taken it in a block keeps it. It passes for the original, and where it is pickled or copied, it is what has its name."""
 
@@ -165,7 +187,7 @@ class StandIn:
         return pkgutil.resolve_name, (self._name,)
 
     def __eq__(self, other: object) -> bool:
-        return self._original == (other._original if isinstance(other, StandIn) else other)
+        return self._original == (other._original if isinstance(other, _StandIn) else other)
 
     def __hash__(self) -> int:
         return hash(self._original)
@@ -175,7 +197,7 @@ class _Thread(threading.local):
     """What is a thread's own, as torch's modes are."""
 
     def __init__(self) -> None:
-        self.router = Router()
+        self.router = _Router()
         self.busy = False  # a call is being served, or has been left to torch: what it calls in turn is not looked at
 
 
@@ -214,7 +236,7 @@ def _substitute() -> None:
     """Replace what torch shows to no mode, for the first block of all threads."""
     for place, handler in places().items():
         original = getattr(*place)
-        placed[place] = StandIn(place, original, handler), original
+        placed[place] = _StandIn(place, original, handler), original
         setattr(*place, placed[place][0])
 
 
@@ -230,4 +252,4 @@ blocks: ContextVar[tuple[Block, ...]] = ContextVar("blocks of fastinit.accelerat
 opened: list[Block] = []  # of all threads
 thread = _Thread()
 _lock = threading.RLock()  # a finalizer may close a block at any point
-placed: dict[tuple[ModuleType, str], tuple[StandIn, Callable[..., Any]]] = {}  # -> stand-in, original
+placed: dict[tuple[ModuleType, str], tuple[_StandIn, Callable[..., Any]]] = {}  # -> stand-in, original
