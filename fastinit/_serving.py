@@ -55,7 +55,7 @@ class Block:
 
 
 @dataclass(frozen=True)
-class Service:
+class _Service:
     """How one of torch's functions is served: a handler of its calls."""
 
     function: Callable[..., Tensor]  # of this package
@@ -93,8 +93,16 @@ class Service:
             f"{module}.{self.function.__name__} itself filled a {filled.dtype} tensor of shape {tuple(filled.shape)}: its values "
             f"are torch's, and the seed of the block of fastinit.accelerate did not decide them. The reason: {refusal}",
             UserWarning,
-            stacklevel=4,
+            stacklevel=_depth_of_user(),
         )
+
+
+def _depth_of_user() -> int:
+    """How far up its caller's stack the first frame is that is neither torch's nor this package's."""
+    frame, depth = sys._getframe(1), 1
+    while frame.f_back and frame.f_globals.get("__name__", "").partition(".")[0] in ("fastinit", "torch"):
+        frame, depth = frame.f_back, depth + 1
+    return depth
 
 
 def _is_parameter(tensor: Any) -> bool:
@@ -133,7 +141,7 @@ def _alias(block: Block, torch_function: Callable[..., Any], args: tuple[Any, ..
     return alias
 
 
-def routed(function: Callable[..., Any]) -> Service | None:
+def routed(function: Callable[..., Any]) -> _Service | None:
     """The service of a function of torch.nn.init. A mode is shown what the attribute is now, which others may have replaced
     (transformers does)."""
     for name, service in _ROUTED.items():
@@ -142,7 +150,7 @@ def routed(function: Callable[..., Any]) -> Service | None:
     return None
 
 
-def places() -> dict[tuple[ModuleType, str], Service]:
+def places() -> dict[tuple[ModuleType, str], _Service]:
     """What is replaced: names of torch.nn.init; and the truncated normal that timm has written out, where timm is in use."""
     found = {(torch.nn.init, name): service for name, service in UNROUTED.items()}
     timm = sys.modules.get("timm.layers.weight_init")
@@ -166,11 +174,11 @@ def _opened(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
     return half_open_
 
 
-def service_of(function: Callable[..., Tensor]) -> Service:
+def service_of(function: Callable[..., Tensor]) -> _Service:
     """The signatures of torch.nn.init are this package's, less the keyword-only parameters."""
     parameters = inspect.signature(function).parameters.values()
     names = [parameter.name for parameter in parameters if parameter.kind is parameter.POSITIONAL_OR_KEYWORD]
-    return Service(function, dict(zip(names, names, strict=True)), len(names))
+    return _Service(function, dict(zip(names, names, strict=True)), len(names))
 
 
 def trunc_normal_place() -> str:
@@ -202,12 +210,12 @@ UNROUTED = {
     "sparse_": service_of(structured.sparse_),
 }
 _TIMM = "_trunc_normal_"
-_TRUNCATED = Service(plain.trunc_normal_, {name: name for name in ("tensor", "mean", "std", "a", "b")}, 5)
+_TRUNCATED = _Service(plain.trunc_normal_, {name: name for name in ("tensor", "mean", "std", "a", "b")}, 5)
 _NORMAL = {"self": "tensor", "mean": "mean", "std": "std", "generator": "generator"}
 _UNIFORM = {"self": "tensor", "from": "a", "to": "b", "generator": "generator"}
 HANDLERS: dict[Any, Handler] = {
-    Tensor.normal_: Service(plain.normal_, _NORMAL, 3, method=True),
-    Tensor.uniform_: Service(_opened(plain.uniform_), _UNIFORM, 3, method=True),
+    Tensor.normal_: _Service(plain.normal_, _NORMAL, 3, method=True),
+    Tensor.uniform_: _Service(_opened(plain.uniform_), _UNIFORM, 3, method=True),
     Tensor.data.__get__: _alias,  # type: ignore[attr-defined]
     Tensor.detach: _alias,
 }

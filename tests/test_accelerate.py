@@ -210,7 +210,7 @@ def test_autograd_sees_the_write():
         loss.backward()
 
 
-def test_tensors_without_values_take_no_key_and_stay(fills):
+def test_tensors_without_values_take_no_key_and_stay(fills, recwarn):
     with accelerate(seed=5):
         with torch.device("meta"):
             assert nn.MultiheadAttention(8, 2).in_proj_weight.is_meta
@@ -226,6 +226,7 @@ def test_tensors_without_values_take_no_key_and_stay(fills):
         assert not fills
         nn.init.normal_(empty.weight)
     assert torch.equal(empty.weight, expected("normal_", 5, 0, mean=0.0))
+    assert not [warning for warning in recwarn if "did not decide" in str(warning.message)]
 
 
 def test_device_contexts_and_default_dtypes():

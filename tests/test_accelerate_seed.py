@@ -78,6 +78,7 @@ UNIFORMS = {  # name -> served, direct, b, size
 def test_a_uniform_never_reaches_its_upper_bound(name, dtype):
     """Where direct calls give b, up to thousands of times, there is the dtype's last value below it, and nothing else moves."""
     serve, closed, b, size = UNIFORMS[name]
+    size = size if dtype is torch.bfloat16 else 384
     ours = nn.Parameter(torch.empty(size, size, dtype=dtype), requires_grad=False)
     with accelerate(seed=5):
         serve(ours)
@@ -162,7 +163,7 @@ def test_what_a_seed_does_not_decide_is_said(case):
     make, name, reason = LEFT[case]
     with accelerate(seed=5), pytest.warns(UserWarning, match="did not decide") as caught:
         filled = make()
-    assert filled.shape == (3, 4) and len(caught) == 1
+    assert filled.shape == (3, 4) and len(caught) == 1 and caught[0].filename == __file__
     text = str(caught[0].message)
     assert text.startswith(name + " ") and reason in text and "accelerate" in text
     with warnings.catch_warnings():
@@ -171,7 +172,6 @@ def test_what_a_seed_does_not_decide_is_said(case):
             make()
         with accelerate(seed=5):
             nn.init.normal_(torch.ones(3, 4).as_subclass(Quantized), generator=torch.Generator())
-            nn.init.normal_(torch.ones(3, 4, device="meta"))
             nn.init.normal_(parameter())
 
 
