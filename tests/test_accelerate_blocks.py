@@ -296,26 +296,6 @@ def test_a_captured_block_is_one_of_its_own(make):
         assert place_of() == (1, 0)
 
 
-def test_compiled_code_calls_what_it_has_captured():
-    with accelerate(seed=1):
-        model = Model()
-
-    @functools.partial(torch.compile, backend="eager", fullgraph=True)
-    def build(tensor):
-        with torch.no_grad():
-            return model.fn(tensor.clone())
-
-    def drawn():
-        torch.manual_seed(0)
-        return build(torch.empty(3, 3))
-
-    theirs = drawn()
-    torch.manual_seed(0)
-    assert torch.equal(theirs, nn.init.xavier_uniform_(torch.empty(3, 3)))
-    with accelerate(seed=1):
-        assert torch.equal(drawn(), theirs)
-
-
 # --- what is decorated --------------------------------------------------------------------------------------------------------
 
 

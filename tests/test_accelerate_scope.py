@@ -183,3 +183,19 @@ def test_compiled_code_keeps_torch(fills):
     with accelerate(seed=5):
         ours = own(lambda: torch.compile(build, backend="eager", fullgraph=True)(torch.empty(64, 64)))
     assert torch.equal(ours[0], theirs[0]) and ours[2] == theirs[2] and not fills
+
+
+def test_compiled_code_calls_what_was_captured():
+    """After the block, and in another one: torch's function, as it is where nothing is compiled."""
+    with accelerate(seed=1):
+        captured = nn.init.xavier_uniform_
+
+    @torch.compile(backend="eager", fullgraph=True)
+    def build(tensor):
+        with torch.no_grad():
+            return captured(tensor.clone())
+
+    theirs = own(lambda: nn.init.xavier_uniform_(torch.empty(3, 3)))[0]
+    assert torch.equal(own(lambda: build(torch.empty(3, 3)))[0], theirs)
+    with accelerate(seed=1):
+        assert torch.equal(own(lambda: build(torch.empty(3, 3)))[0], theirs)
