@@ -5,6 +5,8 @@ tensor, law, dtype). `fastinit.keras_like` gives a whole model Keras's defaults:
 `fastinit.initialize_` fills a model of any size, on any devices, in one call.
 """
 
+from typing import Any
+
 from fastinit import laws, shard
 from fastinit._accelerate import accelerate
 from fastinit._backends.choose import backend, backends
@@ -14,9 +16,16 @@ from fastinit._fill import warm_up
 from fastinit._initializers.constants import constant_, ones_, zeros_
 from fastinit._initializers.glorot import glorot_normal_, glorot_uniform_
 from fastinit._initializers.he_lecun import he_normal_, he_uniform_, lecun_normal_, lecun_uniform_
+from fastinit._initializers.old_names import OLD_NAMES
 from fastinit._initializers.plain import bits_, normal_, trunc_normal_, truncated_normal_, uniform_
 from fastinit._initializers.structured import dirac_, eye_, orthogonal_, sparse_
-from fastinit._initializers.torch_names import kaiming_normal_, kaiming_uniform_, xavier_normal_, xavier_uniform_
+from fastinit._initializers.torch_names import (
+    calculate_gain,
+    kaiming_normal_,
+    kaiming_uniform_,
+    xavier_normal_,
+    xavier_uniform_,
+)
 from fastinit._initializers.variance_scaling import variance_scaling_
 from fastinit._model.initialize import initialize_
 from fastinit._schemes.ready import gpt2_like, keras_like, torch_like, truncated_like
@@ -32,6 +41,7 @@ __all__ = [
     "backend",
     "backends",
     "bits_",
+    "calculate_gain",
     "constant_",
     "dirac_",
     "eye_",
@@ -64,3 +74,10 @@ __all__ = [
     "xavier_uniform_",
     "zeros_",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    """Return what code written for torch.nn.init may ask for besides: its deprecated names, and two private helpers."""
+    if name in OLD_NAMES:
+        return OLD_NAMES[name]
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

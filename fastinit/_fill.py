@@ -25,6 +25,7 @@ from fastinit._core import keys, laws, shard
 from fastinit._core.check import (
     FLOAT_DTYPES,
     PLAIN,
+    check_dtype,
     check_tensor,
     is_loaded,
     is_plain,
@@ -34,7 +35,7 @@ from fastinit._core.check import (
 )
 from fastinit._core.laws import Law
 from fastinit._core.modes import is_troubled, safe_torch
-from fastinit._core.plan import Box, Plan, row_of, whole
+from fastinit._core.plan import Box, Plan, of_parts, row_of, whole
 from fastinit._core.recipes import Recipe, recipe
 from fastinit._torch import FakeTensor, dispatch_modes, is_wrapped_by_functorch, local_tensor_of, recording_modes, untraced
 
@@ -112,7 +113,10 @@ def _take_road_(tensor: Tensor, law: Law, generator: Generator | None, key: int 
         count = tensor.numel()
         if not count:
             whole_shape(tensor)  # refuses what is elsewhere
-        plan = Plan(tensor, values, keys.resolve(generator, key, device), row_of(count))
+        if values.dtype is not tensor.dtype and tensor.is_conj():
+            _copy_(tensor, law, generator, key)
+            return
+        plan = of_parts(Plan(tensor, values, keys.resolve(generator, key, device), row_of(count)))
         if count:
             choose(device).fill([plan])
     elif tensor.is_meta:
@@ -142,7 +146,7 @@ def plans_of(parts: list[tuple[Tensor, Box]], values: Recipe, key: int) -> list[
     for out, _ in real:
         if not is_plain(out):
             raise TypeError(f"no backend can fill a {type(out).__name__}. Initialize the tensor before it is converted.")
-    return [Plan(out, values, key, box) for out, box in real]
+    return [of_parts(Plan(out, values, key, box)) for out, box in real]
 
 
 def run(plans: Iterable[Plan]) -> None:
@@ -243,7 +247,8 @@ def _signed(key: int) -> int:
 def _fill_operator(out: Tensor, law: str, parameters: list[float], key: int, drawn: Tensor | None) -> None:
     number = key if drawn is None else int(drawn.item())
     if out.numel():  # a tensor with memory, of a subclass perhaps
-        choose(out.device).fill([Plan(out, recipe(Law(law, tuple(parameters)), out.dtype), number & _MASK64, whole(out))])
+        plan = Plan(out, recipe(Law(law, tuple(parameters)), out.dtype), number & _MASK64, whole(out))
+        choose(out.device).fill([of_parts(plan)])
 
 
 @_fill_operator.register_fake
@@ -319,7 +324,7 @@ def warm_up(
 
     Args:
         device: the device of the tensors to come, such as "cuda".
-        dtypes: their dtypes; any that initializers take.
+        dtypes: their dtypes, of floats; complex tensors are filled as their parts.
         strided: whether also for tensors that are not contiguous, not aligned to 16 bytes or shards cut at odd places.
 
     Raises:
@@ -332,7 +337,7 @@ def warm_up(
     symmetric = (laws.uniform(-1.0, 1.0), laws.normal(0.0, 1.0), laws.truncated_normal(0.0, 1.0, -2.0, 2.0))
     for dtype in dtypes:
         out = torch.empty(2, 32, dtype=dtype, device=device)
-        check_tensor(out)
+        check_dtype(dtype, FLOAT_DTYPES)
         if out.is_meta:
             continue  # holds no values: there is nothing to make ready
         backend = choose(out.device)

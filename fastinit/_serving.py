@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.nn import Parameter
 
-from fastinit._core.check import is_loaded, is_plain
+from fastinit._core.check import DRAWN_DTYPES, is_loaded, is_plain
 from fastinit._core.keys import key
 from fastinit._core.laws import declaration_of, half_open
 from fastinit._core.shard import is_dtensor
@@ -169,7 +169,7 @@ def _opened(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
         law = declared(shape_of(tensor), tensor.dtype, given)
         if law is None:
             return function(tensor, generator=generator, key=key, **given)
-        return fill_(tensor, half_open(law), generator, key)
+        return fill_(tensor, half_open(law), generator, key, DRAWN_DTYPES)
 
     return half_open_
 

@@ -20,6 +20,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._python_dispatch import _disable_current_modes as without_dispatch_modes
 
 __all__ = [
+    "INIT_HELPERS",
     "FakeTensor",
     "WatchingMode",
     "base_of",
@@ -48,6 +49,10 @@ __all__ = [
 ]
 
 
+# What libraries take from torch.nn.init although it is private.
+INIT_HELPERS: dict[str, Callable[..., Any]] = {
+    name: getattr(nn.init, name) for name in ("_calculate_fan_in_and_fan_out", "_calculate_correct_fan") if hasattr(nn.init, name)
+}
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 
 

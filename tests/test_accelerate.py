@@ -120,16 +120,9 @@ def test_other_tensors_keep_the_values_of_torch(fills):
 
 
 REFUSED = {
-    "std of zero": lambda p: nn.init.normal_(p, 1.0, 0.0),
-    "no width": lambda p: nn.init.uniform_(p, 1.0, 1.0),
     "negative std": lambda p: nn.init.normal_(p, 0.0, -1.0),
     "reversed bounds": lambda p: nn.init.uniform_(p, 2.0, 1.0),
     "reversed cut": lambda p: nn.init.trunc_normal_(p, 0.0, 0.0, 1.0, -1.0),
-    "no gain": lambda p: nn.init.xavier_normal_(p, 0.0),
-    "std as a tensor": lambda p: nn.init.normal_(p, 0.0, torch.tensor(0.5)),
-    "capitals": lambda p: nn.init.kaiming_normal_(p, mode="FAN_OUT"),
-    "capitals, routed": lambda p: nn.init.kaiming_uniform_(p, mode="FAN_OUT"),
-    "slope not used": lambda p: nn.init.kaiming_normal_(p, None, nonlinearity="relu"),
     "unknown mode": lambda p: nn.init.kaiming_uniform_(p, mode="fan"),
     "unknown nonlinearity": lambda p: nn.init.kaiming_normal_(p, nonlinearity="gelu"),
     "unknown argument": lambda p: nn.init.xavier_uniform_(p, key=3),
@@ -146,7 +139,6 @@ REFUSED = {
     "sparsity": lambda p: nn.init.sparse_(p, -0.5),
     "overlap": lambda p: nn.init.normal_(p.detach()[:1].expand(3, 8)),
     "layout": lambda p: nn.init.normal_(p.detach().to_sparse()),
-    "complex": lambda p: nn.init.normal_(nn.Parameter(torch.zeros(3, 3, dtype=torch.complex64))),
     "integers": lambda p: nn.init.uniform_(torch.zeros(3, 3, dtype=torch.int32)),
     "leaf": lambda p: p.normal_(),
     "view of a leaf": lambda p: p[0].uniform_(),
@@ -157,6 +149,28 @@ REFUSED = {
     "no elements, normal": lambda p: nn.init.kaiming_normal_(nn.Parameter(torch.empty(0, 3))),
     "no fan": lambda p: nn.init.xavier_uniform_(nn.Parameter(torch.empty(0, 0))),
 }
+
+
+ODD = {  # torch's edges, which this package serves too
+    "std of zero": lambda init, p, **key: init.normal_(p, 1.0, 0.0, **key),
+    "no width": lambda init, p, **key: init.uniform_(p, 1.0, 1.0, **key),
+    "no gain": lambda init, p, **key: init.xavier_normal_(p, 0.0, **key),
+    "no gain, uniform": lambda init, p, **key: init.xavier_uniform_(p, 0.0, **key),
+    "std as a tensor": lambda init, p, **key: init.normal_(p, 0.0, torch.tensor(0.5), **key),
+    "capitals": lambda init, p, **key: init.kaiming_normal_(p, mode="FAN_OUT", **key),
+    "capitals, routed": lambda init, p, **key: init.kaiming_uniform_(p, mode="FAN_OUT", **key),
+    "slope not used": lambda init, p, **key: init.kaiming_normal_(p, None, nonlinearity="relu", **key),
+    "complex": lambda init, p, **key: init.normal_(nn.Parameter(p.detach().cfloat()), **key),
+    "complex, uniform": lambda init, p, **key: init.kaiming_uniform_(nn.Parameter(p.detach().cfloat()), **key),
+}
+
+
+@pytest.mark.parametrize("case", ODD)
+def test_odd_calls_are_served(case, fills):
+    with accelerate(seed=5), warnings.catch_warnings():
+        warnings.simplefilter("error")
+        ours = ODD[case](nn.init, parameter())
+    assert fills and torch.equal(ours, ODD[case](fastinit, parameter(), key=fastinit.key(5, 0)))
 
 
 @pytest.mark.parametrize("seed", [None, 0])

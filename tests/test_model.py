@@ -283,14 +283,12 @@ def test_strict_names_all_that_is_missed_before_anything_is_written():
     assert report.left == ["1.offset", "2.0"] and (model[1].gamma == 1).all() and not report.missed
 
 
-def test_integer_and_complex_parameters_are_missed():
+def test_integer_parameters_are_missed():
     model = nn.Linear(3, 3)
     model.weight = nn.Parameter(torch.full((3, 3), 7, dtype=torch.int8), requires_grad=False)
     with pytest.raises(ValueError, match=r"weight \(parameter of Linear, int8"):
         fastinit.initialize_(model, seed=0)
     assert fastinit.initialize_(model, seed=0, strict=False).missed == ["weight"] and (model.weight == 7).all()
-    with pytest.raises(ValueError, match="complex64"):
-        fastinit.initialize_(nn.Linear(3, 3, dtype=torch.complex64), seed=0)
 
 
 def test_bad_arguments_of_an_initializer_name_the_parameter():
@@ -306,8 +304,8 @@ def test_bad_arguments_of_an_initializer_name_the_parameter():
     with pytest.raises(ValueError, match=r"^1\.bias: orthogonal_ needs at least two"):
         fastinit.initialize_(model, fastinit.keras_like.override({"1.bias": fastinit.orthogonal_}), seed=0)
     table = nn.Embedding(4, 3, padding_idx=0)
-    with pytest.raises(ValueError, match=r"^weight: std must be positive"):
-        fastinit.initialize_(table, fastinit.keras_like.override({"weight": partial(normal, std=0.0)}), seed=0)
+    with pytest.raises(ValueError, match=r"^weight: std must not be negative"):
+        fastinit.initialize_(table, fastinit.keras_like.override({"weight": partial(normal, std=-1.0)}), seed=0)
     model[1].weight = nn.Parameter(torch.full((1, 3), 7.0).expand(3, 3))
     with pytest.raises(ValueError, match=r"^1\.weight: elements of the tensor share memory"):
         fastinit.initialize_(model, seed=0)

@@ -8,7 +8,8 @@ import inspect
 import math
 import warnings
 from collections.abc import Collection, Iterator
-from typing import Any, TypeVar
+from numbers import Complex, Real
+from typing import Any, SupportsFloat, TypeVar
 
 import torch
 
@@ -17,6 +18,11 @@ from fastinit._core.modes import ieee_arithmetic, is_flushing
 from fastinit._torch import base_of, is_transformers_loading
 
 FLOAT_DTYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64, torch.float8_e4m3fn, torch.float8_e5m2)
+COMPLEX_DTYPES = (torch.complex32, torch.complex64, torch.complex128)
+DRAWN_DTYPES = (*FLOAT_DTYPES, *COMPLEX_DTYPES)  # of the functions with torch's names
+_INTEGERS = (torch.uint8, torch.int8, torch.uint16, torch.int16, torch.uint32, torch.int32, torch.uint64, torch.int64)
+ZEROED_DTYPES = (*DRAWN_DTYPES, torch.float8_e4m3fnuz, torch.float8_e5m2fnuz, torch.bool, *_INTEGERS)  # of what is not drawn
+ALL_DTYPES = (*ZEROED_DTYPES, torch.float8_e8m0fnu)  # the last has no 0
 WORD_DTYPES = (torch.int32, torch.uint32, torch.int64, torch.uint64)
 _Tensor = TypeVar("_Tensor", bound=torch.Tensor)
 PLAIN = (torch.Tensor, torch.nn.Parameter, torch.nn.Buffer)
@@ -31,21 +37,34 @@ def shown(value: object) -> str:
         return f"an integer of {value.bit_length()} bits" if isinstance(value, int) else f"a {type(value).__name__}"
 
 
-def number(name: str, value: float) -> float:
-    """A float that is not NaN, from an int or a float."""
+def number(name: str, value: SupportsFloat) -> float:
+    """A float that is not NaN, from a number: of Python, of NumPy, a tensor of one element, or what else has a float."""
     if type(value) is float and value == value:  # nearly always: as below, a call less is 0.2 us of a small tensor's 12
         return value
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
-        raise TypeError(f"{name} must be an int or a float. Received: {shown(value)} of type {type(value).__name__}.")
-    if value != value:
+    found = as_float(name, value)
+    if found != found:
         raise ValueError(f"{name} must not be NaN. Received: {value}.")
+    return found
+
+
+def as_float(name: str, value: SupportsFloat) -> float:
+    """The float of a number, NaN too."""
+    if not isinstance(value, (int, float)) and (not hasattr(value, "__float__") or _is_no_number(value)):
+        raise TypeError(f"{name} must be a number. Received: {shown(value)} of type {type(value).__name__}.")
     try:
         return float(value)
     except OverflowError:
         raise ValueError(f"{name} must lie in the range of a float. Received: {shown(value)}.") from None
+    except (TypeError, ValueError, RuntimeError) as error:  # of arrays and tensors of several elements
+        raise TypeError(f"{name} must be a number. Received: {shown(value)} of type {type(value).__name__}: {error}") from None
 
 
-def finite(name: str, value: float) -> float:
+def _is_no_number(value: object) -> bool:
+    """Whether it has a float that it should not have: NumPy's strings and complex numbers, which lose a part of it."""
+    return isinstance(value, (str, bytes)) or (isinstance(value, Complex) and not isinstance(value, Real))
+
+
+def finite(name: str, value: SupportsFloat) -> float:
     if type(value) is float and value - value == 0:  # comparing with infinity, torch.compile cannot always do
         return value
     value = number(name, value)
@@ -54,13 +73,22 @@ def finite(name: str, value: float) -> float:
     return value
 
 
-def positive(name: str, value: float) -> float:
+def positive(name: str, value: SupportsFloat) -> float:
     if type(value) is float and 0 < value < math.inf:
         return value
     value = finite(name, value)
     if not is_less(0.0, value):
         raise ValueError(f"{name} must be positive. Received: {value}. For one value use constant_.")
     return value
+
+
+def not_negative(name: str, value: SupportsFloat) -> float:
+    if type(value) is float and 0 < value < math.inf:
+        return value
+    value = finite(name, value)
+    if is_less(value, 0.0):
+        raise ValueError(f"{name} must not be negative. Received: {value}.")
+    return value + 0.0  # -0.0 is 0.0
 
 
 def is_less(a: float, b: float) -> bool:
@@ -76,13 +104,19 @@ def is_one_of(value: object, names: Collection[str]) -> bool:
     return isinstance(value, str) and value in names
 
 
+def check_dtype(dtype: torch.dtype, allowed: tuple[torch.dtype, ...]) -> None:
+    if dtype not in allowed:
+        names = ", ".join(str(each) for each in allowed)
+        mend = ", or fill its torch.view_as_real()" if dtype in COMPLEX_DTYPES else ""
+        raise TypeError(f"cannot fill a {dtype} tensor. Allowed: {names}. Initialize in one of these, then convert{mend}.")
+
+
 def check_tensor(tensor: torch.Tensor, allowed: tuple[torch.dtype, ...] = FLOAT_DTYPES) -> None:
     """Raise for what no backend can fill, before anything is written."""
     if not isinstance(tensor, torch.Tensor):
         raise TypeError(f"expected a torch.Tensor. Received: {tensor!r} of type {type(tensor).__name__}.")
     if tensor.dtype not in allowed:
-        names = ", ".join(str(dtype) for dtype in allowed)
-        raise TypeError(f"cannot fill a {tensor.dtype} tensor. Allowed: {names}. Initialize in one of these, then convert.")
+        check_dtype(tensor.dtype, allowed)
     if tensor.is_nested:
         raise ValueError("cannot fill a nested tensor, whose parts have no common shape. Fill the parts that unbind() gives.")
     if tensor.layout is not torch.strided:

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Sequence
 from typing import Literal
 
-from fastinit._core.check import shown
+from fastinit._core.check import as_float, shown
 
 FanMode = Literal["fan_in", "fan_out"]
 Mode = Literal[FanMode, "fan_avg"]  # which units divide a variance; the last: the mean of both fans
@@ -64,8 +64,7 @@ def resolve(
     if fan_in is None and fan_out is None:
         return fans(shape, batch_dims)
     _check_batch_dims(batch_dims)
-    _check_override("fan_in", fan_in)
-    _check_override("fan_out", fan_out)
+    fan_in, fan_out = _override("fan_in", fan_in), _override("fan_out", fan_out)
     missing = (fan_in is None and mode != "fan_out") or (fan_out is None and mode != "fan_in")
     from_shape = fans(shape, batch_dims) if missing else (1, 1)
     return from_shape[0] if fan_in is None else fan_in, from_shape[1] if fan_out is None else fan_out
@@ -84,16 +83,16 @@ def _check_batch_dims(batch_dims: int) -> None:
         )
 
 
-def _check_override(name: str, value: float | None) -> None:
+def _override(name: str, value: float | None) -> float | None:
+    """A fan that was given, checked."""
     if value is None:
-        return
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
-        raise TypeError(
-            f"{name} must be a positive number or None. Received: {name}={value!r} ({type(value).__name__}). "
-            "Pass the number of units, e.g. weight.shape[1]."
-        )
-    if not (0 < value <= _LARGEST and value / 2.0 > 0):  # the mean of two fans is not 0
+        return None
+    if isinstance(value, bool):
+        raise TypeError(f"{name} must be a positive number or None. Received: {name}={value!r} (bool).")
+    found = value if isinstance(value, int) else as_float(name, value)
+    if not (0 < found <= _LARGEST and found / 2.0 > 0):  # the mean of two fans is not 0
         raise ValueError(
             f"{name} must be a positive, finite number or None. Received: {name}={shown(value)}. "
             "Pass the number of units, or leave it out to take it from the shape."
         )
+    return found

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple, TypeVar
 
 import torch
 
-from fastinit._core.check import finite, is_less, number, positive
+from fastinit._core.check import finite, is_less, not_negative, number
 from fastinit._core.modes import ieee_arithmetic, is_flushing
 
 _SMALLEST_FMOD_CUT = 2.0**-10  # sigmas; below it the float32 grid of z is too coarse for the law of the remainder
@@ -47,14 +47,14 @@ def uniform(a: float, b: float) -> Law:
 
     Args:
         a: the lower bound, finite.
-        b: the upper bound, finite, > a.
+        b: the upper bound, finite, >= a. If it is a, all values are a, rounded to the dtype.
 
     Returns:
         The law, for `declares`.
 
     Raises:
         TypeError: an argument is not a number.
-        ValueError: a bound is not finite, or a < b does not hold.
+        ValueError: a bound is not finite, or a <= b does not hold.
 
     Examples:
         >>> fastinit.laws.uniform(-1, 1)
@@ -62,8 +62,8 @@ def uniform(a: float, b: float) -> Law:
     """
     if not (type(a) is type(b) is float and a - a == b - b == 0 and a < b):
         a, b = finite("a", a), finite("b", b)
-        if not is_less(a, b):
-            raise ValueError(f"uniform bounds must satisfy a < b. Received: a={a}, b={b}. For one value use constant_.")
+        if is_less(b, a):
+            raise ValueError(f"uniform bounds must satisfy a <= b. Received: a={a}, b={b}.")
     return Law("uniform", (a, b))
 
 
@@ -77,20 +77,20 @@ def normal(mean: float, std: float) -> Law:
 
     Args:
         mean: finite.
-        std: the standard deviation, finite, > 0.
+        std: the standard deviation, finite, >= 0. If it is 0, all values are the mean.
 
     Returns:
         The law, for `declares`.
 
     Raises:
         TypeError: an argument is not a number.
-        ValueError: mean is not finite, or std is not > 0.
+        ValueError: mean is not finite, or std is not >= 0.
 
     Examples:
         >>> fastinit.laws.normal(0.0, 0.02)
         Law(name='normal', parameters=(0.0, 0.02))
     """
-    return Law("normal", (finite("mean", mean), positive("std", std)))
+    return Law("normal", (finite("mean", mean), not_negative("std", std)))
 
 
 def truncated_normal(mean: float, std: float, a: float, b: float) -> Law:
@@ -98,26 +98,27 @@ def truncated_normal(mean: float, std: float, a: float, b: float) -> Law:
 
     Args:
         mean: the mean before the cut, finite.
-        std: the standard deviation before the cut, finite, > 0.
+        std: the standard deviation before the cut, finite, >= 0. If it is 0, all values are the mean, or the bound
+            nearest to it.
         a: the lower bound, in the units of the values (not in sigmas); may be -inf.
-        b: the upper bound, in the same units, > a; may be inf.
+        b: the upper bound, in the same units, >= a; may be inf. If it is a, all values are a, rounded to the dtype.
 
     Returns:
         The law, for `declares`.
 
     Raises:
         TypeError: an argument is not a number.
-        ValueError: mean is not finite, std is not > 0, or a < b does not hold.
+        ValueError: mean is not finite, std is not >= 0, or a <= b does not hold.
 
     Examples:
         >>> fastinit.laws.truncated_normal(0.0, 0.5, -1.0, 1.0)
         Law(name='truncated_normal', parameters=(0.0, 0.5, -1.0, 1.0))
     """
     if not (type(mean) is type(std) is type(a) is type(b) is float and mean - mean == std - std == 0 and std > 0 and a < b):
-        mean, std = finite("mean", mean), positive("std", std)
+        mean, std = finite("mean", mean), not_negative("std", std)
         a, b = number("a", a), number("b", b)
-        if not is_less(a, b):
-            raise ValueError(f"truncation bounds must satisfy a < b (absolute values, not sigmas). Received: a={a}, b={b}.")
+        if is_less(b, a) or a == math.inf or b == -math.inf:
+            raise ValueError(f"truncation bounds must satisfy a <= b (absolute values, not sigmas). Received: a={a}, b={b}.")
     return Law("truncated_normal", (mean, std, a, b))
 
 
@@ -126,7 +127,7 @@ def fmod_normal(mean: float, std: float, a: float, b: float) -> Law:
 
     Args:
         mean: finite.
-        std: the standard deviation of the normal, finite, > 0.
+        std: the standard deviation of the normal, finite, >= 0. If it is 0, all values are the mean.
         a: the lower bound, in the units of the values; as far below the mean as b is above it.
         b: the upper bound, in the same units, at least 2**-10 * std above the mean.
 
@@ -135,7 +136,7 @@ def fmod_normal(mean: float, std: float, a: float, b: float) -> Law:
 
     Raises:
         TypeError: an argument is not a number.
-        ValueError: mean is not finite, std is not > 0, the bounds are not symmetric about the mean, or they are too close to it.
+        ValueError: mean is not finite, std is not >= 0, the bounds are not symmetric about the mean, or they are too close to it.
 
     Examples:
         >>> fastinit.laws.fmod_normal(0.0, 0.5, -1.0, 1.0)
@@ -151,7 +152,7 @@ def fmod_normal(mean: float, std: float, a: float, b: float) -> Law:
             f"method='fmod' needs bounds symmetric about the mean. Received: mean={mean}, a={a}, b={b}. "
             "Move a bound, or use method='exact'."
         )
-    if upper / std < _SMALLEST_FMOD_CUT:
+    if std > 0 and upper / std < _SMALLEST_FMOD_CUT:
         raise ValueError(
             f"method='fmod' needs a cut of at least 2^-10 sigmas. Received: {upper / std} (std={std}, b - mean={upper}). "
             "Use method='exact'."
@@ -177,6 +178,20 @@ def constant(value: float) -> Law:
         Law(name='constant', parameters=(1.0,))
     """
     return Law("constant", (finite("value", value),))
+
+
+def of_parts(law: Law) -> Law:
+    """The law of the real and of the imaginary parts of complex numbers, as torch has it: normal ones share the variance.
+
+    Raises:
+        TypeError: torch has no such law of complex numbers.
+    """
+    if law.name == "normal":
+        mean, std = law.parameters
+        return Law("normal", (mean, std / math.sqrt(2.0)))
+    if law.name not in ("uniform", "half_open_uniform"):
+        raise TypeError(f"no {law.name} law is known of complex numbers. Fill torch.view_as_real(tensor), their parts.")
+    return law
 
 
 # --- declared laws --------------------------------------------------------------------------------------------------------------

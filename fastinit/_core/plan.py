@@ -39,3 +39,11 @@ def whole(tensor: torch.Tensor) -> Box:
 @functools.lru_cache(maxsize=1024)  # a third of the time of making it
 def row_of(elements: int) -> Box:
     return Box(0, 1, elements, elements)
+
+
+def of_parts(plan: Plan) -> Plan:
+    """The plan; of complex numbers that of their real and imaginary parts, two elements for each."""
+    if plan.out.dtype is plan.recipe.dtype:
+        return plan
+    start, rows, cols, pitch = plan.box
+    return plan._replace(out=torch.view_as_real(plan.out.detach()), box=Box(2 * start, rows, 2 * cols, 2 * pitch))

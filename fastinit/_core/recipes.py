@@ -35,7 +35,7 @@ from typing import Any, NamedTuple
 import torch
 
 from fastinit._core import tables
-from fastinit._core.laws import RAW_WORDS, Law
+from fastinit._core.laws import RAW_WORDS, Law, of_parts
 from fastinit._core.modes import SMALLEST, ieee_arithmetic
 from fastinit._core.rounding import first, fma, representable, rounded, step
 from fastinit._core.tables import WORD_BITS, Table
@@ -116,18 +116,25 @@ def cached_recipe(law: Law, dtype: torch.dtype) -> Recipe:
 def _make_recipe(law: Law, dtype: torch.dtype) -> Recipe:
     if law == RAW_WORDS:
         return words_recipe(dtype)
+    if dtype.is_complex:  # of numbers, two to an element
+        return cached_recipe(of_parts(law), dtype.to_real())
     real = torch.float64 if dtype is torch.float64 else torch.float32
     law = Law(law.name, tuple(p + 0.0 for p in law.parameters))  # -0.0 and 0.0 are one law: they are equal to the cache
+    if law.name == "constant":
+        return _constant_recipe(law.parameters[0], -math.inf, math.inf, dtype, real)
     if law.name == "uniform":
         a, b = law.parameters
-        return _uniform_recipe(a, b, dtype, real)
+        return _uniform_recipe(a, b, dtype, real) if a < b else _constant_recipe(a, -math.inf, math.inf, dtype, real)
     if law.name == "half_open_uniform":
-        return _opened(cached_recipe(Law("uniform", law.parameters), dtype), law.parameters[1])
-    if law.name == "constant":
-        low, high = representable(-math.inf, math.inf, dtype)
-        return Recipe(UNIFORM, dtype, real, anchor=rounded(law.parameters[0], real), low=low, high=high)
+        a, b = law.parameters
+        closed = cached_recipe(Law("uniform", law.parameters), dtype)
+        return _opened(closed, b) if a < b else closed
     mean, std, *bounds = law.parameters
     a, b = bounds or (-math.inf, math.inf)
+    if a == b:
+        return _constant_recipe(a, -math.inf, math.inf, dtype, real)
+    if std == 0:
+        return _constant_recipe(mean, a, b, dtype, real)
     largest = torch.finfo(real).max
     if abs(mean) + 40 * std > largest or (std > 2.0**1000 and math.inf in (a - mean, mean - b)):
         raise ValueError(
@@ -142,6 +149,15 @@ def _make_recipe(law: Law, dtype: torch.dtype) -> Recipe:
 def words_recipe(dtype: torch.dtype) -> Recipe:
     """The raw words of stream 0 (32-bit integers), or stream 0 above stream 1 (64-bit integers)."""
     return Recipe(WORDS, dtype, torch.float64 if dtype.itemsize == 8 else torch.float32)
+
+
+def _constant_recipe(value: float, a: float, b: float, dtype: torch.dtype, real: torch.dtype) -> Recipe:
+    """One value, or what of [a, b] is nearest to it."""
+    low, high = representable(a, b, dtype)
+    anchor = rounded(min(max(value, a), b), real)
+    if math.isinf(anchor):
+        raise ValueError(f"{value} leaves the range of {real}, in which {dtype} is computed.")
+    return Recipe(UNIFORM, dtype, real, anchor=anchor, low=low, high=high)
 
 
 def _uniform_recipe(a: float, b: float, dtype: torch.dtype, real: torch.dtype) -> Recipe:

@@ -69,7 +69,8 @@ def step(x: float, toward: float, dtype: torch.dtype, count: int = 1) -> float:
 
 
 def representable(a: float, b: float, dtype: torch.dtype) -> tuple[float, float]:
-    """The least and the greatest finite value of the dtype inside [a, b]. A least of zero is +0, a greatest of zero is -0."""
+    """The least and the greatest finite value of the dtype inside [a, b]. A least of zero is +0, a greatest of zero is -0, unless
+    it is also the least."""
     largest = torch.finfo(dtype).max
 
     def nearest(x: float) -> float:
@@ -83,4 +84,4 @@ def representable(a: float, b: float, dtype: torch.dtype) -> tuple[float, float]
         high = step(high, -math.inf, dtype) if high > -largest else -math.inf
     if low > high:
         raise ValueError(f"no {dtype} value lies in [{a}, {b}]: widen the bounds or use a wider dtype.")
-    return low or 0.0, high or -0.0
+    return low or 0.0, high or (-0.0 if low else 0.0)

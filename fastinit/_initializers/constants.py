@@ -1,16 +1,20 @@
 """One value for all elements. Nothing random is drawn, so that a constant does not change what later fills get."""
 
 import math
+import operator
+from typing import Any
 
 import torch
 from torch import Generator, Size, Tensor
 from torch import dtype as DType
 
 from fastinit._core import keys
-from fastinit._core.check import PLAIN, check_tensor, is_loaded, left, shown, whole_shape
+from fastinit._core.check import ALL_DTYPES, FLOAT_DTYPES, PLAIN, as_float, check_tensor, is_loaded, left, shown, whole_shape
 from fastinit._core.laws import Law, constant, declares
 from fastinit._core.shard import is_dtensor, local_blocks
 from fastinit._fill import writing
+
+_WITHOUT_INFINITY = (torch.float8_e4m3fn, torch.float8_e4m3fnuz, torch.float8_e5m2fnuz, torch.float8_e8m0fnu)
 
 
 @declares(lambda shape, dtype: constant(0.0))
@@ -18,8 +22,8 @@ def zeros_(tensor: Tensor, *, generator: Generator | None = None, key: int | Non
     """Fill a tensor with 0.
 
     Args:
-        tensor: the tensor to fill, of any shape and strides; float16, bfloat16, float32, float64, float8_e4m3fn or
-            float8_e5m2.
+        tensor: the tensor to fill, of any shape and strides, of any dtype of floats, integers, booleans or complex numbers but
+            those of less than a byte.
         generator: accepted as by every initializer, checked, and not used: nothing random is drawn.
         key: accepted as by every initializer, an int in [0, 2**64), checked, and not used.
 
@@ -46,8 +50,8 @@ def ones_(tensor: Tensor, *, generator: Generator | None = None, key: int | None
     """Fill a tensor with 1.
 
     Args:
-        tensor: the tensor to fill, of any shape and strides; float16, bfloat16, float32, float64, float8_e4m3fn or
-            float8_e5m2.
+        tensor: the tensor to fill, of any shape and strides, of any dtype of floats, integers, booleans or complex numbers but
+            those of less than a byte.
         generator: accepted as by every initializer, checked, and not used: nothing random is drawn.
         key: accepted as by every initializer, an int in [0, 2**64), checked, and not used.
 
@@ -69,35 +73,76 @@ def ones_(tensor: Tensor, *, generator: Generator | None = None, key: int | None
     return constant_(tensor, 1.0, generator=generator, key=key)
 
 
-def _check_value(val: float, dtype: DType) -> None:
-    """Raise TypeError or ValueError for what a tensor of the dtype cannot hold."""
-    if isinstance(val, bool) or not isinstance(val, (int, float)):
-        raise TypeError(f"val must be a number. Received: val={val!r} ({type(val).__name__}). Pass a float.")
-    largest = torch.finfo(dtype).max
-    if largest < abs(val) < math.inf:
+def _value_in(dtype: DType, val: Any) -> Any:
+    """What a tensor of the dtype holds of a number: of integers the part before the point, as torch does.
+
+    Raises:
+        TypeError: it is no number, or complex and the dtype is not.
+        ValueError: it lies beyond the dtype's range.
+    """
+    number = _plain(val)
+    if dtype is torch.bool:
+        return bool(number)
+    if isinstance(number, complex):
+        if not dtype.is_complex:
+            raise TypeError(f"val must be real for a tensor of {dtype}. Received: val={shown(val)}.")
+        _check_range(dtype, number.real, val)
+        _check_range(dtype, number.imag, val)
+        return number
+    if not (dtype.is_floating_point or dtype.is_complex):
+        number = math.trunc(number) if isinstance(number, int) or math.isfinite(number) else number
+        _check_range(dtype, number, val)
+        return number
+    _check_range(dtype, number, val)
+    return float(number)
+
+
+def _check_range(dtype: DType, number: float, val: Any) -> None:
+    holds_floats = dtype.is_floating_point or dtype.is_complex
+    limits = torch.finfo(dtype) if holds_floats else torch.iinfo(dtype)
+    if not (limits.min <= number <= limits.max or (holds_floats and not abs(number) < math.inf)):
         raise ValueError(
-            f"val must lie within the range of {dtype}, +-{largest}. Received: val={shown(val)}. "
-            "Pass a smaller value, or a tensor of a wider dtype."
+            f"val must lie within the range of {dtype}, from {limits.min} to {limits.max}. Received: val={shown(val)}. "
+            "Pass another value, or a tensor of a wider dtype."
         )
-    if abs(val) == math.inf and dtype is torch.float8_e4m3fn:  # isinf is not traced
+    if abs(number) == math.inf and dtype in _WITHOUT_INFINITY:  # isinf is not traced
         raise ValueError(f"{dtype} has no infinity. Received: val={val}. Pass a finite value, or NaN.")
 
 
-def _constant_law(shape: Size, dtype: DType, val: float) -> Law | None:
-    """A plan holds finite values, and no negative zero: the others are written by torch."""
-    _check_value(val, dtype)
-    plain = math.isfinite(val) and (val != 0 or math.copysign(1.0, val) > 0)
-    return constant(val) if plain else None
+def _plain(val: Any) -> Any:
+    """Python's own number: of one that holds another, such as NumPy's and tensors of one element, that."""
+    if isinstance(val, (bool, int, float, complex)):
+        return val
+    try:
+        inner = val.item()
+    except (AttributeError, TypeError, ValueError, RuntimeError):
+        inner = None
+    if isinstance(inner, (bool, int, float, complex)):
+        return inner
+    try:
+        return operator.index(val)
+    except TypeError:
+        return as_float("val", val)
+
+
+def _constant_law(shape: Size, dtype: DType, val: complex) -> Law | None:
+    """A plan holds finite values of the dtypes that backends know, and no negative zero: the others are written by torch."""
+    value = _value_in(dtype, val)
+    if isinstance(value, complex) or dtype not in FLOAT_DTYPES:
+        return None
+    plain = math.isfinite(value) and (value != 0 or math.copysign(1.0, value) > 0)
+    return constant(value) if plain else None
 
 
 @declares(_constant_law)
-def constant_(tensor: Tensor, val: float, *, generator: Generator | None = None, key: int | None = None) -> Tensor:
+def constant_(tensor: Tensor, val: complex, *, generator: Generator | None = None, key: int | None = None) -> Tensor:
     """Fill a tensor with one value.
 
     Args:
-        tensor: the tensor to fill, of any shape and strides; float16, bfloat16, float32, float64, float8_e4m3fn or
-            float8_e5m2.
-        val: the value, rounded to the dtype; an infinity or NaN where the dtype has one.
+        tensor: the tensor to fill, of any shape and strides, of any dtype of floats, integers, booleans or complex numbers but
+            those of less than a byte.
+        val: the value, rounded to the dtype, toward 0 where that holds integers; an infinity or NaN where the dtype has one. A
+            number of Python, of NumPy, a tensor of one element, or what else has a float.
         generator: accepted as by every initializer, checked, and not used: nothing random is drawn.
         key: accepted as by every initializer, an int in [0, 2**64), checked, and not used.
 
@@ -106,7 +151,7 @@ def constant_(tensor: Tensor, val: float, *, generator: Generator | None = None,
 
     Raises:
         TypeError: the tensor has a dtype that cannot be filled, or another argument has a wrong type.
-        ValueError: val is finite and beyond the largest value of the dtype, or an infinity that the dtype does not have;
+        ValueError: val is finite and beyond the range of the dtype, or an infinity or NaN that the dtype does not have;
             generator and key are both given, or wrong; the tensor is sparse or overlaps itself. The tensor is then untouched.
 
     Reference:
@@ -116,14 +161,14 @@ def constant_(tensor: Tensor, val: float, *, generator: Generator | None = None,
         >>> fastinit.constant_(torch.empty(2), 0.25).tolist()
         [0.25, 0.25]
     """
-    check_tensor(tensor)
+    check_tensor(tensor, ALL_DTYPES)
     if generator is not None or key is not None:
         keys.check_source(generator, key, tensor.device)
-    _check_value(val, tensor.dtype)
+    value = _value_in(tensor.dtype, val)
     if is_loaded(tensor):
         return left(tensor)
     whole_shape(tensor)  # refuses what is elsewhere
     if type(tensor) not in PLAIN and is_dtensor(tensor):
         local_blocks(tensor)  # refuses one that holds summands
     with writing(tensor):
-        return tensor.fill_(float(val))
+        return tensor.fill_(value)

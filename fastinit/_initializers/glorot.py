@@ -9,7 +9,7 @@ from fastinit._initializers.scaling import Fan, scaled, shape_of, squared
 
 
 def glorot_uniform_law(shape: Size, dtype: DType, gain: float, fan_in: Fan, fan_out: Fan, batch_dims: int) -> Law:
-    return scaled(shape, squared(gain), "fan_avg", "uniform", fan_in, fan_out, batch_dims)
+    return scaled(shape, dtype, squared(gain), "fan_avg", "uniform", fan_in, fan_out, batch_dims)
 
 
 @declares(glorot_uniform_law)
@@ -60,7 +60,7 @@ def glorot_uniform_(
 
 
 def _glorot_normal_law(shape: Size, dtype: DType, gain: float, fan_in: Fan, fan_out: Fan, batch_dims: int) -> Law:
-    return scaled(shape, squared(gain), "fan_avg", "truncated_normal", fan_in, fan_out, batch_dims)
+    return scaled(shape, dtype, squared(gain), "fan_avg", "truncated_normal", fan_in, fan_out, batch_dims)
 
 
 @declares(_glorot_normal_law)

@@ -9,7 +9,7 @@ from fastinit._initializers.scaling import Fan, scaled, shape_of
 
 
 def _he_uniform_law(shape: Size, dtype: DType, fan_in: Fan, fan_out: Fan, batch_dims: int) -> Law:
-    return scaled(shape, 2.0, "fan_in", "uniform", fan_in, fan_out, batch_dims)
+    return scaled(shape, dtype, 2.0, "fan_in", "uniform", fan_in, fan_out, batch_dims)
 
 
 @declares(_he_uniform_law)
@@ -56,7 +56,7 @@ def he_uniform_(
 
 
 def _he_normal_law(shape: Size, dtype: DType, fan_in: Fan, fan_out: Fan, batch_dims: int) -> Law:
-    return scaled(shape, 2.0, "fan_in", "truncated_normal", fan_in, fan_out, batch_dims)
+    return scaled(shape, dtype, 2.0, "fan_in", "truncated_normal", fan_in, fan_out, batch_dims)
 
 
 @declares(_he_normal_law)
@@ -103,7 +103,7 @@ def he_normal_(
 
 
 def _lecun_uniform_law(shape: Size, dtype: DType, fan_in: Fan, fan_out: Fan, batch_dims: int) -> Law:
-    return scaled(shape, 1.0, "fan_in", "uniform", fan_in, fan_out, batch_dims)
+    return scaled(shape, dtype, 1.0, "fan_in", "uniform", fan_in, fan_out, batch_dims)
 
 
 @declares(_lecun_uniform_law)
@@ -151,7 +151,7 @@ def lecun_uniform_(
 
 
 def _lecun_normal_law(shape: Size, dtype: DType, fan_in: Fan, fan_out: Fan, batch_dims: int) -> Law:
-    return scaled(shape, 1.0, "fan_in", "truncated_normal", fan_in, fan_out, batch_dims)
+    return scaled(shape, dtype, 1.0, "fan_in", "truncated_normal", fan_in, fan_out, batch_dims)
 
 
 @declares(_lecun_normal_law)

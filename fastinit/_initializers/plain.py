@@ -3,9 +3,10 @@
 All initializers of this package write in place under no_grad, bump the version counter and return the same tensor.
 They accept float16, bfloat16, float32, float64, float8_e4m3fn and float8_e5m2 tensors of any strides (values follow
 the logical order of the elements), leaves that require a gradient, and tensors without elements; meta and fake tensors
-stay as they are. `generator` is None (torch's default CPU generator, whatever the device), a CPU generator, or a CUDA
-generator of the tensor's device; `key` is an int in [0, 2**64), see `fastinit.key`, and makes the values a pure
-function of the call.
+stay as they are. Those with torch's names take complex tensors where torch's do, and those that draw nothing other dtypes.
+Numbers may be Python's, NumPy's, tensors of one element, or anything else that has `__float__`. `generator` is None (torch's
+default CPU generator, whatever the device), a CPU generator, or a CUDA generator of the tensor's device; `key` is an int in
+[0, 2**64), see `fastinit.key`, and makes the values a pure function of the call.
 """
 
 from typing import Literal
@@ -13,7 +14,7 @@ from typing import Literal
 from torch import Generator, Tensor
 
 from fastinit._core import keys
-from fastinit._core.check import WORD_DTYPES
+from fastinit._core.check import DRAWN_DTYPES, WORD_DTYPES
 from fastinit._core.laws import RAW_WORDS, Law, declares, fmod_normal, normal, truncated_normal, uniform
 from fastinit._core.modes import ieee_arithmetic, is_flushing
 from fastinit._fill import fill_
@@ -29,10 +30,10 @@ def uniform_(
     """Fill a tensor from the uniform distribution on [a, b].
 
     Args:
-        tensor: the tensor to fill, of any shape and strides; float16, bfloat16, float32, float64, float8_e4m3fn or
-            float8_e5m2.
+        tensor: the tensor to fill, of any shape and strides; float16, bfloat16, float32, float64, float8_e4m3fn,
+            float8_e5m2, or complex, whose real and imaginary parts are then drawn from it.
         a: the lower bound, finite.
-        b: the upper bound, finite, > a.
+        b: the upper bound, finite, >= a. If it is a, all values are a. It is reached where values round to it, unlike torch's.
         generator: the source of randomness: a generator on the CPU, or the CUDA generator of the tensor's device. None:
             torch's default CPU generator, which `torch.manual_seed` seeds, whatever the device.
         key: an int in [0, 2**64), see `fastinit.key`: the values then depend on the arguments only. None: a fresh draw
@@ -43,7 +44,7 @@ def uniform_(
 
     Raises:
         TypeError: the tensor has a dtype that cannot be filled, or another argument has a wrong type.
-        ValueError: the bounds are not finite, do not satisfy a < b, or no value of the dtype lies between them; generator and
+        ValueError: the bounds are not finite, do not satisfy a <= b, or no value of the dtype lies between them; generator and
             key are both given, or wrong; the tensor is sparse or overlaps itself. The tensor is then untouched.
 
     Reference:
@@ -54,7 +55,7 @@ def uniform_(
         >>> bool(tensor.abs().max() <= 0.05)
         True
     """
-    return fill_(tensor, uniform(a, b), generator, key)
+    return fill_(tensor, uniform(a, b), generator, key, DRAWN_DTYPES)
 
 
 @declares(lambda shape, dtype, mean, std: normal(mean, std))
@@ -64,10 +65,10 @@ def normal_(
     """Fill a tensor from the normal distribution, uncut.
 
     Args:
-        tensor: the tensor to fill, of any shape and strides; float16, bfloat16, float32, float64, float8_e4m3fn or
-            float8_e5m2.
+        tensor: the tensor to fill, of any shape and strides; float16, bfloat16, float32, float64, float8_e4m3fn,
+            float8_e5m2, or complex, whose real and imaginary parts then have the variance std**2 / 2 each, and the mean each.
         mean: the mean, finite.
-        std: the standard deviation, finite, > 0.
+        std: the standard deviation, finite, >= 0. If it is 0, all values are the mean.
         generator: the source of randomness: a generator on the CPU, or the CUDA generator of the tensor's device. None:
             torch's default CPU generator, which `torch.manual_seed` seeds, whatever the device.
         key: an int in [0, 2**64), see `fastinit.key`: the values then depend on the arguments only. None: a fresh draw
@@ -78,7 +79,7 @@ def normal_(
 
     Raises:
         TypeError: the tensor has a dtype that cannot be filled, or another argument has a wrong type.
-        ValueError: mean is not finite, or std not > 0; generator and key are both given, or wrong; the tensor is sparse or
+        ValueError: mean is not finite, or std not >= 0; generator and key are both given, or wrong; the tensor is sparse or
             overlaps itself. The tensor is then untouched.
 
     Reference:
@@ -89,14 +90,14 @@ def normal_(
         >>> torch.equal(one, other)
         True
     """
-    return fill_(tensor, normal(mean, std), generator, key)
+    return fill_(tensor, normal(mean, std), generator, key, DRAWN_DTYPES)
 
 
 def _cut_law(mean: float, std: float, a: float | None, b: float | None, method: _Method) -> Law:
     """The law of `truncated_normal_`."""
     if a is None or b is None:
         if type(mean) is not float or type(std) is not float:
-            normal(mean, std)  # names a wrong mean or std before it turns into a wrong bound
+            mean, std = normal(mean, std).parameters  # names a wrong mean or std before it turns into a wrong bound
         if std < _NEAR_SUBNORMAL and is_flushing():
             with ieee_arithmetic():
                 return _cut_law(mean, std, a, b, method)
@@ -132,10 +133,10 @@ def truncated_normal_(
         tensor: the tensor to fill, of any shape and strides; float16, bfloat16, float32, float64, float8_e4m3fn or
             float8_e5m2.
         mean: the mean of the normal before the cut, finite.
-        std: its standard deviation, finite, > 0.
+        std: its standard deviation, finite, >= 0. If it is 0, all values are the mean, or the bound nearest to it.
         a: the lower bound, in the units of the weights (not in sigmas); may be -inf. None: mean - 2 * std, as in Keras,
             TensorFlow and JAX.
-        b: the upper bound, in the same units, > a; may be inf. None: mean + 2 * std.
+        b: the upper bound, in the same units, >= a; may be inf. None: mean + 2 * std.
         method: "exact", the truncated normal; or "fmod", the law of ``mean + std * torch.fmod(torch.randn(n), g)`` with g the
             cut in sigmas, which folds the tails into the middle instead of redistributing them.
         generator: the source of randomness: a generator on the CPU, or the CUDA generator of the tensor's device. None:
@@ -148,7 +149,7 @@ def truncated_normal_(
 
     Raises:
         TypeError: the tensor has a dtype that cannot be filled, or another argument has a wrong type.
-        ValueError: mean is not finite, or std not > 0; the bounds do not satisfy a < b, or no value of the dtype lies between
+        ValueError: mean is not finite, or std not >= 0; the bounds do not satisfy a <= b, or no value of the dtype lies between
             them; method is not one of its names; method="fmod" and the bounds are not symmetric about the mean; generator and
             key are both given, or wrong; the tensor is sparse or overlaps itself. The tensor is then untouched.
 
@@ -183,9 +184,9 @@ def trunc_normal_(
         tensor: the tensor to fill, of any shape and strides; float16, bfloat16, float32, float64, float8_e4m3fn or
             float8_e5m2.
         mean: the mean of the normal before the cut, finite.
-        std: its standard deviation, finite, > 0.
+        std: its standard deviation, finite, >= 0. If it is 0, all values are the mean, or the bound nearest to it.
         a: the lower bound, in the units of the weights (not in sigmas); may be -inf.
-        b: the upper bound, in the same units, > a; may be inf.
+        b: the upper bound, in the same units, >= a; may be inf.
         generator: the source of randomness: a generator on the CPU, or the CUDA generator of the tensor's device. None:
             torch's default CPU generator, which `torch.manual_seed` seeds, whatever the device.
         key: an int in [0, 2**64), see `fastinit.key`: the values then depend on the arguments only. None: a fresh draw
@@ -196,7 +197,7 @@ def trunc_normal_(
 
     Raises:
         TypeError: the tensor has a dtype that cannot be filled, or another argument has a wrong type.
-        ValueError: mean is not finite, or std not > 0; the bounds do not satisfy a < b, or no value of the dtype lies between
+        ValueError: mean is not finite, or std not >= 0; the bounds do not satisfy a <= b, or no value of the dtype lies between
             them; generator and key are both given, or wrong; the tensor is sparse or overlaps itself. The tensor is then
             untouched.
 

@@ -2,13 +2,24 @@
 
 import math
 import sys
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import torch
 from torch import Size, Tensor
+from torch import dtype as DType
 
 from fastinit._core import fans
-from fastinit._core.check import PLAIN, check_tensor, finite, is_one_of, positive, whole_shape
+from fastinit._core.check import (
+    FLOAT_DTYPES,
+    PLAIN,
+    check_dtype,
+    check_tensor,
+    is_one_of,
+    not_negative,
+    number,
+    positive,
+    whole_shape,
+)
 from fastinit._core.fans import FanMode, Mode
 from fastinit._core.laws import Law, normal, truncated_normal, uniform
 
@@ -38,8 +49,11 @@ def shape_of(tensor: Tensor) -> Size:
 # --- Keras's ------------------------------------------------------------------------------------------------------------------
 
 
-def scaled(shape: Size, scale: float, mode: Mode, distribution: Distribution, fan_in: Fan, fan_out: Fan, batch_dims: int) -> Law:
-    """The law of variance scale / n, n being the units of the mode."""
+def scaled(
+    shape: Size, dtype: DType, scale: float, mode: Mode, distribution: Distribution, fan_in: Fan, fan_out: Fan, batch_dims: int
+) -> Law:
+    """The law of variance scale / n, n being the units of the mode. Keras knows it of real weights alone."""
+    check_dtype(dtype, FLOAT_DTYPES)
     if not is_one_of(distribution, _DISTRIBUTIONS):
         raise ValueError(
             f"distribution must be one of {_DISTRIBUTIONS}. Received: distribution={distribution!r}. Pass one of these names."
@@ -68,7 +82,8 @@ def _units(shape: Size, mode: Mode, fan_in: Fan, fan_out: Fan, batch_dims: int) 
 
 def squared(gain: float) -> float:
     """The scale of a gain."""
-    square = positive("gain", gain) * gain
+    gain = positive("gain", gain)
+    square = gain * gain
     if not _SMALLEST <= square < math.inf:
         raise ValueError(f"gain ** 2 leaves the range of a float. Received: gain={gain}.")
     return square
@@ -85,24 +100,37 @@ def symmetric(std: float) -> Law:
 
 def xavier_std(shape: Size, gain: float, fan_in: Fan, fan_out: Fan, batch_dims: int) -> float:
     n_in, n_out = fans.resolve(shape, batch_dims, fan_in, fan_out, "fan_avg")
-    std = positive("gain", gain) * math.sqrt(1.0 / ((n_in / 2.0 + n_out / 2.0) or 0.5))
-    if not 0 < 2.0 * std < math.inf:  # sqrt(3) std is the limit of the uniform one
+    gain = not_negative("gain", gain)
+    std = gain * math.sqrt(1.0 / ((n_in / 2.0 + n_out / 2.0) or 0.5))
+    if not 0 < 2.0 * std < math.inf and gain > 0:  # sqrt(3) std is the limit of the uniform one
         raise ValueError(f"the std leaves the range of a float. Received: gain={gain}, fan_in={fan_in}, fan_out={fan_out}.")
     return std
 
 
 def kaiming_std(
-    shape: Size, a: float, mode: FanMode, nonlinearity: Nonlinearity, fan_in: Fan, fan_out: Fan, batch_dims: int
+    shape: Size, a: float | None, mode: FanMode, nonlinearity: Nonlinearity, fan_in: Fan, fan_out: Fan, batch_dims: int
 ) -> float:
-    if not is_one_of(mode, _FAN_MODES):
+    lower: Any = mode.lower() if isinstance(mode, str) else mode  # as torch reads it
+    if not is_one_of(lower, _FAN_MODES):
         raise ValueError(f"mode must be 'fan_in' or 'fan_out'. Received: mode={mode!r}. Pass one of these names.")
     if not is_one_of(nonlinearity, _NONLINEARITIES):
         raise ValueError(
             f"nonlinearity must be one of {_NONLINEARITIES}. Received: nonlinearity={nonlinearity!r}. Pass one of "
             "these names, or variance_scaling_(scale=gain**2) with a gain of your own."
         )
-    if nonlinearity == "leaky_relu" and abs(finite("a", a)) > 1e150:
+    slope = _slope(a) if nonlinearity == "leaky_relu" else None
+    gain = torch.nn.init.calculate_gain(nonlinearity, slope)
+    n_in, n_out = fans.resolve(shape, batch_dims, fan_in, fan_out, lower)
+    return gain / math.sqrt((n_in if lower == "fan_in" else n_out) or 1)  # no fan: no elements either
+
+
+def _slope(a: float | None) -> float | None:
+    """The slope of a leaky rectifier. None: calculate_gain's own."""
+    if a is None:
+        return None
+    if isinstance(a, bool):
+        raise TypeError(f"a must be a number or None. Received: a={a} of type bool.")
+    slope = number("a", a)
+    if 1e150 < abs(slope) < math.inf:
         raise ValueError(f"a ** 2 leaves the range of a float. Received: a={a}.")
-    gain = torch.nn.init.calculate_gain(nonlinearity, finite("a", a))
-    n_in, n_out = fans.resolve(shape, batch_dims, fan_in, fan_out, mode)
-    return gain / math.sqrt((n_in if mode == "fan_in" else n_out) or 1)  # no fan: no elements either
+    return slope

@@ -7,7 +7,19 @@ from torch import Generator, Size, Tensor
 from torch import dtype as DType
 
 from fastinit._core import keys
-from fastinit._core.check import check_tensor, finite, is_loaded, left, number, shown, whole_shape
+from fastinit._core.check import (
+    DRAWN_DTYPES,
+    FLOAT_DTYPES,
+    ZEROED_DTYPES,
+    check_dtype,
+    check_tensor,
+    finite,
+    is_loaded,
+    left,
+    number,
+    shown,
+    whole_shape,
+)
 from fastinit._core.laws import Law, declares, normal, uniform
 from fastinit._core.modes import ieee_arithmetic, is_flushing
 from fastinit._core.recipes import recipe
@@ -17,7 +29,8 @@ from fastinit._fill import Key, fill_, key_of, writing, written
 
 def _check_orthogonal(shape: Size, dtype: DType, gain: float) -> None:
     """Raise for wrong arguments; there is no single law."""
-    finite("gain", gain)
+    check_dtype(dtype, FLOAT_DTYPES)
+    gain = finite("gain", gain)
     if len(shape) < 2:
         raise ValueError(
             f"orthogonal_ needs at least two dimensions. Received: shape={tuple(shape)}. View the tensor as a matrix first."
@@ -95,14 +108,20 @@ def haar(gaussian: Tensor, gain: float) -> Tensor:
     return matrix
 
 
-@declares(lambda shape, dtype: _check_matrix("eye_", shape))
+def _check_eye(shape: Size, dtype: DType) -> None:
+    """Raise for a wrong tensor; there is no single law."""
+    check_dtype(dtype, ZEROED_DTYPES)
+    _check_matrix("eye_", shape)
+
+
+@declares(_check_eye)
 @cut_where_sharded
 def eye_(tensor: Tensor, *, generator: Generator | None = None, key: int | None = None) -> Tensor:
     """Fill a matrix with the identity: ones on the diagonal, zeros elsewhere.
 
     Args:
-        tensor: the matrix to fill, of any two sizes and any strides; float16, bfloat16, float32, float64, float8_e4m3fn or
-            float8_e5m2.
+        tensor: the matrix to fill, of any two sizes and any strides, of any dtype of floats, integers, booleans or complex
+            numbers that has a 0 and a byte or more.
         generator: accepted as by every initializer, checked, and not used: nothing random is drawn.
         key: accepted as by every initializer, an int in [0, 2**64), checked, and not used.
 
@@ -121,8 +140,8 @@ def eye_(tensor: Tensor, *, generator: Generator | None = None, key: int | None 
         >>> fastinit.eye_(torch.empty(2, 3)).tolist()
         [[1.0, 0.0, 0.0], [0.0, 1.0, 0.0]]
     """
-    check_tensor(tensor)
-    _check_matrix("eye_", whole_shape(tensor))
+    check_tensor(tensor, ZEROED_DTYPES)
+    _check_eye(whole_shape(tensor), tensor.dtype)
     keys.check_source(generator, key, tensor.device)
     if is_loaded(tensor):
         return left(tensor)
@@ -134,6 +153,7 @@ def eye_(tensor: Tensor, *, generator: Generator | None = None, key: int | None 
 
 def _check_dirac(shape: Size, dtype: DType, groups: int) -> None:
     """Raise for wrong arguments; there is no single law."""
+    check_dtype(dtype, ZEROED_DTYPES)
     if len(shape) not in (3, 4, 5):
         raise ValueError(
             f"dirac_ needs 3, 4 or 5 dimensions, [out, in, *kernel]. Received: shape={tuple(shape)}. For a matrix use eye_."
@@ -153,8 +173,8 @@ def dirac_(tensor: Tensor, groups: int = 1, *, generator: Generator | None = Non
     """Fill the kernel of a convolution with the Dirac delta: each group passes its inputs on, as many as it can.
 
     Args:
-        tensor: the kernel to fill, [out, in / groups, *kernel] with one to three kernel dimensions; float16, bfloat16,
-            float32, float64, float8_e4m3fn or float8_e5m2.
+        tensor: the kernel to fill, [out, in / groups, *kernel] with one to three kernel dimensions, of any dtype of floats,
+            integers, booleans or complex numbers that has a 0 and a byte or more.
         groups: the groups of the convolution, an int >= 1 that divides out.
         generator: accepted as by every initializer, checked, and not used: nothing random is drawn.
         key: accepted as by every initializer, an int in [0, 2**64), checked, and not used.
@@ -174,7 +194,7 @@ def dirac_(tensor: Tensor, groups: int = 1, *, generator: Generator | None = Non
         >>> fastinit.dirac_(torch.empty(2, 2, 3)).tolist()
         [[[0.0, 1.0, 0.0], [0.0, 0.0, 0.0]], [[0.0, 0.0, 0.0], [0.0, 1.0, 0.0]]]
     """
-    check_tensor(tensor)
+    check_tensor(tensor, ZEROED_DTYPES)
     _check_dirac(whole_shape(tensor), tensor.dtype, groups)
     keys.check_source(generator, key, tensor.device)
     if is_loaded(tensor):
@@ -192,13 +212,20 @@ def dirac_(tensor: Tensor, groups: int = 1, *, generator: Generator | None = Non
 def _law_of_others(shape: Size, sparsity: float, std: float) -> Law:
     """The law of what sparse_ does not set to zero."""
     _check_matrix("sparse_", shape)
-    if not 0 <= number("sparsity", sparsity) <= 1:
-        raise ValueError(f"sparsity must lie in [0, 1]. Received: sparsity={sparsity}. Pass a fraction such as 0.9.")
+    _fraction(sparsity)
     return normal(0.0, std)
+
+
+def _fraction(sparsity: float) -> float:
+    fraction = number("sparsity", sparsity)
+    if not 0 <= fraction <= 1:
+        raise ValueError(f"sparsity must lie in [0, 1]. Received: sparsity={sparsity}. Pass a fraction such as 0.9.")
+    return fraction
 
 
 def _check_sparse(shape: Size, dtype: DType, sparsity: float, std: float) -> None:
     """Raise for wrong arguments; there is no single law."""
+    check_dtype(dtype, DRAWN_DTYPES)
     recipe(_law_of_others(shape, sparsity, std), dtype)
 
 
@@ -217,10 +244,10 @@ def sparse_(
     The values take the key's words from 0 on, and the choice of the zeros takes the words that follow them.
 
     Args:
-        tensor: the matrix to fill, [rows, columns], of any strides; float16, bfloat16, float32, float64, float8_e4m3fn or
-            float8_e5m2.
+        tensor: the matrix to fill, [rows, columns], of any strides; float16, bfloat16, float32, float64, float8_e4m3fn,
+            float8_e5m2, or complex, whose real and imaginary parts then share the variance.
         sparsity: the fraction of each column that is zero, in [0, 1].
-        std: the standard deviation of the other elements, finite, > 0.
+        std: the standard deviation of the other elements, finite, >= 0.
         generator: the source of randomness: a generator on the CPU, or the CUDA generator of the tensor's device. None:
             torch's default CPU generator, which `torch.manual_seed` seeds, whatever the device.
         key: an int in [0, 2**64), see `fastinit.key`: the values then depend on the arguments only. None: a fresh draw
@@ -231,7 +258,7 @@ def sparse_(
 
     Raises:
         TypeError: the tensor has a dtype that cannot be filled, or another argument has a wrong type.
-        ValueError: sparsity lies outside [0, 1], or std is not > 0; the tensor does not have two dimensions; generator and key
+        ValueError: sparsity lies outside [0, 1], or std is not >= 0; the tensor does not have two dimensions; generator and key
             are both given, or wrong; the tensor is sparse or overlaps itself. The tensor is then untouched.
 
     Reference:
@@ -242,16 +269,16 @@ def sparse_(
         >>> (weight == 0).sum(dim=0).tolist()
         [3, 3, 3]
     """
-    check_tensor(tensor)
+    check_tensor(tensor, DRAWN_DTYPES)
     if is_flushing():  # and would take a subnormal sparsity for 0
         with ieee_arithmetic():
             return sparse_(tensor, sparsity, std, generator, key=key)
-    law, zeros = _law_of_others(whole_shape(tensor), sparsity, std), math.ceil(sparsity * tensor.shape[0])
+    law, zeros = _law_of_others(whole_shape(tensor), sparsity, std), math.ceil(_fraction(sparsity) * tensor.shape[0])
     if is_loaded(tensor):
         return left(tensor)
     shared = key_of(tensor, law, generator, key)
     zeroed = _chosen_zeros(tensor, zeros, shared)  # first, as it takes memory, and there may be none
-    fill_(tensor, law, None, shared)
+    fill_(tensor, law, None, shared, DRAWN_DTYPES)
     with writing(tensor):
         # float8 has no masked_fill_; zero has the bits of zero in every dtype.
         bits = tensor.view(torch.uint8) if tensor.element_size() == 1 else tensor
@@ -262,8 +289,9 @@ def sparse_(
 def _chosen_zeros(tensor: Tensor, count: int, key: Key) -> Tensor:
     """A mask of `count` random elements of each column, by the words that follow those of the tensor's own values."""
     with writing(tensor):
-        scores = fill_(tensor.new_empty((2, *tensor.shape), dtype=torch.float32), uniform(0.0, 1.0), None, key)
-        return scores[1].argsort(dim=0, stable=True).argsort(dim=0) < count
+        taken = 2 if tensor.is_complex() else 1  # words of an element
+        scores = fill_(tensor.new_empty((taken + 1, *tensor.shape), dtype=torch.float32), uniform(0.0, 1.0), None, key)
+        return scores[taken].argsort(dim=0, stable=True).argsort(dim=0) < count
 
 
 def _check_matrix(name: str, shape: Size) -> None:

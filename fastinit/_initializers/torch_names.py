@@ -1,12 +1,40 @@
 """Weights scaled by their fans, under their torch names and with torch's semantics: gains, and normals left uncut."""
 
+import warnings
+
+import torch
 from torch import Generator, Size, Tensor
 from torch import dtype as DType
 
+from fastinit._core.check import DRAWN_DTYPES
 from fastinit._core.fans import FanMode
 from fastinit._core.laws import Law, declares, normal
 from fastinit._fill import fill_
 from fastinit._initializers.scaling import Fan, Nonlinearity, kaiming_std, shape_of, symmetric, xavier_std
+
+
+def calculate_gain(nonlinearity: Nonlinearity, param: float | None = None) -> float:
+    """Return torch's gain for what follows a layer: by how much its weights are to be larger, that activations keep their size.
+
+    Args:
+        nonlinearity: "linear", "conv1d" and the like (1), "sigmoid" (1), "tanh" (5/3), "relu" (sqrt(2)), "leaky_relu"
+            (sqrt(2 / (1 + param**2))) or "selu" (3/4).
+        param: the negative slope of "leaky_relu". None: 0.01.
+
+    Returns:
+        The gain: torch.nn.init.calculate_gain computes it.
+
+    Raises:
+        ValueError: the nonlinearity is not one of the names, or the slope is not an int or a float.
+
+    Reference:
+        PyTorch, torch.nn.init.calculate_gain.
+
+    Examples:
+        >>> fastinit.calculate_gain("leaky_relu", 0.2)
+        1.3867504905630728
+    """
+    return torch.nn.init.calculate_gain(nonlinearity, param)
 
 
 def _xavier_uniform_law(shape: Size, dtype: DType, gain: float, fan_in: Fan, fan_out: Fan, batch_dims: int) -> Law:
@@ -28,8 +56,8 @@ def xavier_uniform_(
 
     Args:
         tensor: the weight to fill, [*batch, out, in, *kernel], of any strides; float16, bfloat16, float32, float64,
-            float8_e4m3fn or float8_e5m2.
-        gain: a factor of all values, finite, > 0, such as `torch.nn.init.calculate_gain` gives.
+            float8_e4m3fn, float8_e5m2, or complex, whose real and imaginary parts are then drawn from it.
+        gain: a factor of all values, finite, >= 0, such as `calculate_gain` gives.
         generator: the source of randomness: a generator on the CPU, or the CUDA generator of the tensor's device. None:
             torch's default CPU generator, which `torch.manual_seed` seeds, whatever the device.
         key: an int in [0, 2**64), see `fastinit.key`: the values then depend on the arguments only. None: a fresh draw
@@ -43,7 +71,7 @@ def xavier_uniform_(
 
     Raises:
         TypeError: the tensor has a dtype that cannot be filled, or another argument has a wrong type.
-        ValueError: gain is not > 0, or the std leaves the range of a float; a fan is not > 0, or the shape has fewer than two
+        ValueError: gain is not >= 0, or the std leaves the range of a float; a fan is not > 0, or the shape has fewer than two
             dimensions and does not give the fans; generator and key are both given, or wrong; the tensor is sparse or overlaps
             itself. The tensor is then untouched.
 
@@ -57,7 +85,7 @@ def xavier_uniform_(
         True
     """
     law = _xavier_uniform_law(shape_of(tensor), tensor.dtype, gain, fan_in, fan_out, batch_dims)
-    return fill_(tensor, law, generator, key)
+    return fill_(tensor, law, generator, key, DRAWN_DTYPES)
 
 
 def _xavier_normal_law(shape: Size, dtype: DType, gain: float, fan_in: Fan, fan_out: Fan, batch_dims: int) -> Law:
@@ -79,8 +107,8 @@ def xavier_normal_(
 
     Args:
         tensor: the weight to fill, [*batch, out, in, *kernel], of any strides; float16, bfloat16, float32, float64,
-            float8_e4m3fn or float8_e5m2.
-        gain: a factor of all values, finite, > 0, such as `torch.nn.init.calculate_gain` gives.
+            float8_e4m3fn, float8_e5m2, or complex, whose real and imaginary parts then share the variance.
+        gain: a factor of all values, finite, >= 0, such as `calculate_gain` gives.
         generator: the source of randomness: a generator on the CPU, or the CUDA generator of the tensor's device. None:
             torch's default CPU generator, which `torch.manual_seed` seeds, whatever the device.
         key: an int in [0, 2**64), see `fastinit.key`: the values then depend on the arguments only. None: a fresh draw
@@ -94,7 +122,7 @@ def xavier_normal_(
 
     Raises:
         TypeError: the tensor has a dtype that cannot be filled, or another argument has a wrong type.
-        ValueError: gain is not > 0, or the std leaves the range of a float; a fan is not > 0, or the shape has fewer than two
+        ValueError: gain is not >= 0, or the std leaves the range of a float; a fan is not > 0, or the shape has fewer than two
             dimensions and does not give the fans; generator and key are both given, or wrong; the tensor is sparse or overlaps
             itself. The tensor is then untouched.
 
@@ -108,11 +136,24 @@ def xavier_normal_(
         1.0
     """
     law = _xavier_normal_law(shape_of(tensor), tensor.dtype, gain, fan_in, fan_out, batch_dims)
-    return fill_(tensor, law, generator, key)
+    return fill_(tensor, law, generator, key, DRAWN_DTYPES)
+
+
+def _fill_and_warn_(tensor: Tensor, law: Law, generator: Generator | None, key: int | None) -> Tensor:
+    if 0 in tensor.shape:
+        warnings.warn("Initializing zero-element tensors is a no-op", stacklevel=3)
+    return fill_(tensor, law, generator, key, DRAWN_DTYPES)
 
 
 def _kaiming_uniform_law(
-    shape: Size, dtype: DType, a: float, mode: FanMode, nonlinearity: Nonlinearity, fan_in: Fan, fan_out: Fan, batch_dims: int
+    shape: Size,
+    dtype: DType,
+    a: float | None,
+    mode: FanMode,
+    nonlinearity: Nonlinearity,
+    fan_in: Fan,
+    fan_out: Fan,
+    batch_dims: int,
 ) -> Law:
     return symmetric(kaiming_std(shape, a, mode, nonlinearity, fan_in, fan_out, batch_dims))
 
@@ -120,7 +161,7 @@ def _kaiming_uniform_law(
 @declares(_kaiming_uniform_law)
 def kaiming_uniform_(
     tensor: Tensor,
-    a: float = 0,
+    a: float | None = 0,
     mode: FanMode = "fan_in",
     nonlinearity: Nonlinearity = "leaky_relu",
     generator: Generator | None = None,
@@ -134,11 +175,12 @@ def kaiming_uniform_(
 
     Args:
         tensor: the weight to fill, [*batch, out, in, *kernel], of any strides; float16, bfloat16, float32, float64,
-            float8_e4m3fn or float8_e5m2.
-        a: the negative slope of the rectifier that follows, finite; used only with nonlinearity="leaky_relu". 0: a plain
-            rectifier.
-        mode: which fan divides: "fan_in" keeps the variance of the activations, "fan_out" that of the gradients.
-        nonlinearity: what follows the layer and decides the gain: a name that `torch.nn.init.calculate_gain` knows.
+            float8_e4m3fn, float8_e5m2, or complex, whose real and imaginary parts are then drawn from it.
+        a: the negative slope of the rectifier that follows; read only with nonlinearity="leaky_relu". 0: a plain rectifier.
+            None: 0.01.
+        mode: which fan divides: "fan_in" keeps the variance of the activations, "fan_out" that of the gradients. In letters of
+            any case.
+        nonlinearity: what follows the layer and decides the gain: a name that `calculate_gain` knows.
         generator: the source of randomness: a generator on the CPU, or the CUDA generator of the tensor's device. None:
             torch's default CPU generator, which `torch.manual_seed` seeds, whatever the device.
         key: an int in [0, 2**64), see `fastinit.key`: the values then depend on the arguments only. None: a fresh draw
@@ -156,6 +198,9 @@ def kaiming_uniform_(
             shape has fewer than two dimensions and does not give the fans; generator and key are both given, or wrong; the
             tensor is sparse or overlaps itself. The tensor is then untouched.
 
+    Warns:
+        UserWarning: the tensor has no elements, as torch says.
+
     Reference:
         He et al. 2015, "Delving deep into rectifiers"; PyTorch, torch.nn.init.kaiming_uniform_.
 
@@ -165,11 +210,18 @@ def kaiming_uniform_(
         True
     """
     law = _kaiming_uniform_law(shape_of(tensor), tensor.dtype, a, mode, nonlinearity, fan_in, fan_out, batch_dims)
-    return fill_(tensor, law, generator, key)
+    return _fill_and_warn_(tensor, law, generator, key)
 
 
 def _kaiming_normal_law(
-    shape: Size, dtype: DType, a: float, mode: FanMode, nonlinearity: Nonlinearity, fan_in: Fan, fan_out: Fan, batch_dims: int
+    shape: Size,
+    dtype: DType,
+    a: float | None,
+    mode: FanMode,
+    nonlinearity: Nonlinearity,
+    fan_in: Fan,
+    fan_out: Fan,
+    batch_dims: int,
 ) -> Law:
     return normal(0.0, kaiming_std(shape, a, mode, nonlinearity, fan_in, fan_out, batch_dims))
 
@@ -177,7 +229,7 @@ def _kaiming_normal_law(
 @declares(_kaiming_normal_law)
 def kaiming_normal_(
     tensor: Tensor,
-    a: float = 0,
+    a: float | None = 0,
     mode: FanMode = "fan_in",
     nonlinearity: Nonlinearity = "leaky_relu",
     generator: Generator | None = None,
@@ -191,11 +243,12 @@ def kaiming_normal_(
 
     Args:
         tensor: the weight to fill, [*batch, out, in, *kernel], of any strides; float16, bfloat16, float32, float64,
-            float8_e4m3fn or float8_e5m2.
-        a: the negative slope of the rectifier that follows, finite; used only with nonlinearity="leaky_relu". 0: a plain
-            rectifier.
-        mode: which fan divides: "fan_in" keeps the variance of the activations, "fan_out" that of the gradients.
-        nonlinearity: what follows the layer and decides the gain: a name that `torch.nn.init.calculate_gain` knows.
+            float8_e4m3fn, float8_e5m2, or complex, whose real and imaginary parts then share the variance.
+        a: the negative slope of the rectifier that follows; read only with nonlinearity="leaky_relu". 0: a plain rectifier.
+            None: 0.01.
+        mode: which fan divides: "fan_in" keeps the variance of the activations, "fan_out" that of the gradients. In letters of
+            any case.
+        nonlinearity: what follows the layer and decides the gain: a name that `calculate_gain` knows.
         generator: the source of randomness: a generator on the CPU, or the CUDA generator of the tensor's device. None:
             torch's default CPU generator, which `torch.manual_seed` seeds, whatever the device.
         key: an int in [0, 2**64), see `fastinit.key`: the values then depend on the arguments only. None: a fresh draw
@@ -213,6 +266,9 @@ def kaiming_normal_(
             shape has fewer than two dimensions and does not give the fans; generator and key are both given, or wrong; the
             tensor is sparse or overlaps itself. The tensor is then untouched.
 
+    Warns:
+        UserWarning: the tensor has no elements, as torch says.
+
     Reference:
         He et al. 2015, "Delving deep into rectifiers"; PyTorch, torch.nn.init.kaiming_normal_.
 
@@ -222,4 +278,4 @@ def kaiming_normal_(
         1.0
     """
     law = _kaiming_normal_law(shape_of(tensor), tensor.dtype, a, mode, nonlinearity, fan_in, fan_out, batch_dims)
-    return fill_(tensor, law, generator, key)
+    return _fill_and_warn_(tensor, law, generator, key)

@@ -12,7 +12,7 @@ from fastinit._initializers.scaling import Distribution, Fan, scaled, shape_of
 def _variance_scaling_law(
     shape: Size, dtype: DType, scale: float, mode: Mode, distribution: Distribution, fan_in: Fan, fan_out: Fan, batch_dims: int
 ) -> Law:
-    return scaled(shape, scale, mode, distribution, fan_in, fan_out, batch_dims)
+    return scaled(shape, dtype, scale, mode, distribution, fan_in, fan_out, batch_dims)
 
 
 @declares(_variance_scaling_law)
@@ -65,5 +65,5 @@ def variance_scaling_(
         >>> bool(weight.abs().max() <= (3 * 2.0 / 100) ** 0.5)
         True
     """
-    law = scaled(shape_of(tensor), scale, mode, distribution, fan_in, fan_out, batch_dims)
+    law = scaled(shape_of(tensor), tensor.dtype, scale, mode, distribution, fan_in, fan_out, batch_dims)
     return fill_(tensor, law, generator, key)

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from fastinit._core import keys
-from fastinit._core.check import check_tensor, is_loaded
+from fastinit._core.check import ALL_DTYPES, DRAWN_DTYPES, FLOAT_DTYPES, check_tensor, is_loaded
 from fastinit._core.laws import Initializer, Law, call_of, declaration_of, law_of
 from fastinit._core.plan import Plan
 from fastinit._core.recipes import recipe
@@ -72,7 +72,7 @@ def _task_of(slot: Slot, sharers: list[Slot], seed: int, overwrite: bool) -> Tas
     initializer = _initializer_of(ruled) if ruled else _running_statistic(slot)
     if initializer is None:
         return Task(slot, "left" if ruled or slot.buffer else "missed", values=slot.tensor)
-    if not slot.buffer and not slot.tensor.is_floating_point():
+    if not slot.buffer and not _is_drawn(slot.tensor):
         return Task(slot, "missed", values=slot.tensor)
     for sharer in sharers:
         if sharer.tensor.shape == slot.tensor.shape:
@@ -165,6 +165,11 @@ def check_aliases(found: list[Slot], source: list[int], place: torch.device | No
         raise ValueError("the model cannot be materialized, and nothing was written:\n" + "\n".join(refused))
 
 
+def _is_drawn(tensor: Tensor) -> bool:
+    """Whether initializers other than constants can fill it."""
+    return tensor.is_floating_point() or tensor.is_complex()
+
+
 def _described(slot: Slot) -> str:
     kind = "buffer" if slot.buffer else "parameter"
     dtype = str(slot.tensor.dtype).removeprefix("torch.")
@@ -229,25 +234,31 @@ def prepare(task: Task, place: torch.device | None) -> None:
             task.target = fresh(slot.tensor, place or slot.tensor.device)
         if law is not None:
             values, task.key = law
-            if slot.tensor.is_floating_point() and not slot.tensor.is_neg():
+            if _is_planned(values, slot.tensor):
                 task.plans = plans_of(parts_of(task.target), recipe(values, slot.tensor.dtype), task.key or 0)
     except (TypeError, ValueError) as error:
         kind = TypeError if isinstance(error, TypeError) else ValueError
         raise kind(f"{slot.name}: {error} (nothing was written)") from error
 
 
+def _is_planned(law: Law, tensor: Tensor) -> bool:
+    """Whether a backend writes the law into the tensor's memory: of a complex constant the parts differ."""
+    drawn = tensor.dtype in FLOAT_DTYPES or (tensor.is_complex() and law.name != "constant")
+    return drawn and not tensor.is_neg() and not tensor.is_conj()
+
+
 def _law_of_task(task: Task) -> tuple[Law, int | None] | None:
     """The declared law that fills the tensor, and its key, None of a constant; None where there is none."""
     assert task.initializer is not None and task.key is not None
     tensor = task.slot.tensor
-    if tensor.is_floating_point():
-        check_tensor(tensor)
+    if _is_drawn(tensor):
+        check_tensor(tensor, ALL_DTYPES)
     found = law_of(task.initializer, tensor.shape, tensor.dtype)
     if found is None:
         return None
-    if task.initializer is not zero_:
-        check_tensor(tensor)
     law, key = found
+    if task.initializer is not zero_:
+        check_tensor(tensor, ALL_DTYPES if law.name == "constant" else DRAWN_DTYPES)
     if law.name == "constant":
         return law, None
     return law, task.key if key is None else keys.check(key)

@@ -272,10 +272,10 @@ def choice_of(scheme: Scheme, full_name: str, owners: Iterable[tuple[ModuleRules
 
 
 def _is_fillable(name: str, tensor: Tensor) -> bool:
-    """Whether a scheme that is applied fills it: floats that have a shape, and counters of batches."""
+    """Whether a scheme that is applied fills it: floats and complex numbers that have a shape, and counters of batches."""
     if isinstance(tensor, (UninitializedParameter, UninitializedBuffer)):
         return False
-    return tensor.is_floating_point() or name.endswith("num_batches_tracked")
+    return tensor.is_floating_point() or tensor.is_complex() or name.endswith("num_batches_tracked")
 
 
 def is_lazy(module: nn.Module) -> bool:

@@ -28,6 +28,7 @@ class Spec(NamedTuple):
     law: Callable[[Arguments, tuple[int, ...]], Expected] | None = None
     check: Callable[[torch.Tensor, Arguments, torch.dtype], None] | None = None
     dtypes: tuple[torch.dtype, ...] = calls.FLOATS
+    others: tuple[torch.dtype, ...] = ()  # that it takes too, and other tests check
     draws: bool = True
     served: Callable[[Arguments, torch.dtype], bool | None] = lambda x, dtype: True  # of a good call without a law
 
@@ -36,18 +37,29 @@ class Spec(NamedTuple):
 
 
 def constant_faults(x: Arguments, shape: tuple[int, ...]) -> list[Any]:
-    return calls.bad(x, val=lambda val: isinstance(val, (int, float)) and not isinstance(val, bool))
+    return calls.bad(x, val=lambda val: isinstance(val, (int, float)))
 
 
 def constant_served(x: Arguments, dtype: torch.dtype) -> bool | None:
+    if dtype is torch.bool:
+        return True
+    if not (dtype.is_floating_point or dtype.is_complex):
+        limits = torch.iinfo(dtype)
+        return (isinstance(x["val"], int) or math.isfinite(x["val"])) and limits.min <= math.trunc(x["val"]) <= limits.max
     if abs(x["val"]) == math.inf:
         return dtype is not torch.float8_e4m3fn  # which has no infinity
     return not abs(x["val"]) > torch.finfo(dtype).max
 
 
 def check_constant(values: torch.Tensor, x: Arguments, dtype: torch.dtype) -> None:
+    if dtype is torch.bool or not (dtype.is_floating_point or dtype.is_complex):
+        assert values.tolist() == torch.full(values.shape, bool(x["val"]) if dtype is torch.bool else int(x["val"])).tolist()
+        return
     if x["val"] != x["val"]:
         assert bool(values.isnan().all())
+        return
+    if dtype.is_complex:
+        assert torch.equal(values, torch.full(values.shape, complex(x["val"]), dtype=torch.complex128).to(dtype))
         return
     real = torch.float64 if dtype is torch.float64 else torch.float32
     assert same(values, torch.full(values.shape, float(x["val"]), dtype=real).to(dtype))
@@ -58,7 +70,9 @@ def matrix_faults(x: Arguments, shape: tuple[int, ...]) -> list[Any]:
 
 
 def check_eye(values: torch.Tensor, x: Arguments, dtype: torch.dtype) -> None:
-    assert values.double().tolist() == [[float(i == j) for j in range(values.shape[1])] for i in range(values.shape[0])]
+    assert values.to(torch.complex128).tolist() == [
+        [complex(i == j) for j in range(values.shape[1])] for i in range(values.shape[0])
+    ]
 
 
 def dirac_faults(x: Arguments, shape: tuple[int, ...]) -> list[Any]:
@@ -69,7 +83,7 @@ def dirac_faults(x: Arguments, shape: tuple[int, ...]) -> list[Any]:
 
 def check_dirac(values: torch.Tensor, x: Arguments, dtype: torch.dtype) -> None:
     if values.numel():
-        assert torch.equal(values.double(), torch.nn.init.dirac_(torch.ones(values.shape).double(), x["groups"]))
+        assert torch.equal(values.to(torch.complex128).real, torch.nn.init.dirac_(torch.ones(values.shape).double(), x["groups"]))
 
 
 def orthogonal_faults(x: Arguments, shape: tuple[int, ...]) -> list[Any]:
@@ -95,7 +109,7 @@ def check_orthogonal(values: torch.Tensor, x: Arguments, dtype: torch.dtype) -> 
 
 def sparse_faults(x: Arguments, shape: tuple[int, ...]) -> list[Any]:
     fraction = calls.bad(x, sparsity=lambda s: calls.is_real(s) and 0 <= s <= 1)
-    return fraction + calls.bad(x, std=calls.is_positive) + matrix_faults(x, shape)
+    return fraction + calls.bad(x, std=calls.is_not_negative) + matrix_faults(x, shape)
 
 
 def sparse_served(x: Arguments, dtype: torch.dtype) -> bool | None:
@@ -136,6 +150,7 @@ SCALING = {
 VALUE = {"val": (OMITTED, calls.mostly(st.floats(-400, 400), calls.ODD_NUMBERS))}
 GROUPS = {"groups": (1, calls.mostly(st.integers(1, 3), [0, -1, 1.0, True, None, "1", 10**400]))}
 SPARSITY = {"sparsity": (OMITTED, calls.mostly(st.floats(0, 1), calls.ODD_NUMBERS)), "std": (0.01, scales(-8, 8))}
+EVERY = (*calls.FLOATS, *calls.WORDS, *calls.OTHERS)
 NONE: Callable[[Arguments, tuple[int, ...]], list[Any]] = lambda x, shape: []  # noqa: E731
 
 
@@ -144,7 +159,7 @@ def keras_spec(scale: float, mode: str, distribution: str, faults: Any, paramete
 
 
 def torch_spec(law: call_laws.LawOf, faults: Any, parameters: Any) -> Spec:
-    return Spec({**parameters, **FANS, **SOURCE}, faults, WEIGHT, law)
+    return Spec({**parameters, **FANS, **SOURCE}, faults, WEIGHT, law, others=calls.COMPLEX)
 
 
 def plain_fan_faults(x: Arguments, shape: tuple[int, ...]) -> list[Any]:
@@ -152,8 +167,8 @@ def plain_fan_faults(x: Arguments, shape: tuple[int, ...]) -> list[Any]:
 
 
 SPECS = {
-    "uniform_": Spec({**INTERVAL, **SOURCE}, calls.uniform_faults, ANY, call_laws.uniform_law),
-    "normal_": Spec({**NORMAL, **SOURCE}, calls.normal_faults, ANY, call_laws.normal_law),
+    "uniform_": Spec({**INTERVAL, **SOURCE}, calls.uniform_faults, ANY, call_laws.uniform_law, others=calls.COMPLEX),
+    "normal_": Spec({**NORMAL, **SOURCE}, calls.normal_faults, ANY, call_laws.normal_law, others=calls.COMPLEX),
     "truncated_normal_": Spec({**NORMAL, **MAYBE, **METHOD, **SOURCE}, calls.truncated_faults, ANY, call_laws.truncated_law),
     "trunc_normal_": Spec({**NORMAL, **ABSOLUTE, **SOURCE}, calls.cut_faults, ANY, call_laws.cut_law),
     "variance_scaling_": Spec({**SCALING, **FANS, **SOURCE}, calls.scaling_faults, WEIGHT, call_laws.scaling_law),
@@ -163,17 +178,21 @@ SPECS = {
     "he_normal_": keras_spec(2.0, "fan_in", "truncated_normal", plain_fan_faults, {}),
     "lecun_uniform_": keras_spec(1.0, "fan_in", "uniform", plain_fan_faults, {}),
     "lecun_normal_": keras_spec(1.0, "fan_in", "truncated_normal", plain_fan_faults, {}),
-    "xavier_uniform_": torch_spec(call_laws.xavier_law("uniform"), calls.gain_faults, GAIN),
-    "xavier_normal_": torch_spec(call_laws.xavier_law("untruncated_normal"), calls.gain_faults, GAIN),
+    "xavier_uniform_": torch_spec(call_laws.xavier_law("uniform"), calls.torch_gain_faults, GAIN),
+    "xavier_normal_": torch_spec(call_laws.xavier_law("untruncated_normal"), calls.torch_gain_faults, GAIN),
     "kaiming_uniform_": torch_spec(call_laws.kaiming_law("uniform"), calls.rectifier_faults, RECTIFIER),
     "kaiming_normal_": torch_spec(call_laws.kaiming_law("untruncated_normal"), calls.rectifier_faults, RECTIFIER),
     "orthogonal_": Spec({**GAIN, **SOURCE}, orthogonal_faults, WEIGHT, None, check_orthogonal, served=orthogonal_served),
-    "sparse_": Spec({**SPARSITY, **SOURCE}, sparse_faults, MATRIX, None, check_sparse, served=sparse_served),
-    "zeros_": Spec(SOURCE, NONE, ANY, None, lambda v, x, dtype: check_constant(v, {"val": 0}, dtype), draws=False),
-    "ones_": Spec(SOURCE, NONE, ANY, None, lambda v, x, dtype: check_constant(v, {"val": 1}, dtype), draws=False),
-    "constant_": Spec({**VALUE, **SOURCE}, constant_faults, ANY, None, check_constant, draws=False, served=constant_served),
-    "eye_": Spec(SOURCE, matrix_faults, MATRIX, None, check_eye, draws=False),
-    "dirac_": Spec({**GROUPS, **SOURCE}, dirac_faults, KERNEL, None, check_dirac, draws=False),
+    "sparse_": Spec(
+        {**SPARSITY, **SOURCE}, sparse_faults, MATRIX, None, check_sparse, served=sparse_served, others=calls.COMPLEX
+    ),
+    "zeros_": Spec(SOURCE, NONE, ANY, None, lambda v, x, dtype: check_constant(v, {"val": 0}, dtype), EVERY, draws=False),
+    "ones_": Spec(SOURCE, NONE, ANY, None, lambda v, x, dtype: check_constant(v, {"val": 1}, dtype), EVERY, draws=False),
+    "constant_": Spec(
+        {**VALUE, **SOURCE}, constant_faults, ANY, None, check_constant, EVERY, draws=False, served=constant_served
+    ),
+    "eye_": Spec(SOURCE, matrix_faults, MATRIX, None, check_eye, EVERY, draws=False),
+    "dirac_": Spec({**GROUPS, **SOURCE}, dirac_faults, KERNEL, None, check_dirac, EVERY, draws=False),
     "bits_": Spec({"key": (OMITTED, SOURCE["key"][1])}, NONE, ANY, None, check_words, WORDS, draws=False),
 }
 
@@ -190,6 +209,8 @@ def arguments_of(draw, spec: Spec) -> Arguments:
 
 
 def same(a: torch.Tensor, b: torch.Tensor) -> bool:
+    if a.dtype.is_complex:
+        return same(torch.view_as_real(a), torch.view_as_real(b))
     integer = INTEGERS[a.dtype.itemsize]
     return a.shape == b.shape and torch.equal(a.contiguous().view(integer), b.contiguous().view(integer))
 
@@ -238,6 +259,7 @@ def check_call(name: str, place: Place, arguments: Arguments) -> str:
     """Calls, checks, and returns "accepted" or the error's name; anything that must not be raises."""
     spec, tensor = SPECS[name], place.tensor
     full = {key: default for key, (default, _) in spec.parameters.items()} | arguments
+    full = {key: calls.plain(value) if key in calls.NUMBERS_BY_NAME else value for key, value in full.items()}
     own = spec.faults(full, tuple(tensor.shape))
     law, certain = (None, None) if own or place.faults else promised(spec, full, tensor)
     faults = own + place.faults + calls.source_faults(full, "generator" in full)
@@ -275,7 +297,7 @@ def promised(spec: Spec, full: Arguments, tensor: torch.Tensor) -> tuple[Expecte
     except (OverflowError, ZeroDivisionError):
         return None, None  # a fan or a gain beyond doubles
     if law:
-        return law, call_laws.can_be_had(law, tensor.dtype)
+        return call_laws.settled(law), call_laws.can_be_had(law, tensor.dtype)
     return None, spec.served(full, tensor.dtype)
 
 
@@ -296,7 +318,7 @@ def check_values(name: str, values: torch.Tensor, law: Expected | None, full: Ar
     assert same(values, straight), "not the values of a contiguous tensor by the reference backend"
     if law:
         call_laws.check_law(law, values, full["key"])
-        if dtype.itemsize < 4:
+        if dtype.itemsize < 4 and law.kind != "constant":
             call_laws.check_rounding(law, values, getattr(fastinit, name)(torch.empty(values.shape), **arguments))
     if spec.check:
         spec.check(values, full, dtype)
@@ -305,6 +327,8 @@ def check_values(name: str, values: torch.Tensor, law: Expected | None, full: Ar
 def explore(name: str, examples: int, seed: int | None = None) -> Counter[str]:
     """Makes so many calls of a function; returns how many were accepted, and refused by which error. Raises at a fault."""
     outcomes: Counter[str] = Counter()
+    spec = SPECS[name]
+    refused = tuple(dtype for dtype in EVERY if dtype not in (*spec.dtypes, *spec.others))
 
     @hypothesis.settings(
         max_examples=examples,
@@ -313,7 +337,7 @@ def explore(name: str, examples: int, seed: int | None = None) -> Counter[str]:
         database=None,
         suppress_health_check=list(hypothesis.HealthCheck),
     )
-    @hypothesis.given(calls.places(SPECS[name].dtypes, SPECS[name].shape), arguments_of(SPECS[name]))
+    @hypothesis.given(calls.places(spec.dtypes, refused, spec.shape), arguments_of(spec))
     def call(place: Place, arguments: Arguments) -> None:
         torch.manual_seed(0)
         outcomes[check_call(name, place, arguments)] += 1

@@ -22,7 +22,7 @@ LawOf = Callable[[Arguments, tuple[int, ...]], "Expected"]
 
 
 class Expected(NamedTuple):
-    """A distribution in doubles: uniform (a, b), cut (mean, std, a, b) or fmod (mean, std, a, b)."""
+    """A distribution in doubles: uniform (a, b), cut (mean, std, a, b), fmod (mean, std, a, b) or constant (value, a, b)."""
 
     kind: str
     numbers: tuple[float, ...]
@@ -86,9 +86,21 @@ def xavier_law(distribution: str) -> LawOf:
 
 def kaiming_law(distribution: str) -> LawOf:
     def law(x: Arguments, shape: tuple[int, ...]) -> Expected:
-        gains = {"tanh": 5 / 3, "relu": math.sqrt(2), "selu": 0.75, "leaky_relu": math.sqrt(2) / math.hypot(1.0, x["a"])}
-        return of_std(distribution, gains.get(x["nonlinearity"], 1.0) / math.sqrt(units(x, shape, x["mode"]) or 1))
+        gains = {"tanh": 5 / 3, "relu": math.sqrt(2), "selu": 0.75}
+        if x["nonlinearity"] == "leaky_relu":
+            gains["leaky_relu"] = math.sqrt(2) / math.hypot(1.0, 0.01 if x["a"] is None else x["a"])
+        return of_std(distribution, gains.get(x["nonlinearity"], 1.0) / math.sqrt(units(x, shape, x["mode"].lower()) or 1))
 
+    return law
+
+
+def settled(law: Expected) -> Expected:
+    """The law; where it has no width, its one value."""
+    a, b = law.bounds
+    if a == b:
+        return Expected("constant", (a, -math.inf, math.inf))
+    if law.kind != "uniform" and law.numbers[1] == 0:
+        return Expected("constant", (min(max(law.numbers[0], a), b), a, b))
     return law
 
 
@@ -96,11 +108,16 @@ def can_be_had(law: Expected, dtype: torch.dtype) -> bool | None:
     """Whether a dtype has values between the bounds; None: it may be refused, for leaving the range of the arithmetic."""
     a, b = law.bounds
     largest = torch.finfo(torch.float64 if dtype is torch.float64 else torch.float32).max
-    if law.kind == "uniform" and (not math.isfinite(b / 2 - a / 2) or b / 2 - a / 2 > largest or a == b):
+    one = settled(law)
+    if one.kind == "constant":
+        if law.kind == "fmod" or abs(one.numbers[0]) > largest / 2:
+            return None
+        return any(one.bounds[0] <= value <= one.bounds[1] for value in values_near(one.numbers[0], dtype))
+    if law.kind == "uniform" and (not math.isfinite(b / 2 - a / 2) or b / 2 - a / 2 > largest):
         return None
     if law.kind != "uniform":
         mean, std = law.numbers[:2]
-        if not (std > 0 and abs(mean) + 40 * std <= largest) or a == b:
+        if not abs(mean) + 40 * std <= largest:
             return None
         if (a - mean) / std == (b - mean) / std and abs((a - mean) / std) > 1000:
             return None  # apart by less than a last place, where the density is not flat
@@ -127,6 +144,10 @@ def check_law(law: Expected, values: torch.Tensor, key: int) -> None:
     room = 4 * sys.float_info.epsilon * max(abs(a), abs(b)) if law.is_computed else 0.0
     assert bool(((flat >= a - room) & (flat <= b + room) & flat.isfinite()).all()), f"outside [{a}, {b}]"
     spacing = torch.finfo(dtype).eps
+    if law.kind == "constant":
+        value = min(max(law.numbers[0], -torch.finfo(dtype).max), torch.finfo(dtype).max)
+        assert bool(((flat - value).abs() <= spacing * abs(value) + torch.finfo(dtype).smallest_normal).all()), f"not {value}"
+        return
     low, high = (min(max(x, -torch.finfo(dtype).max), torch.finfo(dtype).max) for x in (a, b))
     for i in {0, len(flat) - 1, len(flat) // 2, len(flat) // 3} if len(flat) else ():
         word = oracle.word64(key, i) if dtype is torch.float64 else oracle.word32(key, i)

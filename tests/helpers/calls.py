@@ -17,7 +17,8 @@ from hypothesis import strategies as st
 
 FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64, torch.float8_e4m3fn, torch.float8_e5m2)
 WORDS = (torch.int32, torch.uint32, torch.int64, torch.uint64)
-OTHERS = (torch.uint8, torch.int8, torch.int16, torch.bool, torch.complex64, torch.complex128)
+COMPLEX = (torch.complex64, torch.complex128)
+OTHERS = (torch.uint8, torch.int8, torch.int16, torch.bool, *COMPLEX)
 NEGATED = {torch.float32: torch.complex64, torch.float64: torch.complex128}  # their conjugate's imaginary part: a lazy minus
 CANARY = 0xA5  # what memory holds before a call
 OMITTED = object()
@@ -42,9 +43,9 @@ class Subclass(torch.Tensor):
 
 
 @st.composite
-def places(draw, allowed: tuple[torch.dtype, ...], shape: st.SearchStrategy) -> Place:
+def places(draw, allowed: tuple[torch.dtype, ...], refused: tuple[torch.dtype, ...], shape: st.SearchStrategy) -> Place:
     """Tensors over a buffer of their own; a few of a dtype that is not allowed, a few that overlap themselves."""
-    dtype = draw(st.sampled_from(allowed if draw(st.integers(0, 9)) else tuple({*FLOATS, *WORDS, *OTHERS} - {*allowed})))
+    dtype = draw(st.sampled_from(allowed if draw(st.integers(0, 9)) or not refused else refused))
     sizes = draw(shape)
     layout = draw(st.sampled_from(["contiguous", "strided", "strided", "strided", "expanded", "windows"]))
     strides = draw(strides_of(sizes, layout))
@@ -167,8 +168,18 @@ RECTIFIER = {
 }
 
 
+NUMBERS_BY_NAME = {"mean", "std", "a", "b", "gain", "scale", "sparsity", "val", "fan_in", "fan_out"}
+
+
+def plain(x: Any) -> Any:
+    """Python's number of what holds one: of NumPy's, tensors of one element, and others."""
+    if isinstance(x, (np.generic, np.ndarray, torch.Tensor)):
+        return x.item() if x.size == 1 or (isinstance(x, torch.Tensor) and x.numel() == 1) else x
+    return float(x) if isinstance(x, (Decimal, Fraction)) else x
+
+
 def is_real(x: Any) -> bool:
-    return isinstance(x, (int, float)) and not isinstance(x, bool) and x == x
+    return isinstance(x, (int, float)) and x == x
 
 
 def is_finite(x: Any) -> bool:
@@ -177,6 +188,10 @@ def is_finite(x: Any) -> bool:
 
 def is_positive(x: Any) -> bool:
     return is_finite(x) and x > 0
+
+
+def is_not_negative(x: Any) -> bool:
+    return is_finite(x) and x >= 0
 
 
 def is_one_of(x: Any, names: tuple[str, ...]) -> bool:
@@ -192,11 +207,11 @@ def bad(arguments: Arguments, **tests: Callable[[Any], bool]) -> list[Any]:
 
 
 def uniform_faults(x: Arguments, shape: tuple[int, ...]) -> list[Any]:
-    return bad(x, a=is_finite, b=is_finite) or ([x["a"], x["b"]] if not x["a"] < x["b"] else [])
+    return bad(x, a=is_finite, b=is_finite) or ([x["a"], x["b"]] if not x["a"] <= x["b"] else [])
 
 
 def normal_faults(x: Arguments, shape: tuple[int, ...]) -> list[Any]:
-    return bad(x, mean=is_finite, std=is_positive)
+    return bad(x, mean=is_finite, std=is_not_negative)
 
 
 def is_bound(x: Any) -> bool:
@@ -204,7 +219,8 @@ def is_bound(x: Any) -> bool:
 
 
 def cut_faults(x: Arguments, shape: tuple[int, ...]) -> list[Any]:
-    return normal_faults(x, shape) + bad(x, a=is_bound, b=is_bound) or ([x["a"], x["b"]] if not x["a"] < x["b"] else [])
+    found = normal_faults(x, shape) + bad(x, a=is_bound, b=is_bound)
+    return found or ([x["a"], x["b"]] if not x["a"] <= x["b"] or x["a"] == math.inf or x["b"] == -math.inf else [])
 
 
 def truncated_faults(x: Arguments, shape: tuple[int, ...]) -> list[Any]:
@@ -229,7 +245,7 @@ def fan_faults(x: Arguments, shape: tuple[int, ...], mode: str) -> list[Any]:
 
 
 def is_fan(x: Any) -> bool:
-    return x is None or is_positive(x)
+    return x is None or (is_positive(x) and not isinstance(x, bool))
 
 
 def scaling_faults(x: Arguments, shape: tuple[int, ...]) -> list[Any]:
@@ -241,9 +257,23 @@ def gain_faults(x: Arguments, shape: tuple[int, ...]) -> list[Any]:
     return bad(x, gain=is_positive) + fan_faults(x, shape, "fan_avg")
 
 
+def torch_gain_faults(x: Arguments, shape: tuple[int, ...]) -> list[Any]:
+    return bad(x, gain=is_not_negative) + fan_faults(x, shape, "fan_avg")
+
+
 def rectifier_faults(x: Arguments, shape: tuple[int, ...]) -> list[Any]:
-    named = bad(x, mode=lambda m: is_one_of(m, MODES[:2]), nonlinearity=lambda n: is_one_of(n, NONLINEARITIES))
-    return bad(x, a=is_finite) + named + fan_faults(x, shape, x["mode"])
+    """The slope counts only where there is one; the mode is read in small letters."""
+    named = bad(
+        x, mode=lambda m: isinstance(m, str) and m.lower() in MODES[:2], nonlinearity=lambda n: is_one_of(n, NONLINEARITIES)
+    )
+    slope = bad(x, a=is_slope) if is_one_of(x["nonlinearity"], ("leaky_relu",)) else []
+    return slope + named + fan_faults(x, shape, x["mode"].lower() if isinstance(x["mode"], str) else x["mode"])
+
+
+def is_slope(x: Any) -> bool:
+    """Its square is finite; an infinite one leaves nothing, as in torch."""
+    square = is_real(x) and not isinstance(x, bool) and (is_bound(x) and not 1e150 < abs(x) < math.inf)
+    return x is None or square
 
 
 def source_faults(x: Arguments, may_draw: bool) -> list[Any]:
