@@ -1,31 +1,26 @@
 """`accelerate`: a block in which torch.nn.init, and with it the constructors of modules, fill through this package."""
 
-import contextlib
+import copy
 import functools
 import inspect
-import sys
+import pkgutil
 import threading
-import weakref
 from collections.abc import Callable
-from dataclasses import dataclass
-from types import FunctionType, ModuleType
-from typing import Any
+from contextvars import ContextVar
+from types import FunctionType, MethodType, ModuleType
+from typing import Any, TypeVar
 
 import torch
-from torch import Tensor
-from torch.nn import Parameter
 from torch.overrides import TorchFunctionMode
 
-from fastinit._core.check import is_loaded, is_plain
 from fastinit._core.keys import key
-from fastinit._core.shard import is_dtensor
-from fastinit._initializers import plain, structured, torch_names
-from fastinit._torch import base_of, is_wrapped_by_functorch, without_torch_function
+from fastinit._serving import HANDLERS, Block, Handler, places, routed
+from fastinit._torch import dismiss, is_summoned
 
-_Handler = Callable[[Any, tuple[Any, ...], dict[str, Any]], Any]  # of a call: torch's function, its arguments
+_Function = TypeVar("_Function", bound=Callable[..., Any])
 
 
-class accelerate(contextlib.ContextDecorator):
+class accelerate:
     """Serve torch's initializers by this package's, inside a `with` block or a decorated function.
 
     Code that is not yours needs no change: constructors, `reset_parameters`, the model classes of other libraries. In
@@ -36,28 +31,42 @@ class accelerate(contextlib.ContextDecorator):
         Tensor.normal_ and Tensor.uniform_ on parameters, on their views, on `parameter.data` and `parameter.detach()`
             where these are taken in a block. On other tensors (noise, masks, data) they stay torch's.
 
-    The laws, the tensor returned and the errors are torch's; the values are this package's. Torch's own function runs,
-    unchanged, on tensors without values (meta, fake, no elements), on subclasses of Parameter and Tensor (quantized
-    weights; DTensors too, unless the block has a seed, which gives all ranks one key), in graphs that are being
-    compiled, and for whatever this package refuses, such as std=0, a complex dtype or wrong arguments. Tensors with a
-    true attribute `_is_hf_initialized`, by which transformers marks weights as loaded, are left as they are; the marks
-    stay on a model that `from_pretrained` returned.
+    The laws, the tensor returned and the errors are torch's; the values are this package's. Uniform values stay below the
+    upper bound, as torch's do: what `fastinit.uniform_` rounds to it is the dtype's last value below; all others have its
+    bits. An interval that holds no other value of the dtype gives its upper bound.
+
+    **Graphs that are being compiled keep torch's own functions**, whatever the seed. So do tensors without values (meta, fake,
+    no elements), subclasses of Parameter and Tensor (quantized weights; DTensors too, unless the block has a seed, which
+    gives all ranks one key), and whatever this package refuses, such as wrong arguments. Where torch fills something for such
+    a reason and a seed was to decide, a UserWarning says so. Tensors with a true attribute `_is_hf_initialized`, by which
+    transformers marks weights as loaded, are left as they are; the marks stay on a model that `from_pretrained` returned.
 
     timm's own truncated normal is served where timm was imported before the block.
 
     Names imported from torch.nn.init before the block are served too, except orthogonal_, the choice of the zeros by
-    sparse_, and xavier_uniform_, xavier_normal_ and kaiming_normal_ on tensors that are no parameters.
+    sparse_, and xavier_uniform_, xavier_normal_ and kaiming_normal_ on tensors that are no parameters. Names taken inside
+    are torch's functions after it, and are pickled and copied as these.
 
-    Blocks can be nested: the innermost decides. One object can be opened many times, in several threads at once.
+    Blocks can be nested, and closed in any order, from any thread: the innermost that is open decides. One object can be opened
+    many times, in several threads at once. Blocks belong to the context (contextvars): each asyncio task has its own,
+    and is served by those open where it was made until they close. Other threads keep torch, those of `asyncio.to_thread` too.
+
+    As a decorator it takes functions and `async def` functions. Generator functions and classes are a TypeError.
 
     Args:
         seed: any int: the n-th fill of a block takes ``fastinit.key(seed, n)``, with n counted from 0 in every block (in
             every call of a decorated function), so that the weights do not depend on any generator; each fill that is served
-            counts. None: each fill takes a fresh key from torch's default CPU generator, so `torch.manual_seed` decides all
+            counts. Every process counts alike: pipeline stages of equal layers get equal weights, unless their prefixes differ.
+            None: each fill takes a fresh key from torch's default CPU generator, so `torch.manual_seed` decides all
             values. A `generator=` in a call goes before the seed.
+        prefix: a name or a number, such as the pipeline stage: the keys are then ``fastinit.key(seed, prefix, n)``. Ranks that
+            hold one DTensor, or copies of one weight, need one prefix.
 
     Raises:
-        TypeError: the seed is not an int.
+        TypeError: the seed is not an int, or the prefix neither str nor int; what is decorated is no function, or one that runs
+            after its call.
+        ValueError: a prefix without a seed.
+        RuntimeError: a block is left more often than entered.
 
     Reference:
         PyTorch, torch.nn.init; torch.overrides.TorchFunctionMode.
@@ -72,228 +81,175 @@ class accelerate(contextlib.ContextDecorator):
         True
     """
 
-    def __init__(self, seed: int | None = None) -> None:
+    def __init__(self, seed: int | None = None, *, prefix: str | int = "") -> None:
         if callable(seed):
             raise TypeError(f"seed must be an int or None. Received: seed={seed!r}. As a decorator write @accelerate().")
-        if seed is not None:
-            key(seed)
         self._seed = seed
+        self._path = () if isinstance(prefix, str) and not prefix else (prefix,)
+        if seed is not None:
+            key(seed, *self._path)
+        elif self._path:
+            raise ValueError(f"a prefix is of keys from a seed. Received: prefix={prefix!r} without a seed. Pass seed=.")
 
     def __enter__(self) -> "accelerate":
-        block = Block(self._seed)
-        _substitute()
-        block.__enter__()  # type: ignore[no-untyped-call]
-        thread.blocks.append(block)
+        block = Block(self, thread.router, self._seed, self._path)
+        with _lock:
+            opened.append(block)
+            if len(opened) == 1:
+                _substitute()
+        _settle((*blocks.get(), block))
         return self
 
     def __exit__(self, *error: Any) -> None:
-        try:
-            thread.blocks.pop().__exit__(*error)  # type: ignore[no-untyped-call]
-        finally:
-            _restore()
+        with _lock:
+            anywhere = [block for block in opened if block.owner is self]
+            here = [block for block in blocks.get() if block in anywhere]
+            if not anywhere:
+                raise RuntimeError("fastinit.accelerate: this block is not open. Leave it as often as you enter it.")
+            block = (here or anywhere)[-1]
+            block.is_open = False
+            opened.remove(block)
+            if not opened:
+                _restore()
+        _settle(blocks.get())
+
+    def __call__(self, function: _Function) -> _Function:
+        _check_decorated(function)
+
+        @functools.wraps(function)
+        def served(*args: Any, **kwargs: Any) -> Any:
+            with copy.copy(self):  # a block that no other call can close
+                result = function(*args, **kwargs)
+            if inspect.iscoroutine(result):
+                result.close()
+                raise TypeError(
+                    f"{function!r} returned a coroutine, which runs after the block. Decorate the `async def` itself."
+                )
+            return result
+
+        @functools.wraps(function)
+        async def awaited(*args: Any, **kwargs: Any) -> Any:
+            with copy.copy(self):
+                return await function(*args, **kwargs)
+
+        return awaited if _is_any(inspect.iscoroutinefunction, function) else served  # type: ignore[return-value]
 
 
-class Block(TorchFunctionMode):
-    """One open block of one thread: a mode, which torch shows every call of its functions."""
+def _check_decorated(function: Any) -> None:
+    """Raise TypeError for what is no function, and for one that does its work after its call."""
+    if isinstance(function, type):
+        mend = "Decorate its __init__, or the function that builds it."
+    elif isinstance(function, (staticmethod, classmethod)):
+        mend = f"Write @{type(function).__name__} above it."
+    elif not callable(function):
+        mend = "Decorate a function."
+    elif _is_any(inspect.isgeneratorfunction, function) or _is_any(inspect.isasyncgenfunction, function):
+        mend = "A generator runs after the call: write `with fastinit.accelerate(...):` in its body."
+    else:
+        return
+    raise TypeError(f"accelerate cannot decorate this. Received: {function!r} ({type(function).__name__}). {mend}")
 
-    def __init__(self, seed: int | None) -> None:
-        super().__init__()
-        self.seed, self.fills = seed, 0
+
+def _is_any(kind: Callable[[Any], bool], function: Callable[..., Any]) -> bool:
+    """Whether a function, or what a partial is of, or the __call__ of an object, is of the kind."""
+    while isinstance(function, functools.partial):
+        function = function.func
+    return kind(function) or kind(type(function).__call__)
+
+
+class _Router(TorchFunctionMode):
+    """The mode of one thread, which torch shows every call of its functions."""
 
     def __torch_function__(self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None) -> Any:
-        handler: _Handler | None = _HANDLERS.get(func)
+        handler = HANDLERS.get(func)
         if handler is None and type(func) is FunctionType:
-            handler = _routed(func)
-        if handler is None or _is_idle():
+            handler = routed(func)
+        if handler is None:
             return func(*args, **kwargs) if kwargs else func(*args)
-        return handler(func, args, kwargs or {})
+        return _serve(handler, func, args, kwargs or {})
 
-    def serves_dtensor(self, tensor: Any, arguments: dict[str, Any]) -> bool:
-        """Whether it fills a DTensor: only by a seed do all ranks get one key."""
-        return self.seed is not None and arguments.get("generator") is None and is_dtensor(tensor)
 
-    def fill(self, function: Callable[..., Tensor], arguments: dict[str, Any]) -> bool:
-        """Whether this package took the call; if not, the tensor is untouched."""
-        if self.seed is not None and arguments.get("generator") is None:
-            arguments["key"] = key(self.seed, self.fills)
-        try:
-            with without_torch_function():  # no mode is shown the fill's own operations: half of its time
-                function(**arguments)
-        except (TypeError, ValueError):
-            return False
-        self.fills += 1
-        return True
+class _StandIn:
+    """What is put in the place of a function that torch shows to no mode. It calls the original where no block is open: code that
+    has taken it in a block keeps it. It passes for the original, and where it is pickled or copied, it is what has its name."""
+
+    def __init__(self, place: tuple[ModuleType, str], original: Callable[..., Any], handler: Handler) -> None:
+        functools.update_wrapper(self, original)
+        self._name, self._original, self._handler = f"{place[0].__name__}:{place[1]}", original, handler
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        return _serve(self._handler, self._original, args, kwargs)
+
+    def __get__(self, instance: Any, owner: Any = None) -> Any:
+        return self if instance is None else MethodType(self, instance)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return pkgutil.resolve_name, (self._name,)
+
+    def __eq__(self, other: object) -> bool:
+        return self._original == (other._original if isinstance(other, _StandIn) else other)
+
+    def __hash__(self) -> int:
+        return hash(self._original)
 
 
 class _Thread(threading.local):
-    """Blocks are the thread's own, as torch's modes are."""
+    """What is a thread's own, as torch's modes are."""
 
     def __init__(self) -> None:
-        self.blocks: list[Block] = []
+        self.router = _Router()
         self.busy = False  # a call is being served, or has been left to torch: what it calls in turn is not looked at
 
 
-@dataclass(frozen=True)
-class _Service:
-    """How one of torch's functions is served: a handler of its calls."""
-
-    function: Callable[..., Tensor]  # of this package
-    parameters: dict[str, str]  # the names in torch's signature, in order -> the names in this package's
-    positional: int  # how many of them may be passed by position
-    method: bool = False  # of Tensor: for parameters alone, and not where autograd would record the write
-
-    def __call__(self, torch_function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        arguments = self.arguments(args, kwargs)
-        tensor: Any = arguments.get("tensor")
-        if self.method and not (_is_parameter(tensor) and not (tensor.requires_grad and torch.is_grad_enabled())):
-            return torch_function(*args, **kwargs)
-        if isinstance(tensor, Tensor) and is_loaded(tensor):
-            return tensor
-        thread.busy = True
-        try:
-            block = thread.blocks[-1]
-            if (_has_plain_values(tensor) or block.serves_dtensor(tensor, arguments)) and block.fill(self.function, arguments):
-                return tensor
-            return torch_function(*args, **kwargs)
-        finally:
-            thread.busy = False
-
-    def arguments(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
-        """The arguments by this package's names; empty where torch's signature does not allow the call."""
-        given = dict(zip(self.parameters, args[: self.positional], strict=False))
-        if len(args) > self.positional or not kwargs.keys() <= self.parameters.keys() - given.keys():
-            return {}
-        return {self.parameters[name]: value for name, value in (given | kwargs).items()}
-
-    def stand_in(self, original: Callable[..., Any]) -> Callable[..., Any]:
-        """A function to put in the place of torch's. It calls the original in threads without a block, and when all blocks are
-        closed: code that has imported it meanwhile keeps it."""
-
-        @functools.wraps(original)
-        def function(*args: Any, **kwargs: Any) -> Any:
-            if _is_idle():
-                return original(*args, **kwargs)
-            return self(original, args, kwargs)
-
-        return function
+def _serve(handler: Handler, torch_function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """Answer a call: torch does, where it goes into a graph or no block is open."""
+    block = None if torch.compiler.is_compiling() or thread.busy else _innermost()
+    if block is None:
+        return torch_function(*args, **kwargs)
+    thread.busy = True
+    try:
+        return handler(block, torch_function, args, kwargs)
+    finally:
+        thread.busy = False
 
 
-def _is_idle() -> bool:
-    """Whether calls are torch's: no block is open in this thread, one is busy, or the call goes into a compiled graph."""
-    return not thread.blocks or thread.busy or torch.compiler.is_compiling()
-
-
-def _is_parameter(tensor: Any) -> bool:
-    """Whether the tensor is a parameter, or a view of one, or one of its aliases."""
-    if not isinstance(tensor, Tensor):  # the arguments were not understood
-        return False
-    owner = base_of(tensor)
-    return isinstance(owner, Parameter) or aliases.get(id(owner)) is owner
-
-
-def _has_plain_values(tensor: Any) -> bool:
-    """Whether there is something to fill. Subclasses have their own ways, and errors, with random functions; so have
-    torch.func, which may forbid them, and tensors of the inference mode outside of it."""
-    if not (isinstance(tensor, Tensor) and is_plain(tensor)) or tensor.is_meta or not tensor.numel():
-        return False
-    if is_wrapped_by_functorch(tensor):
-        return False
-    return torch.is_inference_mode_enabled() or not tensor.is_inference()
-
-
-def _alias(torch_function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-    """Remember an alias of a parameter: `parameter.data` is a plain tensor, which does not lead back to its parameter."""
-    alias = torch_function(*args, **kwargs)
-    if args and _is_parameter(args[0]):
-        aliases[id(alias)] = alias
-    return alias
-
-
-def _routed(function: Callable[..., Any]) -> "_Service | None":
-    """The service of a function of torch.nn.init. A mode is shown what the attribute is now, which others may have replaced
-    (transformers does)."""
-    for name, service in _ROUTED.items():
-        if getattr(torch.nn.init, name, None) is function:
-            return service
+def _innermost() -> Block | None:
+    """The block that decides here. A context may have been taken to another thread, and blocks closed from anywhere."""
+    for block in reversed(blocks.get()):
+        if block.is_open and block.router is thread.router:
+            return block
     return None
+
+
+def _settle(known: tuple[Block, ...]) -> None:
+    """Keep the blocks that are open in the context, and the router on torch's stack while any block of the thread is."""
+    blocks.set(tuple(block for block in known if block.is_open))
+    router = thread.router
+    is_wanted = any(block.router is router for block in tuple(opened))
+    if is_wanted and not is_summoned(router):
+        router.__enter__()  # type: ignore[no-untyped-call]
+    elif not is_wanted and is_summoned(router):
+        dismiss(router)
 
 
 def _substitute() -> None:
     """Replace what torch shows to no mode, for the first block of all threads."""
-    global open_blocks
-    with _lock:
-        open_blocks += 1
-        if open_blocks == 1:
-            for place, service in _places().items():
-                original = getattr(*place)
-                placed[place] = service.stand_in(original), original
-                setattr(*place, placed[place][0])
+    for place, handler in places().items():
+        original = getattr(*place)
+        placed[place] = _StandIn(place, original, handler), original
+        setattr(*place, placed[place][0])
 
 
 def _restore() -> None:
     """Undo it after the last block, but for what somebody else has replaced since: that is theirs to undo."""
-    global open_blocks
-    with _lock:
-        open_blocks -= 1
-        if open_blocks == 0:
-            for place, (stand_in, original) in placed.items():
-                if getattr(*place, None) is stand_in:
-                    setattr(*place, original)
-            placed.clear()
+    for place, (stand_in, original) in placed.items():
+        if getattr(*place, None) is stand_in:
+            setattr(*place, original)
+    placed.clear()
 
 
-def _places() -> "dict[tuple[ModuleType, str], _Service]":
-    """What is replaced: names of torch.nn.init; and the truncated normal that timm has written out, where timm is in use."""
-    places = {(torch.nn.init, name): service for name, service in UNROUTED.items()}
-    timm = sys.modules.get("timm.layers.weight_init")
-    if timm is not None and _parameters_of(timm, _TIMM) == list(_TRUNCATED.parameters):
-        places[timm, _TIMM] = _TRUNCATED
-    return places
-
-
-def service_of(function: Callable[..., Tensor]) -> _Service:
-    """The signatures of torch.nn.init are this package's, less the keyword-only parameters."""
-    parameters = inspect.signature(function).parameters.values()
-    names = [parameter.name for parameter in parameters if parameter.kind is parameter.POSITIONAL_OR_KEYWORD]
-    return _Service(function, dict(zip(names, names, strict=True)), len(names))
-
-
-def trunc_normal_place() -> str:
-    """The private function that captured references of trunc_normal_ call too, where torch has it as it was."""
-    place = "_no_grad_trunc_normal_"
-    as_it_was = _parameters_of(torch.nn.init, place) == list(service_of(plain.trunc_normal_).parameters)
-    return place if as_it_was else "trunc_normal_"
-
-
-def _parameters_of(module: ModuleType, name: str) -> list[str]:
-    """The names in a function's signature; none, if there is no such function."""
-    try:
-        return list(inspect.signature(getattr(module, name, None)).parameters)  # type: ignore[arg-type]
-    except (TypeError, ValueError):
-        return []
-
-
-_ROUTED = {function.__name__: service_of(function) for function in (plain.uniform_, plain.normal_, torch_names.kaiming_uniform_)}
-UNROUTED = {
-    trunc_normal_place(): service_of(plain.trunc_normal_),
-    "xavier_uniform_": service_of(torch_names.xavier_uniform_),
-    "xavier_normal_": service_of(torch_names.xavier_normal_),
-    "kaiming_normal_": service_of(torch_names.kaiming_normal_),
-    "orthogonal_": service_of(structured.orthogonal_),
-    "sparse_": service_of(structured.sparse_),
-}
-_TIMM = "_trunc_normal_"
-_TRUNCATED = _Service(plain.trunc_normal_, {name: name for name in ("tensor", "mean", "std", "a", "b")}, 5)
-_NORMAL = {"self": "tensor", "mean": "mean", "std": "std", "generator": "generator"}
-_UNIFORM = {"self": "tensor", "from": "a", "to": "b", "generator": "generator"}
-_HANDLERS: dict[Any, _Handler] = {
-    Tensor.normal_: _Service(plain.normal_, _NORMAL, 3, method=True),
-    Tensor.uniform_: _Service(plain.uniform_, _UNIFORM, 3, method=True),
-    Tensor.data.__get__: _alias,  # type: ignore[attr-defined]
-    Tensor.detach: _alias,
-}
-aliases: weakref.WeakValueDictionary[int, Tensor] = weakref.WeakValueDictionary()  # by id: == of tensors compares elements
+blocks: ContextVar[tuple[Block, ...]] = ContextVar("blocks of fastinit.accelerate", default=())  # some may be closed
+opened: list[Block] = []  # of all threads
 thread = _Thread()
-_lock = threading.Lock()
-open_blocks = 0  # blocks, of all threads
-placed: dict[tuple[ModuleType, str], tuple[Callable[..., Any], Callable[..., Any]]] = {}  # -> stand-in, original
+_lock = threading.RLock()  # a finalizer may close a block at any point
+placed: dict[tuple[ModuleType, str], tuple[_StandIn, Callable[..., Any]]] = {}  # -> stand-in, original

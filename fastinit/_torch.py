@@ -15,6 +15,7 @@ from torch._C import DisableTorchFunction as without_torch_function
 from torch._C import _len_torch_dispatch_stack as dispatch_modes
 from torch._C._functorch import is_functorch_wrapped_tensor as is_wrapped_by_functorch
 from torch._subclasses.fake_tensor import FakeTensor
+from torch.overrides import TorchFunctionMode, _get_current_function_mode_stack, _pop_mode, _push_mode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._python_dispatch import _disable_current_modes as without_dispatch_modes
 
@@ -27,9 +28,11 @@ __all__ = [
     "can_swap",
     "children_of",
     "current_cuda_stream",
+    "dismiss",
     "dispatch_modes",  # how many modes see every operation: of make_fx, FakeTensorMode, CommDebugMode
     "is_default_generator",
     "is_strided_shard",
+    "is_summoned",
     "is_transformers_loading",
     "is_wrapped_by_functorch",
     "local_tensor_of",
@@ -79,6 +82,20 @@ class WatchingMode(TorchDispatchMode):
 def recording_modes() -> bool:
     """Whether a mode that sees operations is not one that only watches."""
     return dispatch_modes() > _watching.depth
+
+
+def is_summoned(mode: TorchFunctionMode) -> bool:
+    """Whether a mode is on this thread's stack of those that see functions."""
+    return any(each is mode for each in _get_current_function_mode_stack())
+
+
+def dismiss(mode: TorchFunctionMode) -> None:
+    """Take a mode off the stack, wherever it lies: its own __exit__ would take the one on top."""
+    others = [each for each in _get_current_function_mode_stack() if each is not mode]
+    for _ in _get_current_function_mode_stack():
+        _pop_mode()
+    for each in others:
+        _push_mode(each)
 
 
 def untraced(function: _Function) -> _Function:

@@ -15,6 +15,7 @@ from hypothesis import HealthCheck, settings
 from torch import nn
 
 from fastinit._backends.choose import ORDER, backends, module
+from fastinit._torch import is_summoned
 
 if not torch.cuda.is_available():  # Triton's kernels run on CPU tensors then, interpreted; set before their module is imported
     os.environ.setdefault("TRITON_INTERPRET", "1")
@@ -22,6 +23,7 @@ if not torch.cuda.is_available():  # Triton's kernels run on CPU tensors then, i
 sys.path.append(str(pathlib.Path(__file__).parents[1]))  # benchmarks; at the end, lest the source tree hide the installed package
 
 ACCELERATE = importlib.import_module("fastinit._accelerate")  # the package's attribute of this name is the class
+SERVING = importlib.import_module("fastinit._serving")
 
 if os.environ.get("FASTINIT_TEST_ALL") == "1":  # every package of the extra test-all is here: one that is not fails, not skips
     SKIPPED = pytest.importorskip
@@ -72,9 +74,9 @@ def fills(monkeypatch):
     fill = block.fill
 
     def counted(block, function, arguments):
-        served = fill(block, function, arguments)
-        names.extend([function.__name__] * served)
-        return served
+        refusal = fill(block, function, arguments)
+        names.extend([function.__name__] * (refusal is None))
+        return refusal
 
     monkeypatch.setattr(block, "fill", counted)
     return names
@@ -85,5 +87,5 @@ def nothing_of_accelerate_stays():
     before = {name: value for name, value in vars(nn.init).items() if callable(value)}
     yield
     assert {name: value for name, value in vars(nn.init).items() if callable(value)} == before
-    assert ACCELERATE.open_blocks == 0 and not ACCELERATE.placed
-    assert not ACCELERATE.thread.blocks and not ACCELERATE.thread.busy and not len(ACCELERATE.aliases)
+    assert not ACCELERATE.opened and not ACCELERATE.placed and not ACCELERATE.thread.busy and not len(SERVING.aliases)
+    assert not ACCELERATE.blocks.get() and not is_summoned(ACCELERATE.thread.router)

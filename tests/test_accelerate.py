@@ -98,7 +98,7 @@ def test_the_methods_of_parameters_views_and_data():
             p[:, 1].uniform_(-1, 1)
             assert torch.equal(p[:, 1], expected("uniform_", 5, 5, (12,), a=-1.0, b=1.0))
         nn.Parameter(torch.zeros(3, 3), requires_grad=False).normal_()
-        assert MODULE.thread.blocks[-1].fills == 7
+        assert MODULE.blocks.get()[-1].fills == 7
 
 
 def test_other_tensors_keep_the_values_of_torch(fills):
@@ -120,16 +120,9 @@ def test_other_tensors_keep_the_values_of_torch(fills):
 
 
 REFUSED = {
-    "std of zero": lambda p: nn.init.normal_(p, 1.0, 0.0),
-    "no width": lambda p: nn.init.uniform_(p, 1.0, 1.0),
     "negative std": lambda p: nn.init.normal_(p, 0.0, -1.0),
     "reversed bounds": lambda p: nn.init.uniform_(p, 2.0, 1.0),
     "reversed cut": lambda p: nn.init.trunc_normal_(p, 0.0, 0.0, 1.0, -1.0),
-    "no gain": lambda p: nn.init.xavier_normal_(p, 0.0),
-    "std as a tensor": lambda p: nn.init.normal_(p, 0.0, torch.tensor(0.5)),
-    "capitals": lambda p: nn.init.kaiming_normal_(p, mode="FAN_OUT"),
-    "capitals, routed": lambda p: nn.init.kaiming_uniform_(p, mode="FAN_OUT"),
-    "slope not used": lambda p: nn.init.kaiming_normal_(p, None, nonlinearity="relu"),
     "unknown mode": lambda p: nn.init.kaiming_uniform_(p, mode="fan"),
     "unknown nonlinearity": lambda p: nn.init.kaiming_normal_(p, nonlinearity="gelu"),
     "unknown argument": lambda p: nn.init.xavier_uniform_(p, key=3),
@@ -146,7 +139,6 @@ REFUSED = {
     "sparsity": lambda p: nn.init.sparse_(p, -0.5),
     "overlap": lambda p: nn.init.normal_(p.detach()[:1].expand(3, 8)),
     "layout": lambda p: nn.init.normal_(p.detach().to_sparse()),
-    "complex": lambda p: nn.init.normal_(nn.Parameter(torch.zeros(3, 3, dtype=torch.complex64))),
     "integers": lambda p: nn.init.uniform_(torch.zeros(3, 3, dtype=torch.int32)),
     "leaf": lambda p: p.normal_(),
     "view of a leaf": lambda p: p[0].uniform_(),
@@ -159,17 +151,44 @@ REFUSED = {
 }
 
 
+ODD = {  # torch's edges, which this package serves too
+    "std of zero": lambda init, p, **key: init.normal_(p, 1.0, 0.0, **key),
+    "no width": lambda init, p, **key: init.uniform_(p, 1.0, 1.0, **key),
+    "no gain": lambda init, p, **key: init.xavier_normal_(p, 0.0, **key),
+    "no gain, uniform": lambda init, p, **key: init.xavier_uniform_(p, 0.0, **key),
+    "std as a tensor": lambda init, p, **key: init.normal_(p, 0.0, torch.tensor(0.5), **key),
+    "capitals": lambda init, p, **key: init.kaiming_normal_(p, mode="FAN_OUT", **key),
+    "capitals, routed": lambda init, p, **key: init.kaiming_uniform_(p, mode="FAN_OUT", **key),
+    "slope not used": lambda init, p, **key: init.kaiming_normal_(p, None, nonlinearity="relu", **key),
+    "complex": lambda init, p, **key: init.normal_(nn.Parameter(p.detach().cfloat()), **key),
+    "complex, uniform": lambda init, p, **key: init.kaiming_uniform_(nn.Parameter(p.detach().cfloat()), **key),
+}
+
+
+@pytest.mark.parametrize("case", ODD)
+def test_odd_calls_are_served(case, fills):
+    with accelerate(seed=5), warnings.catch_warnings():
+        warnings.simplefilter("error")
+        ours = ODD[case](nn.init, parameter())
+    assert fills and torch.equal(ours, ODD[case](fastinit, parameter(), key=fastinit.key(5, 0)))
+
+
+@pytest.mark.parametrize("seed", [None, 0])
 @pytest.mark.parametrize("case", REFUSED)
-def test_what_is_refused_is_done_by_torch_alone(case, fills):
-    """The same bits or the same error, the same warnings, the same draws from the generator."""
+def test_what_is_refused_is_done_by_torch_alone(case, seed, fills):
+    """The same bits or the same error, the same draws from the generator, the same warnings: but what a seed does not decide is
+    said, once, unless torch raises or there is nothing to fill."""
     theirs, warned, state = own(lambda: REFUSED[case](parameter()))
-    with accelerate(seed=0):
+    with accelerate(seed=seed):
         ours, warned_here, state_here = own(lambda: REFUSED[case](parameter()))
-    assert not fills and warned_here == warned and state_here == state
+    said = [text for text in warned_here if text not in warned]
+    assert not fills and [text for text in warned_here if text in warned] == warned and state_here == state
     if isinstance(theirs, tuple):
-        assert ours == theirs
+        assert ours == theirs and not said
     else:
         assert type(ours) is type(theirs) and torch.equal(ours, theirs)
+        assert len(said) == (seed is not None and theirs.numel() > 0 and case != "recorded")  # which is no parameter
+        assert all("did not decide" in text and str(tuple(theirs.shape)) in text for text in said)
 
 
 @pytest.mark.parametrize("name", ["xavier_uniform", "kaiming_normal", "normal", "sparse", "orthogonal"])
@@ -205,7 +224,7 @@ def test_autograd_sees_the_write():
         loss.backward()
 
 
-def test_tensors_without_values_take_no_key_and_stay(fills):
+def test_tensors_without_values_take_no_key_and_stay(fills, recwarn):
     with accelerate(seed=5):
         with torch.device("meta"):
             assert nn.MultiheadAttention(8, 2).in_proj_weight.is_meta
@@ -221,6 +240,7 @@ def test_tensors_without_values_take_no_key_and_stay(fills):
         assert not fills
         nn.init.normal_(empty.weight)
     assert torch.equal(empty.weight, expected("normal_", 5, 0, mean=0.0))
+    assert not [warning for warning in recwarn if "did not decide" in str(warning.message)]
 
 
 def test_device_contexts_and_default_dtypes():

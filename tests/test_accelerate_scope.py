@@ -6,7 +6,7 @@ import threading
 
 import pytest
 import torch
-from helpers.serving import CALLS, CAPTURED, MODULE, WHOLE, call, expected, own, parameter
+from helpers.serving import CALLS, CAPTURED, MODULE, SERVING, WHOLE, call, expected, own, parameter
 from torch import nn
 
 import fastinit
@@ -44,7 +44,7 @@ def test_blocks_of_two_threads_overlap():
         thread.start()
         opened.wait(10)
         ours = nn.init.xavier_normal_(parameter(), 2.0)
-    assert MODULE.open_blocks == 1 and nn.init.xavier_normal_ is not CAPTURED["xavier_normal_"]
+    assert len(MODULE.opened) == 1 and nn.init.xavier_normal_ is not CAPTURED["xavier_normal_"]
     closed.set()
     thread.join()
     assert torch.equal(ours, expected("xavier_normal_", 7, 0))
@@ -132,12 +132,12 @@ def test_names_taken_inside_a_block_are_torch_after_it():
 
 
 def test_without_the_private_function_of_torch(monkeypatch):
-    assert MODULE.trunc_normal_place() == "_no_grad_trunc_normal_"
+    assert SERVING.trunc_normal_place() == "_no_grad_trunc_normal_"
     for other in (None, len, lambda tensor, mean, std, a, b: tensor):
         monkeypatch.setattr(nn.init, "_no_grad_trunc_normal_", other)
-        assert MODULE.trunc_normal_place() == "trunc_normal_"
+        assert SERVING.trunc_normal_place() == "trunc_normal_"
     monkeypatch.undo()
-    monkeypatch.setattr(MODULE, "UNROUTED", {"trunc_normal_": MODULE.service_of(fastinit.trunc_normal_)})
+    monkeypatch.setattr(SERVING, "UNROUTED", {"trunc_normal_": SERVING.service_of(fastinit.trunc_normal_)})
     tensor = parameter()
     with accelerate(seed=5):
         nn.init.trunc_normal_(tensor, **CALLS["trunc_normal_"])
@@ -183,3 +183,19 @@ def test_compiled_code_keeps_torch(fills):
     with accelerate(seed=5):
         ours = own(lambda: torch.compile(build, backend="eager", fullgraph=True)(torch.empty(64, 64)))
     assert torch.equal(ours[0], theirs[0]) and ours[2] == theirs[2] and not fills
+
+
+def test_compiled_code_calls_what_was_captured():
+    """After the block, and in another one: torch's function, as it is where nothing is compiled."""
+    with accelerate(seed=1):
+        captured = nn.init.xavier_uniform_
+
+    @torch.compile(backend="eager", fullgraph=True)
+    def build(tensor):
+        with torch.no_grad():
+            return captured(tensor.clone())
+
+    theirs = own(lambda: nn.init.xavier_uniform_(torch.empty(3, 3)))[0]
+    assert torch.equal(own(lambda: build(torch.empty(3, 3)))[0], theirs)
+    with accelerate(seed=1):
+        assert torch.equal(own(lambda: build(torch.empty(3, 3)))[0], theirs)

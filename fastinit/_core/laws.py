@@ -24,8 +24,8 @@ class Law(NamedTuple):
     """What a user asks of a fill, in doubles. Made by the functions of this module, which check it.
 
     Attributes:
-        name: "uniform", "normal", "truncated_normal", "fmod_normal", "constant" or "words".
-        parameters: in the same order (a, b), (mean, std), (mean, std, a, b), (mean, std, a, b), (value,) and ().
+        name: "uniform", "normal", "truncated_normal", "fmod_normal", "constant", "words" or "half_open_uniform".
+        parameters: in the same order (a, b), (mean, std), (mean, std, a, b), (mean, std, a, b), (value,), () and (a, b).
 
     Examples:
         >>> fastinit.laws.normal(0.0, 0.02)
@@ -65,6 +65,11 @@ def uniform(a: float, b: float) -> Law:
         if is_less(b, a):
             raise ValueError(f"uniform bounds must satisfy a <= b. Received: a={a}, b={b}.")
     return Law("uniform", (a, b))
+
+
+def half_open(law: Law) -> Law:
+    """The law as torch has it: a uniform one without its upper bound. Its other values keep their bits."""
+    return Law("half_open_uniform", law.parameters) if law.name == "uniform" else law
 
 
 def normal(mean: float, std: float) -> Law:
@@ -184,7 +189,7 @@ def of_parts(law: Law) -> Law:
     if law.name == "normal":
         mean, std = law.parameters
         return Law("normal", (mean, std / math.sqrt(2.0)))
-    if law.name != "uniform":
+    if law.name not in ("uniform", "half_open_uniform"):
         raise TypeError(f"no {law.name} law is known of complex numbers. Fill torch.view_as_real(tensor), their parts.")
     return law
 

@@ -26,6 +26,7 @@ outside the closed interval in any dtype. Changing a bit of this raises STREAM_V
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import math
 from dataclasses import dataclass
@@ -36,7 +37,7 @@ import torch
 from fastinit._core import tables
 from fastinit._core.laws import RAW_WORDS, Law, of_parts
 from fastinit._core.modes import SMALLEST, ieee_arithmetic
-from fastinit._core.rounding import first, fma, representable, rounded
+from fastinit._core.rounding import first, fma, representable, rounded, step
 from fastinit._core.tables import WORD_BITS, Table
 from fastinit._torch import without_dispatch_modes
 
@@ -124,6 +125,10 @@ def _make_recipe(law: Law, dtype: torch.dtype) -> Recipe:
     if law.name == "uniform":
         a, b = law.parameters
         return _uniform_recipe(a, b, dtype, real) if a < b else _constant_recipe(a, -math.inf, math.inf, dtype, real)
+    if law.name == "half_open_uniform":
+        a, b = law.parameters
+        closed = cached_recipe(Law("uniform", law.parameters), dtype)
+        return _opened(closed, b) if a < b else closed
     mean, std, *bounds = law.parameters
     a, b = bounds or (-math.inf, math.inf)
     if a == b:
@@ -174,6 +179,12 @@ def _uniform_recipe(a: float, b: float, dtype: torch.dtype, real: torch.dtype) -
     for at, bound in ((2.0 ** (bits - 1), high), (-(2.0 ** (bits - 1)), low)):
         slope = _reaching(slope, at, anchor, bound, real)
     return Recipe(UNIFORM, dtype, real, slope, anchor, low=low, high=high)
+
+
+def _opened(recipe: Recipe, b: float) -> Recipe:
+    """The recipe whose greatest value is the dtype's last below b. Where b is the only value in the interval, it stays."""
+    below = step(b, -math.inf, recipe.dtype) if recipe.high == b else recipe.high
+    return dataclasses.replace(recipe, high=below) if recipe.low <= below else recipe
 
 
 def _reaching(slope: float, x: float, anchor: float, bound: float, real: torch.dtype) -> float:

@@ -9,6 +9,7 @@ from torch import nn
 import fastinit
 
 MODULE = importlib.import_module("fastinit._accelerate")  # the attribute of the package may be the function
+SERVING = importlib.import_module("fastinit._serving")
 CALLS = {
     "uniform_": {"a": -1.0, "b": 2.0},
     "normal_": {"mean": 0.5, "std": 2.0},
