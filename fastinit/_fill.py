@@ -33,6 +33,7 @@ from fastinit._core.check import (
     whole_shape,
 )
 from fastinit._core.laws import Law
+from fastinit._core.memory import check_memory
 from fastinit._core.modes import is_troubled, safe_torch
 from fastinit._core.plan import Box, Plan, row_of, whole
 from fastinit._core.recipes import Recipe, recipe
@@ -79,7 +80,7 @@ def fill_(
         recipe(law, tensor.dtype)  # refuses a law before a key is drawn
         number = keys.resolve(generator, key, tensor.device)  # type: ignore[arg-type]
         with writing(tensor):
-            torch.ops.fastinit.fill_(tensor, law.name, list(law.parameters), _signed(number), None)
+            torch.ops.fastinit.fill_(tensor, law.name, list(law.parameters), keys.signed(number), None)
     return tensor
 
 
@@ -112,6 +113,7 @@ def _take_road_(tensor: Tensor, law: Law, generator: Generator | None, key: int 
         count = tensor.numel()
         if not count:
             whole_shape(tensor)  # refuses what is elsewhere
+        check_memory(tensor, count * values.dtype.itemsize)
         plan = Plan(tensor, values, keys.resolve(generator, key, device), row_of(count))
         if count:
             choose(device).fill([plan])
@@ -143,6 +145,11 @@ def plans_of(parts: list[tuple[Tensor, Box]], values: Recipe, key: int) -> list[
         if not is_plain(out):
             raise TypeError(f"no backend can fill a {type(out).__name__}. Initialize the tensor before it is converted.")
     return [Plan(out, values, key, box) for out, box in real]
+
+
+def check_backends(devices: Iterable[torch.device]) -> None:
+    """Raise the ValueError or RuntimeError of a device that no backend can serve as asked."""
+    list(map(choose, set(devices)))
 
 
 def run(plans: Iterable[Plan]) -> None:
@@ -178,7 +185,7 @@ def _trace_(tensor: Tensor, law: Law, generator: Generator | None, key: Key | No
             word = _drawn(generator, tensor) if key is None else key
             torch.ops.fastinit.fill_(tensor, name, parameters, 0, word)
         else:
-            torch.ops.fastinit.fill_(tensor, name, parameters, _signed(keys.resolve(generator, key, tensor.device)), None)
+            torch.ops.fastinit.fill_(tensor, name, parameters, keys.signed(keys.resolve(generator, key, tensor.device)), None)
 
 
 def _drawn(generator: Generator | None, tensor: Tensor) -> Tensor:
@@ -207,7 +214,7 @@ def _values_under_functorch(tensor: Tensor, law: Law, generator: Generator | Non
     if key is None:
         key = _drawn_by_functorch(tensor, generator)
     elif not isinstance(key, Tensor):
-        key = torch.tensor(_signed(keys.resolve(generator, key, tensor.device)), device="cpu")
+        key = torch.tensor(keys.signed(keys.resolve(generator, key, tensor.device)), device="cpu")
     parameters = list(law.parameters)
     values: Tensor = torch.ops.fastinit.values(key, tensor.shape, tensor.dtype, tensor.device, law.name, parameters)
     return values
@@ -223,16 +230,12 @@ def _drawn_by_functorch(tensor: Tensor, generator: Generator | None) -> Tensor:
 
 
 def writing(tensor: Tensor) -> contextlib.AbstractContextManager[object]:
-    """The mode for operations of torch's that fill: they write to an inference tensor in inference mode alone."""
+    """The mode for torch's operations that fill: they write inference tensors in inference mode, and memory that is not there."""
     if torch.compiler.is_compiling():
         return torch.no_grad()
+    check_memory(shard.local_of(tensor))
     mode = torch.inference_mode() if tensor.is_inference() else torch.no_grad()
     return safe_torch(mode) if is_troubled() else mode
-
-
-def _signed(key: int) -> int:
-    """A 64-bit key as the int64 that an operator's schema can carry."""
-    return key - (1 << 64) if key >> 63 else key
 
 
 @torch.library.custom_op(
@@ -242,6 +245,7 @@ def _signed(key: int) -> int:
 )
 def _fill_operator(out: Tensor, law: str, parameters: list[float], key: int, drawn: Tensor | None) -> None:
     number = key if drawn is None else int(drawn.item())
+    check_memory(out)
     if out.numel():  # a tensor with memory, of a subclass perhaps
         choose(out.device).fill([Plan(out, recipe(Law(law, tuple(parameters)), out.dtype), number & _MASK64, whole(out))])
 
@@ -262,7 +266,7 @@ def _draw(generator: Generator | None) -> Tensor:
 
 def _word(generator: Generator | None) -> Tensor:
     device = torch.device("cpu") if generator is None else generator.device
-    return torch.tensor(_signed(keys.resolve(generator, None, device)), device="cpu")
+    return torch.tensor(keys.signed(keys.resolve(generator, None, device)), device="cpu")
 
 
 @torch.library.impl("fastinit::draw", "FuncTorchVmapMode")

@@ -12,8 +12,10 @@ from torch import Tensor, nn
 from fastinit._core import keys
 from fastinit._core.check import check_tensor, is_loaded
 from fastinit._core.laws import Initializer, Law, call_of, declaration_of, law_of
+from fastinit._core.memory import check_memory
 from fastinit._core.plan import Plan
 from fastinit._core.recipes import recipe
+from fastinit._core.shard import local_of
 from fastinit._fill import parts_of, plans_of
 from fastinit._initializers.constants import ones_, zeros_
 from fastinit._model.materialize import alias_refusal, fresh
@@ -218,22 +220,30 @@ def prepare(task: Task, place: torch.device | None) -> None:
 
     Raises:
         TypeError: the tensor or an argument of the initializer has a wrong type; begins with the parameter's name.
-        ValueError: another of its values is wrong, likewise.
+        ValueError: another of its values is wrong, or its memory is not there, likewise.
+        RuntimeError, torch.OutOfMemoryError, MemoryError: there is no memory for it, likewise.
     """
     slot = task.slot
     try:
         law = None if task.initializer is None else _law_of_task(task)
         if slot.parametrized and place not in (None, slot.tensor.device):
             raise ValueError(f"it is parametrized, and stays on {slot.tensor.device}. Call .to({str(place)!r}) first.")
+        if not slot.tensor.is_meta and (task.initializer is not None or _moves(slot, place)):
+            check_memory(local_of(slot.tensor))
         if _moves(slot, place):
             task.target = fresh(slot.tensor, place or slot.tensor.device)
         if law is not None:
             values, task.key = law
             if slot.tensor.is_floating_point() and not slot.tensor.is_neg():
                 task.plans = plans_of(parts_of(task.target), recipe(values, slot.tensor.dtype), task.key or 0)
-    except (TypeError, ValueError) as error:
-        kind = TypeError if isinstance(error, TypeError) else ValueError
-        raise kind(f"{slot.name}: {error} (nothing was written)") from error
+    except (TypeError, ValueError, RuntimeError, MemoryError) as error:
+        raise _kind_of(error)(f"{slot.name}: {error} (nothing was written)") from error
+
+
+def _kind_of(error: Exception) -> type[Exception]:
+    """What an error that names a parameter too is raised as: programs tell no memory from other errors by their type."""
+    kinds = (TypeError, ValueError, torch.OutOfMemoryError, MemoryError)
+    return next((kind for kind in kinds if isinstance(error, kind)), RuntimeError)
 
 
 def _law_of_task(task: Task) -> tuple[Law, int | None] | None:
