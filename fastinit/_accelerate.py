@@ -19,6 +19,7 @@ from torch.overrides import TorchFunctionMode
 from fastinit._core.check import is_loaded, is_plain
 from fastinit._core.keys import key
 from fastinit._core.shard import is_dtensor
+from fastinit._fill import check_backends
 from fastinit._initializers import plain, structured, torch_names
 from fastinit._torch import base_of, is_wrapped_by_functorch, without_torch_function
 
@@ -80,6 +81,10 @@ class accelerate(contextlib.ContextDecorator):
         self._seed = seed
 
     def __enter__(self) -> "accelerate":
+        with contextlib.suppress(
+            RuntimeError
+        ):  # one that fills raise; a ValueError, they would take for a call to leave to torch
+            check_backends([torch.device("cpu")])
         block = Block(self._seed)
         _substitute()
         block.__enter__()  # type: ignore[no-untyped-call]

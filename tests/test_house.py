@@ -24,7 +24,7 @@ MAY_IMPORT = {
     "_initializers": {"_initializers", "_fill", "_core", "_torch"},
     "_schemes": {"_schemes", "_initializers", "_core", "_torch", "_text"},
     "_model": {"_model", "_schemes", "_initializers", "_fill", "_core", "_torch", "_text"},
-    "_accelerate": {"_initializers", "_core", "_torch"},
+    "_accelerate": {"_initializers", "_fill", "_core", "_torch"},
 }
 if not PACKAGE.is_dir():
     pytest.skip("the source tree is not here", allow_module_level=True)

@@ -86,12 +86,12 @@ def automatic_choice(device: torch.device) -> Backend:
     if name == "reference" and device.type != "meta":
         if device.type != "cuda":
             cpu.check_environment()
-        _say_slow(device.type)
+        say_slow(device.type)
     return module(name, device.type)
 
 
 @functools.cache  # once a process
-def _say_slow(device_type: str) -> None:
+def say_slow(device_type: str) -> None:
     """Warn where plain torch fills: an install without a compiler, or one that is damaged, works and is slow."""
     device = torch.device(device_type)
     native = f"the native library cannot be used: {unavailable('native', device)}"
