@@ -2,11 +2,13 @@
 
 import pathlib
 
+import pytest
 from helpers import running
 
 SCRIPT = pathlib.Path(__file__).parent / "helpers" / "devices.py"
 
 
+@pytest.mark.full
 def test_a_device_without_a_backend_gets_the_same_bits():
     """Every function, dtype, layout, box, DTensor and model; the script says what it has checked."""
     done = running.run(str(SCRIPT)).split()

@@ -121,7 +121,8 @@ def backend(name: BackendName) -> Iterator[None]:
     """Force a backend inside a `with` block, in this thread and this task.
 
     Args:
-        name: "native" (C++ on the CPU, CUDA C++ on NVIDIA GPUs), "triton", or "reference" (plain torch).
+        name: "native" (C++ on the CPU, CUDA C++ on NVIDIA GPUs), "triton", or "reference" (plain torch). On devices other than
+            CPU and CUDA, native and reference fill on the CPU and copy.
 
     Returns:
         A context manager.

@@ -11,6 +11,7 @@ from torch.distributed.tensor import DeviceMesh, DTensor, Shard
 import fastinit
 from fastinit._backends import cpu, reference, staged
 from fastinit._backends.choose import module
+from fastinit._commands import info
 from fastinit._core.check import FLOAT_DTYPES
 from fastinit._core.plan import Box, Plan
 from fastinit._core.recipes import recipe
@@ -135,6 +136,8 @@ def choices():
         assert standin.NAME in str(error)
     else:
         raise AssertionError("triton served")
+    facts = info.collect()
+    assert facts["devices"] == {standin.NAME: fastinit.backends(standin.NAME)}
     words = torch.arange(9, dtype=torch.int32)
     values = recipe(LAWS["normal"], torch.float32)
     assert same_bits(back(module("native", standin.NAME).transform(values, words.to(standin.NAME))), cpu.transform(values, words))
