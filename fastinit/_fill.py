@@ -56,7 +56,7 @@ def fill_(
 
     Raises:
         TypeError: not a tensor of one of the dtypes; a wrong generator or key.
-        ValueError: a sparse or self-overlapping tensor, or one without its memory; no value of the dtype between the bounds; a wrong
+        ValueError: a sparse or self-overlapping tensor; one without memory; no value of the dtype between the bounds; a wrong
             generator or key.
     """
     check_tensor(tensor, dtypes)

@@ -2,6 +2,7 @@
 
 import itertools
 import warnings
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -180,6 +181,17 @@ def test_a_parameter_for_which_there_is_no_memory_is_named(monkeypatch):
         assert type(caught.value) is kind
         monkeypatch.undo()
     assert (model["small"] == 7).all() and model["huge"].is_meta
+
+
+def test_a_gradient_for_which_there_is_no_memory_is_named(monkeypatch):
+    def raising(*args, **kwargs):
+        raise torch.OutOfMemoryError("out of memory")
+
+    slot = SimpleNamespace(name="0.weight", buffer=False, parametrized=False, tensor=nn.Parameter(torch.empty(3)))
+    slot.tensor.grad = torch.empty(3)
+    monkeypatch.setattr(torch.Tensor, "to", raising)
+    with pytest.raises(torch.OutOfMemoryError, match=r"^0\.weight: its gradient cannot be moved: out of memory"):
+        materialize.install([(slot, torch.empty(3))])
 
 
 @pytest.mark.parametrize("kind", [torch.OutOfMemoryError, MemoryError, OSError])

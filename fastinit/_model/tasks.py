@@ -18,7 +18,7 @@ from fastinit._core.recipes import recipe
 from fastinit._core.shard import local_of
 from fastinit._fill import parts_of, plans_of
 from fastinit._initializers.constants import ones_, zeros_
-from fastinit._model.materialize import alias_refusal, fresh
+from fastinit._model.materialize import alias_refusal, fresh, kind_of
 from fastinit._model.report import State
 from fastinit._model.slots import Slot
 from fastinit._schemes.keras_rules import zero_
@@ -237,13 +237,7 @@ def prepare(task: Task, place: torch.device | None) -> None:
             if slot.tensor.is_floating_point() and not slot.tensor.is_neg():
                 task.plans = plans_of(parts_of(task.target), recipe(values, slot.tensor.dtype), task.key or 0)
     except (TypeError, ValueError, RuntimeError, MemoryError) as error:
-        raise _kind_of(error)(f"{slot.name}: {error} (nothing was written)") from error
-
-
-def _kind_of(error: Exception) -> type[Exception]:
-    """What an error that names a parameter too is raised as: programs tell no memory from other errors by their type."""
-    kinds = (TypeError, ValueError, torch.OutOfMemoryError, MemoryError)
-    return next((kind for kind in kinds if isinstance(error, kind)), RuntimeError)
+        raise kind_of(error)(f"{slot.name}: {error} (nothing was written)") from error
 
 
 def _law_of_task(task: Task) -> tuple[Law, int | None] | None:

@@ -1,5 +1,6 @@
 """A device without a backend: what tests/test_devices.py runs in a process of its own, where the stand-in is registered."""
 
+import contextlib
 import copy
 
 import torch
@@ -121,6 +122,13 @@ def shards():
         initialize, given = getattr(fastinit, name), FUNCTIONS[name]
         initialize(shard, **given, key=1)
         assert same_bits(back(local), initialize(torch.empty(4, 12), **given, key=1)[:, 6:]), name
+    freed = torch.zeros(4, 6)
+    shard = DTensor.from_local(freed, DeviceMesh("cpu", [0, 1]), [Shard(1)], run_check=False)
+    freed.untyped_storage().resize_(8)
+    for name in ("normal_", "sparse_", "zeros_"):
+        with contextlib.suppress(ValueError):
+            getattr(fastinit, name)(shard, **FUNCTIONS[name])
+            raise AssertionError(f"{name} wrote a shard without memory")
 
 
 def choices():
@@ -136,6 +144,7 @@ def choices():
         assert standin.NAME in str(error)
     else:
         raise AssertionError("triton served")
+    fastinit.warm_up(standin.NAME, [torch.float32], strided=True)
     facts = info.collect()
     assert facts["devices"] == {standin.NAME: fastinit.backends(standin.NAME)}
     words = torch.arange(9, dtype=torch.int32)
