@@ -43,7 +43,7 @@ def unavailable(device: torch.device) -> str | None:
 
 def fill(plans: list[Plan]) -> None:
     """Fill the tensors of all plans, in as many threads as torch has. Ctrl-C is heard between pieces of some 100 ms."""
-    if len(plans) == 1 and plans[0].box.cols * plans[0].box.rows <= AT_ONCE:  # nearly always
+    if len(plans) == 1 and (box := plans[0].box).rows * box.cols <= AT_ONCE:  # nearly always
         _fill(plans)
         return
     with without_dispatch_modes():  # none of which need see how a plan is cut
