@@ -1,5 +1,6 @@
 """`accelerate`: a block in which torch.nn.init, and with it the constructors of modules, fill through this package."""
 
+import contextlib
 import copy
 import functools
 import inspect
@@ -14,6 +15,7 @@ import torch
 from torch.overrides import TorchFunctionMode
 
 from fastinit._core.keys import key
+from fastinit._fill import check_backends
 from fastinit._serving import HANDLERS, Block, Handler, places, routed
 from fastinit._torch import dismiss, is_summoned
 
@@ -92,6 +94,10 @@ class accelerate:
             raise ValueError(f"a prefix is of keys from a seed. Received: prefix={prefix!r} without a seed. Pass seed=.")
 
     def __enter__(self) -> "accelerate":
+        with contextlib.suppress(
+            RuntimeError
+        ):  # one that fills raise; a ValueError, they would take for a call to leave to torch
+            check_backends([torch.device("cpu")])
         block = Block(self, thread.router, self._seed, self._path)
         with _lock:
             opened.append(block)

@@ -34,6 +34,7 @@ from fastinit._core.check import (
     whole_shape,
 )
 from fastinit._core.laws import Law
+from fastinit._core.memory import check_memory
 from fastinit._core.modes import is_troubled, safe_torch
 from fastinit._core.plan import Box, Plan, of_parts, row_of, whole
 from fastinit._core.recipes import Recipe, recipe
@@ -56,7 +57,8 @@ def fill_(
 
     Raises:
         TypeError: not a tensor of one of the dtypes; a wrong generator or key.
-        ValueError: a sparse or self-overlapping tensor; no value of the dtype between the bounds; a wrong generator or key.
+        ValueError: a sparse or self-overlapping tensor; one without memory; no value of the dtype between the bounds; a wrong
+            generator or key.
     """
     check_tensor(tensor, dtypes)
     if is_loaded(tensor):
@@ -64,7 +66,7 @@ def fill_(
     if type(tensor) in PLAIN or is_plain_kind(type(tensor)):  # is_plain(), without its call
         if is_dynamo_compiling():
             _trace_(tensor, law, generator, key)
-        elif is_wrapped_by_functorch(tensor) or tensor.is_neg():
+        elif is_wrapped_by_functorch(tensor) or tensor.is_neg() or tensor.is_conj():
             _copy_(tensor, law, generator, key)
         elif dispatch_modes() and recording_modes():
             _trace_(tensor, law, generator, key)
@@ -80,7 +82,7 @@ def fill_(
         recipe(law, tensor.dtype)  # refuses a law before a key is drawn
         number = keys.resolve(generator, key, tensor.device)  # type: ignore[arg-type]
         with writing(tensor):
-            torch.ops.fastinit.fill_(tensor, law.name, list(law.parameters), _signed(number), None)
+            torch.ops.fastinit.fill_(tensor, law.name, list(law.parameters), keys.signed(number), None)
     return tensor
 
 
@@ -113,9 +115,7 @@ def _take_road_(tensor: Tensor, law: Law, generator: Generator | None, key: int 
         count = tensor.numel()
         if not count:
             whole_shape(tensor)  # refuses what is elsewhere
-        if values.dtype is not tensor.dtype and tensor.is_conj():
-            _copy_(tensor, law, generator, key)
-            return
+        check_memory(tensor, count * tensor.itemsize)
         plan = of_parts(Plan(tensor, values, keys.resolve(generator, key, device), row_of(count)))
         if count:
             choose(device).fill([plan])
@@ -147,6 +147,11 @@ def plans_of(parts: list[tuple[Tensor, Box]], values: Recipe, key: int) -> list[
         if not is_plain(out):
             raise TypeError(f"no backend can fill a {type(out).__name__}. Initialize the tensor before it is converted.")
     return [of_parts(Plan(out, values, key, box)) for out, box in real]
+
+
+def check_backends(devices: Iterable[torch.device]) -> None:
+    """Raise the ValueError or RuntimeError of a device that no backend can serve as asked."""
+    list(map(choose, set(devices)))
 
 
 def run(plans: Iterable[Plan]) -> None:
@@ -182,7 +187,7 @@ def _trace_(tensor: Tensor, law: Law, generator: Generator | None, key: Key | No
             word = _drawn(generator, tensor) if key is None else key
             torch.ops.fastinit.fill_(tensor, name, parameters, 0, word)
         else:
-            torch.ops.fastinit.fill_(tensor, name, parameters, _signed(keys.resolve(generator, key, tensor.device)), None)
+            torch.ops.fastinit.fill_(tensor, name, parameters, keys.signed(keys.resolve(generator, key, tensor.device)), None)
 
 
 def _drawn(generator: Generator | None, tensor: Tensor) -> Tensor:
@@ -194,8 +199,7 @@ def _drawn(generator: Generator | None, tensor: Tensor) -> Tensor:
 
 
 def _copy_(tensor: Tensor, law: Law, generator: Generator | None, key: Key | None) -> None:
-    """Fill a plain tensor and copy it: the dispatcher cannot pass the operator on to a wrapper of torch.func, nor to a view that
-    is negated when it is read."""
+    """Fill a plain tensor and copy it to what no operator gets: a wrapper of torch.func, or a view that is negated when read."""
     if is_wrapped_by_functorch(tensor):
         plain = _values_under_functorch(tensor, law, generator, key)
     else:
@@ -211,7 +215,7 @@ def _values_under_functorch(tensor: Tensor, law: Law, generator: Generator | Non
     if key is None:
         key = _drawn_by_functorch(tensor, generator)
     elif not isinstance(key, Tensor):
-        key = torch.tensor(_signed(keys.resolve(generator, key, tensor.device)), device="cpu")
+        key = torch.tensor(keys.signed(keys.resolve(generator, key, tensor.device)), device="cpu")
     parameters = list(law.parameters)
     values: Tensor = torch.ops.fastinit.values(key, tensor.shape, tensor.dtype, tensor.device, law.name, parameters)
     return values
@@ -227,16 +231,12 @@ def _drawn_by_functorch(tensor: Tensor, generator: Generator | None) -> Tensor:
 
 
 def writing(tensor: Tensor) -> contextlib.AbstractContextManager[object]:
-    """The mode for operations of torch's that fill: they write to an inference tensor in inference mode alone."""
+    """The mode for torch's operations that fill: they write inference tensors in inference mode, and memory that is not there."""
     if torch.compiler.is_compiling():
         return torch.no_grad()
+    check_memory(shard.local_of(tensor))
     mode = torch.inference_mode() if tensor.is_inference() else torch.no_grad()
     return safe_torch(mode) if is_troubled() else mode
-
-
-def _signed(key: int) -> int:
-    """A 64-bit key as the int64 that an operator's schema can carry."""
-    return key - (1 << 64) if key >> 63 else key
 
 
 @torch.library.custom_op(
@@ -246,6 +246,7 @@ def _signed(key: int) -> int:
 )
 def _fill_operator(out: Tensor, law: str, parameters: list[float], key: int, drawn: Tensor | None) -> None:
     number = key if drawn is None else int(drawn.item())
+    check_memory(out)
     if out.numel():  # a tensor with memory, of a subclass perhaps
         plan = Plan(out, recipe(Law(law, tuple(parameters)), out.dtype), number & _MASK64, whole(out))
         choose(out.device).fill([of_parts(plan)])
@@ -267,7 +268,7 @@ def _draw(generator: Generator | None) -> Tensor:
 
 def _word(generator: Generator | None) -> Tensor:
     device = torch.device("cpu") if generator is None else generator.device
-    return torch.tensor(_signed(keys.resolve(generator, None, device)), device="cpu")
+    return torch.tensor(keys.signed(keys.resolve(generator, None, device)), device="cpu")
 
 
 @torch.library.impl("fastinit::draw", "FuncTorchVmapMode")

@@ -25,7 +25,7 @@ MAY_IMPORT = {
     "_schemes": {"_schemes", "_initializers", "_core", "_torch", "_text"},
     "_model": {"_model", "_schemes", "_initializers", "_fill", "_core", "_torch", "_text"},
     "_serving": {"_initializers", "_fill", "_core", "_torch"},
-    "_accelerate": {"_serving", "_core", "_torch"},
+    "_accelerate": {"_serving", "_fill", "_core", "_torch"},
 }
 if not PACKAGE.is_dir():
     pytest.skip("the source tree is not here", allow_module_level=True)

@@ -14,7 +14,8 @@ from typing import Literal, Protocol, get_args
 
 import torch
 
-from fastinit._core.plan import Plan
+from fastinit._backends import cpu
+from fastinit._core.plan import Plan, is_staged
 from fastinit._core.recipes import Recipe
 
 BackendName = Literal["native", "triton", "reference"]
@@ -39,7 +40,10 @@ class Backend(Protocol):
 
 
 def module(name: str, device_type: str = "cpu") -> Backend:
-    """A backend's module: the native backend has one for CPU tensors and one for NVIDIA GPUs'."""
+    """A backend's module: the native backend has one for CPU tensors and one for NVIDIA GPUs', and `staged` serves the rest."""
+    if name != "triton" and is_staged(device_type):
+        staged: Backend = importlib.import_module("fastinit._backends.staged").Staged(name)
+        return staged
     leaf = name if name != "native" else "cuda" if device_type == "cuda" else "cpu"
     found: Backend = importlib.import_module(f"fastinit._backends.{leaf}")
     return found
@@ -65,22 +69,43 @@ def choose(device: torch.device) -> Backend:
 
 @functools.cache  # by device: its type, a string made anew each time, would cost three times the look-up
 def automatic_choice(device: torch.device) -> Backend:
-    """The backend of FASTINIT_BACKEND, else the first that can. Once a process: reading the environment costs a small fill."""
+    """The backend of FASTINIT_BACKEND, else the first that can. Once a process: reading the environment costs a small fill.
+
+    Raises:
+        ValueError: FASTINIT_BACKEND or FASTINIT_CPU_ISA names nothing that there is.
+        RuntimeError: the backend or the instruction set that they name cannot serve the device; says why.
+    """
     wanted = os.environ.get("FASTINIT_BACKEND")
     if wanted:
-        return _forced_choice(_check_name(wanted), device)
+        return _forced_choice(_check_name(wanted, " in the environment variable FASTINIT_BACKEND"), device)
     # Triton's interpreter may serve on the CPU, but it is a test bench: forced only, and triton need not be imported to know it
     names = [name for name in ORDER if name != "triton" or device.type != "cpu"]
-    name = next(name for name in names if unavailable(name, device) is None)
-    if name == "reference" and device.type == "cpu" and SOURCE_TREE.is_dir():
-        reason = unavailable("native", device)
-        warnings.warn(
-            f"fastinit runs from its source tree without its native library ({reason}); the values are the same, filling is "
-            "100 times slower. Install it with `pip install -e .`, or start Python from another folder.",
-            RuntimeWarning,
-            stacklevel=2,
-        )
+    if is_staged(device.type):
+        names.sort(key=lambda name: name != "triton")  # on an XPU, it spares the copies
+    name = next((name for name in names if unavailable(name, device) is None), "reference")
+    if name == "reference" and device.type != "meta":
+        if device.type != "cuda":
+            cpu.check_environment()
+        say_slow(device.type)
     return module(name, device.type)
+
+
+@functools.cache  # once a process
+def say_slow(device_type: str) -> None:
+    """Warn where plain torch fills: an install without a compiler, or one that is damaged, works and is slow."""
+    device = torch.device(device_type)
+    native = f"the native library cannot be used: {unavailable('native', device)}"
+    others = f"; Triton: {unavailable('triton', device)}" if device_type != "cpu" else ""
+    factor = "20 to 150" if device_type != "cuda" else "many"
+    mend = "Install it again where there is a compiler"
+    if SOURCE_TREE.is_dir():
+        mend = "fastinit runs from its source tree: install it with `pip install -e .`, or start Python from another folder"
+    warnings.warn(
+        f"{device_type} tensors are filled in plain torch: {native}{others}. The values are the same, filling is {factor} "
+        f"times slower. {mend}; FASTINIT_BACKEND=reference takes it without this warning.",
+        RuntimeWarning,
+        stacklevel=2,
+    )
 
 
 @functools.cache
@@ -96,7 +121,8 @@ def backend(name: BackendName) -> Iterator[None]:
     """Force a backend inside a `with` block, in this thread and this task.
 
     Args:
-        name: "native" (C++ on the CPU, CUDA C++ on NVIDIA GPUs), "triton", or "reference" (plain torch).
+        name: "native" (C++ on the CPU, CUDA C++ on NVIDIA GPUs), "triton", or "reference" (plain torch). On devices other than
+            CPU and CUDA, native and reference fill on the CPU and copy.
 
     Returns:
         A context manager.
@@ -116,12 +142,12 @@ def backend(name: BackendName) -> Iterator[None]:
         _forced.reset(token)
 
 
-def _check_name(name: str) -> BackendName:
+def _check_name(name: str, source: str = "") -> BackendName:
     """The name, if it is a backend's; raises ValueError otherwise."""
     for known in ORDER:
         if name == known:
             return known
-    raise ValueError(f"unknown backend. Received: {name!r}. Allowed: {', '.join(map(repr, ORDER))}.")
+    raise ValueError(f"unknown backend. Received: {name!r}{source}. Allowed: {', '.join(map(repr, ORDER))}.")
 
 
 def backends(device: str | torch.device = "cpu") -> dict[str, str | None]:

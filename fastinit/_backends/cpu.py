@@ -16,10 +16,12 @@ from contextvars import ContextVar
 import torch
 
 from fastinit._backends import abi
-from fastinit._core.plan import Plan
+from fastinit._core.plan import Plan, batches
 from fastinit._core.recipes import Recipe
+from fastinit._torch import without_dispatch_modes
 
 NAME = "native"
+AT_ONCE = 1 << 24  # elements that the library fills in a call, a thread: 20 to 150 ms, and a thread starts in 0.1
 ISAS = {"scalar": 1, "avx2": 2, "avx512": 3, "neon": 4}  # as enum fastinit_isa, where 0 is the best
 _forced: ContextVar[int] = ContextVar("fastinit_isa", default=0)
 
@@ -32,12 +34,24 @@ def unavailable(device: torch.device) -> str | None:
     found = library_or_reason()
     if isinstance(found, str):
         return found
-    name = os.environ.get("FASTINIT_CPU_ISA")
-    return isas()[_check_isa_name(name)] if name else None
+    try:
+        check_environment()
+    except (ValueError, RuntimeError) as error:
+        return str(error)
+    return None
 
 
 def fill(plans: list[Plan]) -> None:
-    """Fill the tensors of all plans, in as many threads as torch has."""
+    """Fill the tensors of all plans, in as many threads as torch has. Ctrl-C is heard between pieces of some 100 ms."""
+    if len(plans) == 1 and (box := plans[0].box).rows * box.cols <= AT_ONCE:  # nearly always
+        _fill(plans)
+        return
+    with without_dispatch_modes():  # none of which need see how a plan is cut
+        for together in batches(plans, AT_ONCE * torch.get_num_threads()):
+            _fill(together)
+
+
+def _fill(plans: list[Plan]) -> None:
     raw, kept = abi.packed(plans)
     isa = _forced.get() or _isa_of_environment()
     status = library().fastinit_fill(raw, len(plans), torch.get_num_threads(), isa)
@@ -108,6 +122,25 @@ def _check_isa_name(name: str) -> str:
     if name not in ISAS:
         raise ValueError(f"unknown instruction set. Received: {name!r}. Allowed: {', '.join(map(repr, ISAS))}.")
     return name
+
+
+def check_environment() -> None:
+    """Raise ValueError for an instruction set of FASTINIT_CPU_ISA that is unknown, RuntimeError for one that is not here."""
+    name = os.environ.get("FASTINIT_CPU_ISA")
+    if not name:
+        return
+    reasons = isas()
+    here = ", ".join(repr(isa) for isa, reason in reasons.items() if reason is None) or "none"
+    mend = f"Name one that can be used here ({here}), or unset it for the best one"
+    if name not in ISAS:
+        known = ", ".join(map(repr, ISAS))
+        raise ValueError(
+            f"unknown instruction set. Received: {name!r} in the environment variable FASTINIT_CPU_ISA. Allowed: {known}. {mend}."
+        )
+    if reasons[name]:
+        raise RuntimeError(
+            f"the environment variable FASTINIT_CPU_ISA asks for {name!r}, which cannot be used: {reasons[name]}. {mend}."
+        )
 
 
 @functools.cache

@@ -22,7 +22,7 @@ from fastinit._commands import samples
 from fastinit._commands.info import accelerators
 from fastinit._commands.measure import torch_threads
 from fastinit._core.check import FLOAT_DTYPES
-from fastinit._core.plan import Plan, whole
+from fastinit._core.plan import Plan, is_staged, whole
 from fastinit._core.recipes import Recipe, recipe, words_recipe
 from fastinit._core.rounding import INTEGERS
 
@@ -93,6 +93,8 @@ def find_fillers() -> tuple[list[Filler], dict[str, str]]:
             title = f"{name} ({device})"
             if reason:
                 absent[title] = reason
+            elif is_staged(device.type) and name != "triton":
+                absent[title] = "it is the CPU's, whose values are copied"
             else:
                 found.append(Filler(title, module(name, device.type).fill, partial(_transform_by, name, device), device=device))
     if not devices:

@@ -13,6 +13,7 @@ import torch
 import fastinit
 from fastinit._backends import cpu, cuda
 from fastinit._backends.choose import choose
+from fastinit._core.plan import is_staged
 
 
 def run(args: argparse.Namespace) -> int:
@@ -41,7 +42,8 @@ def collect() -> dict[str, Any]:
 
 def accelerators() -> list[str]:
     """The types of device beside the CPU that are here."""
-    return [name for name in ("cuda", "xpu") if torch.get_device_module(name).is_available()]
+    found = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
+    return [] if found is None else [found.type]
 
 
 def _in_use(device: str = "cpu") -> str:
@@ -53,11 +55,13 @@ def _in_use(device: str = "cpu") -> str:
 
 
 def _native_facts() -> dict[str, Any]:
-    """Library and instruction sets of the native backend; None and nothing where it cannot be used."""
-    if fastinit.backends()["native"] is not None:
+    """Library and instruction sets of the native backend; None and nothing where there is none. The set is None where
+    FASTINIT_CPU_ISA names one that cannot be used."""
+    if isinstance(cpu.library_or_reason(), str):
         return {"library": None, "isa": None, "isas": {}}
     isas = {name: reason and reason.removeprefix(f"{name}: ") for name, reason in cpu.isas().items()}
-    return {"library": str(cpu.library_path()), "isa": cpu.isa(), "isas": isas}
+    used = cpu.isa() if fastinit.backends()["native"] is None else None
+    return {"library": str(cpu.library_path()), "isa": used, "isas": isas}
 
 
 def _cuda_facts() -> dict[str, str | None]:
@@ -77,10 +81,15 @@ def _text(facts: dict[str, Any]) -> str:
         f"threads   {facts['threads']} (torch.set_num_threads)",
         f"backend   {facts['backend']}",
         *_listed("backends", facts["backends"], facts["backend"]),
-        *(line for name, reasons in facts["devices"].items() for line in _listed(f"backends, {name}", reasons, _in_use(name))),
+        *(line for name, reasons in facts["devices"].items() for line in _listed(_title(name), reasons, _in_use(name))),
         *_listed("instruction sets", facts["isas"], facts["isa"]),
     ]
     return "\n".join(lines)
+
+
+def _title(device: str) -> str:
+    staged = " (native and reference: on the CPU, then copied)" if is_staged(device) else ""
+    return f"backends, {device}{staged}"
 
 
 def _listed(title: str, reasons: dict[str, str | None], used: str | None) -> list[str]:

@@ -82,6 +82,11 @@ def check(key: int) -> int:
     return value
 
 
+def signed(key: int) -> int:
+    """A 64-bit key as the int64 that an operator's schema can carry."""
+    return key - (1 << 64) if key >> 63 else key
+
+
 def check_source(generator: torch.Generator | None, key: int | None, device: torch.device) -> None:
     """Check the source of a fill's randomness without drawing from it.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 import torch
@@ -47,3 +48,63 @@ def of_parts(plan: Plan) -> Plan:
         return plan
     start, rows, cols, pitch = plan.box
     return plan._replace(out=torch.view_as_real(plan.out.detach()), box=Box(2 * start, rows, 2 * cols, 2 * pitch))
+
+
+def is_staged(device_type: str) -> bool:
+    """Whether tensors of a type of device are filled on the CPU and copied (unless Triton fills them): no kernel of this package
+    writes their memory, and torch may lack operations or number types there."""
+    return device_type not in ("cpu", "cuda", "meta")
+
+
+# --- in pieces ----------------------------------------------------------------------------------------------------------------
+
+
+def batches(plans: Iterable[Plan], most: int) -> Iterator[list[Plan]]:
+    """The plans, in order, in lists of at most so many elements each; a larger plan is cut."""
+    together: list[Plan] = []
+    held = 0
+    for plan in plans:
+        elements = plan.box.rows * plan.box.cols
+        for part in [plan] if elements <= most else _cut(plan, most):
+            elements = part.box.rows * part.box.cols
+            if held + elements > most and together:
+                yield together
+                together, held = [], 0
+            together.append(part)
+            held += elements
+    if together:
+        yield together
+
+
+def _cut(plan: Plan, most: int) -> Iterator[Plan]:
+    """Plans of at most so many elements that fill what a plan fills. Most begin at multiples of `most` in it."""
+    out, box = plan.out.detach(), plan.box  # a view of a leaf could not be written
+    rows = out.view(box.rows, box.cols) if out.is_contiguous() else out
+    for part, first in _parts(rows, 0, box, most):
+        yield plan._replace(out=part, box=_box_of(box, first, part.numel()))
+
+
+def _parts(out: torch.Tensor, first: int, box: Box, most: int) -> Iterator[tuple[torch.Tensor, int]]:
+    """Slices along the leading axes, each with the local index of its first element: so large that one box holds each."""
+    row = out.numel() // out.shape[0]
+    step = max(most // row, 1)
+    for i in range(0, out.shape[0], step):
+        part, at = out[i : i + step], first + i * row
+        if part.numel() <= most and _is_box(box, at, part.numel()):
+            yield part, at
+        else:
+            for number in range(len(part)):
+                place = at + number * row
+                yield from [(part[number], place)] if row == 1 else _parts(part[number], place, box, most)
+
+
+def _is_box(box: Box, first: int, count: int) -> bool:
+    """Whether local elements are whole rows of a box, or lie in one."""
+    return first // box.cols == (first + count - 1) // box.cols or first % box.cols == count % box.cols == 0
+
+
+def _box_of(box: Box, first: int, count: int) -> Box:
+    """The box of local elements that are one."""
+    row, column = divmod(first, box.cols)
+    start = box.start + row * box.pitch + column
+    return Box(start, count // box.cols, box.cols, box.pitch) if count > box.cols else Box(start, 1, count, count)

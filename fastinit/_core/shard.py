@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from fastinit._core.check import is_loaded, is_plain, left
+from fastinit._core.memory import check_memory
 from fastinit._core.modes import safe_torch
 from fastinit._core.plan import Box, row_of
 from fastinit._torch import FakeTensor, is_strided_shard, local_tensor_of
@@ -175,9 +176,14 @@ def local_of(tensor: Any) -> Tensor:
 @contextlib.contextmanager
 def plain_local(tensor: Any) -> Iterator[Tensor]:
     """The local tensor of a DTensor, to be written. One of a subclass (a result that is still under way, weights that are cast to
-    float8 when they are used) is stood in for by a plain one, which is copied to it in the end: views of it may be copies."""
+    float8 when they are used) is stood in for by a plain one, which is copied to it in the end: views of it may be copies.
+
+    Raises:
+        ValueError: the local tensor's memory is not there.
+    """
     local = local_tensor_of(tensor)
     if is_plain(local) or local.is_meta or isinstance(local, FakeTensor):
+        check_memory(local)
         yield local
         return
     with torch.no_grad(), safe_torch():

@@ -22,6 +22,7 @@ from fastinit._core.check import (
 )
 from fastinit._core.laws import Law, declares, normal, uniform
 from fastinit._core.modes import ieee_arithmetic, is_flushing
+from fastinit._core.plan import is_staged
 from fastinit._core.recipes import recipe
 from fastinit._core.shard import cut_where_sharded
 from fastinit._fill import Key, fill_, key_of, writing, written
@@ -85,13 +86,19 @@ def orthogonal_(tensor: Tensor, gain: float = 1.0, generator: Generator | None =
         written(tensor)
         return tensor
     with writing(tensor):
-        tensor.copy_(haar(_gaussian(tensor, generator, key), float(gain)).unflatten(1, tensor.shape[1:]))
+        made = haar(_gaussian(tensor, generator, key), float(gain)).unflatten(1, tensor.shape[1:])
+        tensor.copy_(made if made.device == tensor.device else made.to(tensor.dtype))  # rounded where it was computed
     return tensor
+
+
+def _place(tensor: Tensor) -> torch.device:
+    """Where torch computes what a tensor gets: on the CPU, if its device may lack the operations."""
+    return torch.device("cpu") if is_staged(tensor.device.type) else tensor.device
 
 
 def _gaussian(tensor: Tensor, generator: Generator | None, key: int | None) -> Tensor:
     real = torch.float64 if tensor.dtype == torch.float64 else torch.float32
-    matrix: Tensor = tensor.new_empty(tensor.shape, dtype=real).flatten(1)
+    matrix: Tensor = tensor.new_empty(tensor.shape, dtype=real, device=_place(tensor)).flatten(1)
     return fill_(matrix, normal(0.0, 1.0), generator, key)
 
 
@@ -290,8 +297,9 @@ def _chosen_zeros(tensor: Tensor, count: int, key: Key) -> Tensor:
     """A mask of `count` random elements of each column, by the words that follow those of the tensor's own values."""
     with writing(tensor):
         taken = 2 if tensor.is_complex() else 1  # words of an element
-        scores = fill_(tensor.new_empty((taken + 1, *tensor.shape), dtype=torch.float32), uniform(0.0, 1.0), None, key)
-        return scores[taken].argsort(dim=0, stable=True).argsort(dim=0) < count
+        scores = tensor.new_empty((taken + 1, *tensor.shape), dtype=torch.float32, device=_place(tensor))
+        fill_(scores, uniform(0.0, 1.0), None, key)
+        return (scores[taken].argsort(dim=0, stable=True).argsort(dim=0) < count).to(tensor.device)
 
 
 def _check_matrix(name: str, shape: Size) -> None:

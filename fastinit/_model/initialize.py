@@ -14,7 +14,7 @@ from fastinit._core.check import unmarked
 from fastinit._core.laws import Initializer
 from fastinit._core.modes import safe_torch
 from fastinit._core.shard import local_of
-from fastinit._fill import run, written
+from fastinit._fill import check_backends, run, written
 from fastinit._model.materialize import alias, install
 from fastinit._model.report import Entry, Report
 from fastinit._model.slots import Slot, slots, sources
@@ -93,7 +93,9 @@ def initialize_(
             (where strict, and the prefix is empty), modules that cannot be initialized (lazy, quantized, FSDP1,
             parametrized without an inverse), tensors that cannot get new memory, and meta tensors without a device or values.
             Nothing was written.
-        RuntimeError: a fill failed; says which parameters had been written, if any.
+        RuntimeError: a fill failed; says at which parameter, if its initializer has no law, and what had been written, if
+            anything. Where memory is short, it is torch.OutOfMemoryError or MemoryError if that was the error. Or there is no
+            memory for a parameter, which it names; or no backend can serve a device as asked. Then nothing was written.
 
     Reference:
         PyTorch, "Deferred module initialization": a model is built on meta, and filled once it has memory.
@@ -172,20 +174,25 @@ def _carry_out(tasks: list[Task]) -> None:
     """Fill: first what must be done one by one, which is what may fail, then all the rest in one batch for each device.
 
     Raises:
-        RuntimeError: a fill failed; names what may have been written.
+        RuntimeError: a fill failed; names what may have been written. torch.OutOfMemoryError, MemoryError: likewise.
+        ValueError, RuntimeError: no backend can serve a device as asked; nothing was written.
     """
     batch = [task for task in tasks if task.plans is not None]
+    check_backends(task.target.device for task in tasks if task.initializer and not isinstance(task.target, FakeTensor))
     begun: list[Task] = []
+    at = ""
     try:
         for task in (task for task in tasks if task.plans is None):
+            at = f" at {task.slot.name}"
             begun.append(task)
             _write(task)
-        begun += batch
+        begun, at = begun + batch, ""
         run(plan for task in batch for plan in task.plans or ())
     except Exception as error:
         names = [task.slot.name for task in begun if task.in_place and task.initializer]
         state = f"Written, perhaps in part: {', '.join(names)}" if names else "The model is as it was"
-        raise RuntimeError(f"initialization failed: {error}. {state}.") from error
+        kind = type(error) if isinstance(error, (torch.OutOfMemoryError, MemoryError)) else RuntimeError
+        raise kind(f"initialization failed{at}: {error}. {state}.") from error
     for task in batch:
         written(task.target)
 

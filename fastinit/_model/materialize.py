@@ -25,6 +25,12 @@ def fresh(tensor: Tensor, device: torch.device) -> Tensor:
     return _dressed(torch.empty_like(tensor, device=device), tensor)
 
 
+def kind_of(error: Exception) -> type[Exception]:
+    """What an error that names a parameter too is raised as: programs tell no memory from other errors by their type."""
+    kinds = (TypeError, ValueError, torch.OutOfMemoryError, MemoryError)
+    return next((kind for kind in kinds if isinstance(error, kind)), RuntimeError)
+
+
 def _dressed(new: Tensor, tensor: Tensor) -> Tensor:
     """A parameter with the attributes of another, if that is one. Its class comes last: until then it is a plain tensor."""
     if isinstance(tensor, nn.Parameter):
@@ -76,7 +82,11 @@ def _moved_gradient(slot: Slot, new: Tensor) -> Tensor | None:
     """A gradient goes where its parameter goes, as in Module.to; one on meta has no values to take along."""
     if slot.buffer or slot.parametrized or slot.tensor.is_meta or slot.tensor.grad is None:
         return None
-    return slot.tensor.grad.to(new.device)
+    try:
+        return slot.tensor.grad.to(new.device)
+    except (RuntimeError, MemoryError) as error:
+        state = f"Parameters that were on {new.device} may be filled, all others are as they were"
+        raise kind_of(error)(f"{slot.name}: its gradient cannot be moved: {error}. {state}.") from error
 
 
 def _renewed(tensor: Tensor, new: Tensor, gradient: Tensor | None) -> Tensor:

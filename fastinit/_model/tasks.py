@@ -12,11 +12,13 @@ from torch import Tensor, nn
 from fastinit._core import keys
 from fastinit._core.check import ALL_DTYPES, DRAWN_DTYPES, FLOAT_DTYPES, check_tensor, is_loaded
 from fastinit._core.laws import Initializer, Law, call_of, declaration_of, law_of
+from fastinit._core.memory import check_memory
 from fastinit._core.plan import Plan
 from fastinit._core.recipes import recipe
+from fastinit._core.shard import local_of
 from fastinit._fill import parts_of, plans_of
 from fastinit._initializers.constants import ones_, zeros_
-from fastinit._model.materialize import alias_refusal, fresh
+from fastinit._model.materialize import alias_refusal, fresh, kind_of
 from fastinit._model.report import State
 from fastinit._model.slots import Slot
 from fastinit._schemes.keras_rules import zero_
@@ -223,22 +225,24 @@ def prepare(task: Task, place: torch.device | None) -> None:
 
     Raises:
         TypeError: the tensor or an argument of the initializer has a wrong type; begins with the parameter's name.
-        ValueError: another of its values is wrong, likewise.
+        ValueError: another of its values is wrong, or its memory is not there, likewise.
+        RuntimeError, torch.OutOfMemoryError, MemoryError: there is no memory for it, likewise.
     """
     slot = task.slot
     try:
         law = None if task.initializer is None else _law_of_task(task)
         if slot.parametrized and place not in (None, slot.tensor.device):
             raise ValueError(f"it is parametrized, and stays on {slot.tensor.device}. Call .to({str(place)!r}) first.")
+        if not slot.tensor.is_meta and (task.initializer is not None or _moves(slot, place)):
+            check_memory(local_of(slot.tensor))
         if _moves(slot, place):
             task.target = fresh(slot.tensor, place or slot.tensor.device)
         if law is not None:
             values, task.key = law
             if _is_planned(values, slot.tensor):
                 task.plans = plans_of(parts_of(task.target), recipe(values, slot.tensor.dtype), task.key or 0)
-    except (TypeError, ValueError) as error:
-        kind = TypeError if isinstance(error, TypeError) else ValueError
-        raise kind(f"{slot.name}: {error} (nothing was written)") from error
+    except (TypeError, ValueError, RuntimeError, MemoryError) as error:
+        raise kind_of(error)(f"{slot.name}: {error} (nothing was written)") from error
 
 
 def _is_planned(law: Law, tensor: Tensor) -> bool:

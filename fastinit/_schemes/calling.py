@@ -155,9 +155,9 @@ def _writes_unseen(initializer: Initializer, tensor: Tensor, key: int | None) ->
         return True  # nothing to be seen
     made = local.clone()
     local.fill_(_POISON)
-    poisoned = local.double()
+    poisoned = local.cpu().double()  # devices have no float64, some of them
     with _Watched(tensor, key):
         initializer(tensor)
-    changed = not torch.equal(local.double(), poisoned)
+    changed = not torch.equal(local.cpu().double(), poisoned)
     local.copy_(made)
     return changed
