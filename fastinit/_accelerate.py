@@ -94,9 +94,7 @@ class accelerate:
             raise ValueError(f"a prefix is of keys from a seed. Received: prefix={prefix!r} without a seed. Pass seed=.")
 
     def __enter__(self) -> "accelerate":
-        with contextlib.suppress(
-            RuntimeError
-        ):  # one that fills raise; a ValueError, they would take for a call to leave to torch
+        with contextlib.suppress(RuntimeError):  # which fills raise. A ValueError of theirs would leave the call to torch
             check_backends([torch.device("cpu")])
         block = Block(self, thread.router, self._seed, self._path)
         with _lock:
