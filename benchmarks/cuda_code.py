@@ -11,10 +11,12 @@ import argparse
 import json
 import pathlib
 import re
+import sys
 from typing import NamedTuple
 
 from benchmarks import sass
 from fastinit._backends import cuda
+from fastinit._commands import files
 
 KERNELS = ("fill_one", "fill_list", "fill_elements", "map_words")
 TILED = KERNELS[:2]  # those whose loop makes 16 elements a turn (4 of 8-byte dtypes)
@@ -133,12 +135,13 @@ def main() -> None:
     parser.add_argument("--targets", nargs="+", help="architectures, such as sm_90 (default: all in the library)")
     parser.add_argument("--output", type=pathlib.Path, help="also a results file: benchmarks/results/cuda-code.json")
     arguments = parser.parse_args()
+    files.check_writable(arguments.output)
     chosen = arguments.targets or targets()
     rows = [loop for target in chosen for loop in tile_loops(target)]
     if arguments.output:  # of the kernel for one tensor, by the names of laws that Triton's table has
         shown = [shown_row(row) for row in rows if row.kernel == "fill_one" and row.variant in SHOWN]
         shown.sort(key=lambda row: list(SHOWN.values()).index(row["law"]))
-        arguments.output.write_text(json.dumps({"compiler": compiler(), "rows": shown}, indent=1) + "\n")
+        files.write(arguments.output, json.dumps({"compiler": compiler(), "rows": shown}, indent=1) + "\n")
     print(f"{compiler()}, instructions of the loops over tiles, compiled only: none of it was run")
     print(LINE.format("target", "kernel", "dtype", "variant", "an element", "stores", "of bits"))
     for row in rows:
@@ -154,4 +157,4 @@ def compiler() -> str:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(files.status_of("python -m benchmarks.cuda_code", main))

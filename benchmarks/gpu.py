@@ -33,7 +33,7 @@ import fastinit
 from benchmarks import gpu_bits
 from fastinit._backends import cpu, cuda
 from fastinit._backends.choose import module
-from fastinit._commands import check, gpt2
+from fastinit._commands import check, files, gpt2
 from fastinit._commands.measure import machine, percentiles
 from fastinit._commands.peers import STD, WORKS, Work, torch_truncated_
 from fastinit._core.laws import truncated_normal
@@ -71,6 +71,7 @@ def main() -> int:
         print("there is no GPU here: nothing was checked or measured", file=sys.stderr)
         return 2
     device = torch.device("cpu") if arguments.dry_run else torch.device("cuda", torch.cuda.current_device())
+    files.check_writable(arguments.output or RESULTS / "gpu-.json")
     pace, began = DRY if arguments.dry_run else FULL, time.monotonic()
     built = "not built: a dry run" if arguments.dry_run else build(device)
     print(f"libraries: {built}", flush=True)
@@ -104,7 +105,7 @@ def main() -> int:
 def write(report: dict[str, Any], output: pathlib.Path, began: float) -> None:
     """Write the report as it is so far: the sanitizer comes last and is slow."""
     report["seconds"] = round(time.monotonic() - began)
-    output.write_text(json.dumps(report, indent=1) + "\n")
+    files.write(output, json.dumps(report, indent=1) + "\n")
 
 
 def slug(name: str) -> str:
@@ -325,6 +326,8 @@ def gpt2_shapes(pace: Pace) -> list[tuple[int, ...]]:
 
 
 FIRST_CALL = """
+import sys
+sys.path[:] = {path!r}
 import time, torch
 tensor = torch.zeros({width}, 64, dtype=torch.bfloat16, device={device!r})
 began = time.perf_counter()
@@ -341,7 +344,7 @@ def first_calls(name: str, device: torch.device, pace: Pace) -> dict[str, float]
     found = {}
     with tempfile.TemporaryDirectory() as cache:
         environment = {**os.environ, "TRITON_CACHE_DIR": cache, "FASTINIT_BACKEND": name}
-        command = [sys.executable, "-c", FIRST_CALL.format(device=str(device), width=pace.width)]
+        command = [sys.executable, "-c", FIRST_CALL.format(path=sys.path, device=str(device), width=pace.width)]
         for state in ("cold", "warm"):
             done = subprocess.run(command, capture_output=True, text=True, check=True, env=environment)
             found["import"], found[state] = map(float, done.stdout.split())
@@ -349,4 +352,4 @@ def first_calls(name: str, device: torch.device, pace: Pace) -> dict[str, float]
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(files.status_of("python -m benchmarks.gpu", main))

@@ -8,6 +8,7 @@ from __future__ import annotations
 import itertools
 import math
 import os
+import pathlib
 import shutil
 import subprocess
 import sys
@@ -157,8 +158,9 @@ def sanitized(name: str) -> dict[str, str]:
     for tool in TOOLS:
         command = [program, "--tool", tool, "--error-exitcode", str(SANITIZED), sys.executable, "-m", "benchmarks.gpu_bits", name]
         environment = {**os.environ, "PYTORCH_NO_CUDA_MEMORY_CACHING": "1"}  # or it cannot tell tensors apart
+        root = pathlib.Path(__file__).parents[1]  # first on the path of -m
         try:
-            done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=240)
+            done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=240, cwd=root)
             end = (done.stdout + done.stderr)[-1500:]
             clean = done.returncode == 0 and "ERROR SUMMARY: 0 errors" in end + done.stdout
             found[tool] = "ok" if clean else f"exit status {done.returncode}: {end}"

@@ -11,6 +11,7 @@ import argparse
 import json
 import pathlib
 import re
+import sys
 import tempfile
 from typing import Any, NamedTuple
 
@@ -22,6 +23,7 @@ from triton.compiler import ASTSource
 
 from benchmarks import sass
 from fastinit._backends import triton as backend
+from fastinit._commands import files
 from fastinit._core import laws
 from fastinit._core.recipes import Recipe, recipe
 from fastinit._core.rounding import INTEGERS
@@ -143,13 +145,14 @@ def main() -> None:
     parser.add_argument("--amd", action="store_true", help=f"compile for {AMD} instead, in bfloat16")
     parser.add_argument("--output", type=pathlib.Path, help="also a results file: benchmarks/results/machine-code.json")
     arguments = parser.parse_args()
+    files.check_writable(arguments.output)
     if arguments.amd:
         print(json.dumps([row for law in AMD_LAWS for row in amd(law, torch.bfloat16)]))
         return
     rows = counted(arguments.targets, arguments.laws, arguments.dtypes)
     if arguments.output:
         report = {"compiler": f"Triton {triton.__version__}", "rows": [row._asdict() for row in rows]}
-        arguments.output.write_text(json.dumps(report, indent=1) + "\n")
+        files.write(arguments.output, json.dumps(report, indent=1) + "\n")
     if arguments.json:
         print(json.dumps([row._asdict() for row in rows]))
         return
@@ -161,4 +164,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(files.status_of("python -m benchmarks.machine_code", main))

@@ -7,9 +7,10 @@ machine-code.json what ``python -m benchmarks.machine_code --output`` does, cuda
 """
 
 import argparse
-import json
 import pathlib
 import sys
+
+from fastinit._commands import files
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 RESULTS, ACCURACY = ROOT / "benchmarks" / "results", ROOT / "proof" / "results" / "accuracy.json"
@@ -38,7 +39,7 @@ def main(argv=None):
     parser.add_argument("--check", action="store_true", help="change nothing; exit status 1 if a page is out of date")
     args = parser.parse_args(argv)
     status = 0
-    for page, sections in (("README.md", readme_sections()), ("docs/performance.md", performance_sections())):
+    for page, sections in (("docs/performance.md", performance_sections()), ("README.md", readme_sections())):
         before = after = (ROOT / page).read_text()
         for name, text in sections.items():
             after = replaced(after, markers(name), text)
@@ -52,8 +53,10 @@ def main(argv=None):
 
 def readme_sections():
     """The short tables, by the names of their markers."""
-    fills, models = ([json.loads(path.read_text()) for path in found(kind)] for kind in ("cpu", "models"))
-    return {"summary": summary_text(fills, models), "accuracy": accuracy_text(json.loads(ACCURACY.read_text()))}
+    fills, models = ([files.read_json(path) for path in found(kind)] for kind in ("cpu", "models"))
+    with files.reading(RESULTS):
+        summary = summary_text(fills, models)
+    return {"summary": summary, "accuracy": section([ACCURACY], accuracy_text)}
 
 
 def performance_sections():
@@ -87,7 +90,11 @@ def replaced(text, markers, generated):
 
 
 def section(paths, text_of):
-    return "\n\n".join(text_of(json.loads(path.read_text())) for path in paths) or "Not measured yet."
+    texts = []
+    for path in paths:
+        with files.reading(path):
+            texts.append(text_of(files.read_json(path)))
+    return "\n\n".join(texts) or "Not measured yet."
 
 
 def commit_text(about):
@@ -267,4 +274,4 @@ def power(elements):
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(files.status_of("python -m benchmarks.readme_tables", main))

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 
 from fastinit import __version__
 from fastinit._commands.console import MissingExtra
+from fastinit._commands.files import Refused
 
 _STUDY = """\
 The study of convergence trains networks and is not part of the installed package. It runs in a checkout of the source:
@@ -25,7 +26,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         argv: the arguments without the program's name; None: those of the process.
 
     Returns:
-        The exit status: 0; 1 if `check` found a fault; 2 if an optional package is missing or the command has moved.
+        The exit status: 0; 1 if `check` found a fault; 2 if an optional package is missing, a file cannot be written, or the
+            command has moved.
 
     Raises:
         SystemExit: wrong arguments (status 2), --help or --version (status 0), as argparse does.
@@ -39,7 +41,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         top.error(f"unrecognized arguments: {' '.join(unknown)}")
     try:
         return int(importlib.import_module(f"fastinit._commands.{args.command}").run(args))
-    except MissingExtra as error:
+    except (MissingExtra, Refused) as error:
         print(f"fastinit {args.command}: {error}", file=sys.stderr)
         return 2
 

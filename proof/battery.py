@@ -33,6 +33,7 @@ import torch
 from scipy import stats
 
 import fastinit
+from fastinit._commands import files
 from fastinit._commands.measure import commit, torch_threads
 from proof import dieharder, programs, streams, testu01
 from proof.verdict import REPEATED, WEAK, Job, Run, job_of, judge, report, two_sided
@@ -71,10 +72,11 @@ class Battery:
 
     def __init__(self, program: str, crush: str | None, path: pathlib.Path | None) -> None:
         self.program, self.crush, self.path = program, crush, path
-        content = json.loads(path.read_text()) if path and path.exists() else {"sessions": [], "runs": []}
-        self.sessions: list[Run] = content["sessions"]
+        content = files.read_json(path) if path and path.exists() else {"sessions": [], "runs": []}
+        with files.reading(path or RESULTS):
+            self.sessions: list[Run] = [*content["sessions"]]
+            self.done = {job_of(run): run for run in content["runs"]}
         self.session = facts()
-        self.done = {job_of(run): run for run in content["runs"]}
 
     def due(self, job: Job) -> Job | None:
         """What is to be run next for a job: itself, its repeat, which a weak p value asks for, or nothing."""
@@ -194,6 +196,8 @@ def main(argv: list[str] | None = None) -> int:
     if args.raw:
         write_raw(args.raw)
         return 0
+    path = args.json or (None if args.quick else RESULTS)
+    files.check_writable(path)
     wanted = [job for job in jobs(args.streams, args.words, args.quick) if job.kind in args.tests]
     with tempfile.TemporaryDirectory() as folder, torch_threads(1):
         crush = testu01.compiled(folder) if any(job.by == "TestU01" for job in wanted) else None
@@ -201,7 +205,6 @@ def main(argv: list[str] | None = None) -> int:
         for name in missing & {job.by for job in wanted}:
             print(f"{name} is not installed: its tests are left out")
         wanted = [job for job in wanted if job.by not in missing]
-        path = args.json or (None if args.quick else RESULTS)
         battery = Battery(programs.compiled("battery", folder), crush, path)
         for job in wanted:
             while (due := battery.due(job)) and time.monotonic() - began < 60 * args.minutes:
@@ -216,4 +219,4 @@ def main(argv: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(files.status_of("python -m proof.battery", main))

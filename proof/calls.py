@@ -20,7 +20,7 @@ from datetime import datetime, timezone
 import torch
 
 import fastinit
-from fastinit._commands import console
+from fastinit._commands import console, files
 from fastinit._commands.measure import commit, torch_threads
 
 ROOT = pathlib.Path(__file__).parents[1]
@@ -32,6 +32,7 @@ BATCH = 300  # calls of a function before the next one's turn
 
 def main(argv: list[str] | None = None) -> int:
     args = arguments(argv)
+    files.check_writable(args.json)
     outcomes: dict[str, Counter[str]] = {name: Counter() for name in args.functions}
     faults, seed, began = [], args.seed, time.monotonic()
     with torch_threads(1), warnings.catch_warnings():
@@ -54,7 +55,7 @@ def main(argv: list[str] | None = None) -> int:
         facts = {"date": datetime.now(timezone.utc).strftime("%Y-%m-%d"), "commit": commit(), "fastinit": fastinit.__version__}
         facts |= {"torch": torch.__version__, "seeds": [args.seed, seed - 1], "minutes": round((time.monotonic() - began) / 60)}
         found = {name: dict(counter) for name, counter in outcomes.items()}
-        args.json.write_text(json.dumps({**facts, "calls": found, "faults": faults}, indent=1) + "\n")
+        files.write(args.json, json.dumps({**facts, "calls": found, "faults": faults}, indent=1) + "\n")
     return 1 if faults else 0
 
 
@@ -75,4 +76,4 @@ def arguments(argv: list[str] | None) -> argparse.Namespace:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(files.status_of("python -m proof.calls", main))

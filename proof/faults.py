@@ -33,6 +33,8 @@ from unittest import mock
 
 import setuptools
 
+from fastinit._commands import files
+
 ROOT = pathlib.Path(__file__).parents[1]
 CORPUS = ROOT / "proof" / "corpus.txt"
 ADDRESS = ("-fsanitize=address,undefined,float-cast-overflow", "-fno-sanitize-recover=all")
@@ -210,6 +212,7 @@ def main() -> int:
     parser.add_argument("--keep", action="store_true", help="make proof/corpus.txt anew (clang)")
     parser.add_argument("--json", type=pathlib.Path, help="write the report to this file")
     arguments = parser.parse_args()
+    files.check_writable(arguments.json)
     tool = compiler()
     if tool is None:
         print("there is no C++ compiler here", file=sys.stderr)
@@ -217,7 +220,7 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as folder, ThreadPoolExecutor(arguments.jobs) as pool:
         report = examine(tool, arguments, pathlib.Path(folder), pool)
     if arguments.json:
-        arguments.json.write_text(json.dumps(report, indent=1) + "\n")
+        files.write(arguments.json, json.dumps(report, indent=1) + "\n")
     return 1 if report["faults"] else 0
 
 
@@ -271,4 +274,4 @@ def step(report: Report, name: str, work: Any) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(files.status_of("python -m proof.faults", main))

@@ -10,6 +10,7 @@ from helpers.oracle import nearest, polynomial, unclamped
 
 import fastinit
 from fastinit._core import laws, recipes
+from fastinit._core import normal as normals
 from fastinit._core.check import FLOAT_DTYPES
 from fastinit._core.laws import fmod_normal, normal, truncated_normal, uniform
 from fastinit._core.normal import cut_normal
@@ -208,6 +209,26 @@ def test_recipes_are_cached_by_distribution_and_dtype():
     first = recipe(truncated_normal(0.0, 1.0, -2.0, 2.0), torch.float32)
     assert recipe(truncated_normal(0, 1, -2, 2), torch.float32) is first
     assert recipe(truncated_normal(0.0, 1.0, -2.0, 2.0), torch.bfloat16) is not first
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
+@pytest.mark.parametrize("cut", [(-INF, INF), (-2.0, 2.0), (-1.0, 2.0), (0.0, INF), (7.0, 9.0)], ids=str)
+def test_a_new_deviation_of_a_known_cut_costs_no_quantile(cut, dtype, monkeypatch):
+    """What depends on the cut alone is kept by the cut: masses, quantiles, and a symmetric cut's table."""
+
+    def made(std):
+        return cached_recipe.__wrapped__(truncated_normal(0.0, std, *(std * bound for bound in cut)), dtype)
+
+    def refuse(*args):
+        raise AssertionError("made anew")
+
+    expected = made(0.25)
+    made(0.5)
+    for name in ("quantile", "center", "mills_ratio"):
+        monkeypatch.setattr(normals, name, refuse)
+    found = made(0.25)
+    assert found is not expected and torch.equal(found.table, expected.table) and found.constants == expected.constants
+    made(0.02)
 
 
 @pytest.mark.parametrize("device", ["meta"])

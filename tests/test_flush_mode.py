@@ -14,12 +14,12 @@ from helpers.laws import KEY, same_bits
 
 import fastinit
 from fastinit._backends import cpu, reference
-from fastinit._core import modes, normal, recipes, tables
+from fastinit._core import modes, normal, recipes, rounding, tables
 from fastinit._core.laws import Law
 
 pytestmark = pytest.mark.skipif(not torch.set_flush_denormal(False), reason="this processor has no such mode")
 needs_native = pytest.mark.skipif(cpu.unavailable(torch.device("cpu")) is not None, reason="needs the native library")
-CACHES = [recipes.cached_recipe, recipes.symmetric_table, tables.chebyshev, normal.columns]
+CACHES = [f for module in (recipes, tables, normal, rounding) for f in vars(module).values() if hasattr(f, "cache_clear")]
 TINY, TINIEST = 1e-40, 1e-309  # subnormal in float32, in float64
 FILLS = {
     "uniform": lambda x: partial(fastinit.uniform_, a=1.5 * x, b=3.5 * x),

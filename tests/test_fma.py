@@ -62,5 +62,14 @@ def test_emulated_fma_with_numbers(b, c):
 
 def test_fma_of_a_recipe_rounds_once():
     rng = random.Random(3)
-    for triple in [adversarial(rng, 24) for _ in range(3000)]:
-        assert Fraction(rounding.fma(*triple, torch.float32)) == fma(*triple, torch.float32)
+    for real, bits in ((torch.float32, 24), (torch.float64, 53)):
+        triples = [adversarial(rng, bits) for _ in range(1500)]
+        triples += [(a, b, -float(nearest(Fraction(a) * Fraction(b), real))) for a, b, _ in triples]  # it cancels
+        for triple in triples:
+            assert Fraction(rounding.fma(*triple, real)) == fma(*triple, real)
+    for triple in (
+        (2.0**1000, 2.0**-1000, 2.0**-53),
+        (2.0**-600, 3 * 2.0**-474, 2.0**-1021),
+        (1 + 2.0**-52, 2.0**-1022, -(2.0**-1022)),
+    ):
+        assert Fraction(rounding.fma(*triple, torch.float64)) == fma(*triple, torch.float64)

@@ -18,7 +18,7 @@ from helpers.quick import some
 
 import fastinit
 from fastinit._backends import abi, cpu, cuda, reference
-from fastinit._core import keys, normal, recipes, tables
+from fastinit._core import keys, normal, recipes, rounding, tables
 
 PACKAGE = pathlib.Path(fastinit.__file__).parent
 needs_native = pytest.mark.skipif(
@@ -303,7 +303,9 @@ def test_a_termination_is_heard(handler, status):
 
 # --- no memory ----------------------------------------------------------------------------------------------------------------
 
-TABLES = [recipes.cached_recipe, recipes.symmetric_table, tables.chebyshev, normal.columns]  # what is kept of a build
+TABLES = [
+    f for module in (recipes, tables, normal, rounding) for f in vars(module).values() if hasattr(f, "cache_clear")
+]  # what is kept of a build
 BUILDERS = {module.__file__ for module in (recipes, tables, normal)}
 
 

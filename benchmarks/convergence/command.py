@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 from benchmarks.convergence import figures, page, pool, results, runs, summary
 from benchmarks.convergence.runs import Run
-from fastinit._commands import console
+from fastinit._commands import console, files
 
 PROGRAM = "python -m benchmarks.convergence"
 DESCRIPTION = """\
@@ -23,7 +23,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         console.require("rich", "matplotlib", "scipy", "sklearn", "sktime", "keras", extra="study")
         return page.run(args.check) if args.page or args.check else study(args, pathlib.Path(args.output))
-    except (console.MissingExtra, results.Mismatch, OSError) as error:
+    except (console.MissingExtra, files.Refused, OSError) as error:
         print(f"{PROGRAM}: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
@@ -61,6 +61,8 @@ def study(args: argparse.Namespace, path: pathlib.Path) -> int:
         lacking = len(results.missing(reference, wanted))
         if lacking:
             raise results.Mismatch(f"{reference} lacks {lacking} of the runs to compare.")
+    if args.figures:
+        pathlib.Path(args.figures).mkdir(parents=True, exist_ok=True)  # raises before the work
     results.start(path)
     left = results.missing(path, wanted)
     print(f"{len(wanted) - len(left)} of {len(wanted)} runs are in {path}", file=sys.stderr)

@@ -13,13 +13,13 @@ import fastinit
 from benchmarks.convergence import data
 from benchmarks.convergence.runs import Run
 from benchmarks.convergence.training import Curve
-from fastinit._commands import measure
+from fastinit._commands import files, measure
 
 LIBRARIES = ("keras", "numpy", "scikit-learn", "sktime")
 DECISIVE = ("stream", "torch", *LIBRARIES, "python", "cpu")  # for the numbers
 
 
-class Mismatch(Exception):
+class Mismatch(files.Refused):
     """A results file is of other versions than those installed, or no results file at all; says which."""
 
 
@@ -73,10 +73,10 @@ def append(path: pathlib.Path, done: Iterable[tuple[Run, Curve]], seconds: float
 
 def read(path: pathlib.Path) -> dict[Run, Curve]:
     """The curves of a results file, of the runs that the study has."""
-    with path.open() as file:
+    with files.reading(path), path.open() as file:
         file.readline()
         lines = [json.loads(text) for text in file if text.endswith("\n")]
-    return {Run(**{name: entry[name] for name in Run._fields}): curve(entry) for entry in lines}
+        return {Run(**{name: entry[name] for name in Run._fields}): curve(entry) for entry in lines}
 
 
 def curve(entry: dict[str, Any]) -> Curve:

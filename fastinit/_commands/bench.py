@@ -13,7 +13,7 @@ import torch
 
 from fastinit._backends import cpu
 from fastinit._backends.choose import choose
-from fastinit._commands import console
+from fastinit._commands import console, files
 from fastinit._commands.measure import Contender, affordable, machine, paired, percentiles, torch_threads
 from fastinit._commands.peers import DTYPES, WORKS, matrix, torch_peer
 
@@ -57,6 +57,7 @@ def run(args: argparse.Namespace) -> int:
     except ValueError as error:
         print(f"fastinit bench: {error}", file=sys.stderr)
         return 2
+    files.check_writable(args.json)
     report: dict[str, Any] = {
         "machine": machine(),
         "rows": [_measure(row, pace) for row in console.progress(chosen, "measuring")],
@@ -64,9 +65,7 @@ def run(args: argparse.Namespace) -> int:
     console.table(_described(report["machine"]), _COLUMNS, [_cells(row) for row in report["rows"]])
     print("Medians of paired rounds. of fill: Tensor.fill_'s time / fastinit's. * the peer was timed on a smaller tensor.")
     if args.json:
-        with open(args.json, "w") as file:
-            json.dump(report, file, indent=1)
-            file.write("\n")
+        files.write(args.json, json.dumps(report, indent=1) + "\n")
     return 0
 
 

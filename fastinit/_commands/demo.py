@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from statistics import median
@@ -14,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 import fastinit
-from fastinit._commands import console, gpt2
+from fastinit._commands import console, files, gpt2
 from fastinit._commands.digits import STARTS, Course, train
 from fastinit._commands.measure import torch_threads
 from fastinit._commands.plots import BLACK, BLUE, GREEN, VERMILION, canvas
@@ -26,10 +25,10 @@ _Courses = dict[str, list[Course]]  # start -> one for each seed
 
 def run(args: argparse.Namespace) -> int:
     console.require("rich", "matplotlib", "sklearn")
-    folder = os.path.dirname(os.path.abspath(args.output))
-    if not os.path.isdir(folder):
-        print(f"fastinit demo: --output needs a folder that exists. Received: {args.output!r}.", file=sys.stderr)
-        return 2
+    files.check_writable(args.output)
+    formats, ending = canvas(1, 1).canvas.get_supported_filetypes(), os.path.splitext(args.output)[1].removeprefix(".").lower()
+    if ending and ending not in formats:
+        raise files.Refused(f"{args.output} cannot be written: figures end in one of {', '.join(formats)}.")
     _transformer(args.quick)
     _digits(args.quick, args.output)
     return 0
@@ -109,7 +108,8 @@ def _digits(quick: bool, output: str) -> None:
     print(
         "So few seeds are a hint. The study in benchmarks/convergence of the source asks with ten, two losses and Keras itself."
     )
-    _figure(courses).savefig(output)
+    with files.writing(output):
+        _figure(courses).savefig(output)
     print(f"figure: {output}")
 
 

@@ -1,4 +1,4 @@
-"""Time and peak memory of one model's initialisation: by a process of its own, ``python -m fastinit._commands.footprint JOB``.
+"""Time and peak memory of one model's initialisation: by a process of its own, ``python fastinit/_commands/apart.py JOB``.
 
 A job is a JSON object, see `Job`; the result, a JSON object too, is the last line printed.
 """
@@ -209,7 +209,3 @@ def compared(seconds: dict[str, list[float]], elements: int, peer_elements: int)
         "peer": {"elements": peer_elements, "rounds": len(seconds["peer"]), "seconds": percentiles(seconds["peer"])},
         "times_peer": percentiles(ratios),
     }
-
-
-if __name__ == "__main__":
-    main()

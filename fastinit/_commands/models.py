@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 
 import torch
 
-from fastinit._commands import console, footprint
+from fastinit._commands import apart, console, files, footprint
 from fastinit._commands.footprint import CONTENDERS, Job
 from fastinit._commands.measure import machine, percentiles
 from fastinit._commands.zoo import MODELS, unusable
@@ -46,6 +46,7 @@ def run(args: argparse.Namespace) -> int:
     except ValueError as error:
         print(f"fastinit bench: {error}", file=sys.stderr)
         return 2
+    files.check_writable(args.json)
     usable, skipped = sorted_out(names)
     pace = QUICK if args.quick else FULL
     builds = build_jobs(usable, devices, pace)
@@ -54,9 +55,7 @@ def run(args: argparse.Namespace) -> int:
     report = _collected(results, skipped)
     _print_tables(report)
     if args.json:
-        with open(args.json, "w") as file:
-            json.dump(report, file, indent=1)
-            file.write("\n")
+        files.write(args.json, json.dumps(report, indent=1) + "\n")
     return 0
 
 
@@ -120,8 +119,10 @@ def result_of(job: Job, pace: _Pace) -> dict[str, Any]:
             return footprint.run(job)
         except Exception as error:  # a row that failed is reported and the others are measured
             return {"error": f"{type(error).__name__}: {error}"}
-    command = [sys.executable, "-m", footprint.__name__, json.dumps(job._asdict())]
-    done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, **_AWAY})
+    command = [sys.executable, apart.__file__, json.dumps(job._asdict())]
+    # Without empty entries, which are the current directory.
+    path = os.pathsep.join(filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep)))
+    done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, **_AWAY, "PYTHONPATH": path})
     if done.returncode:
         return {"error": (done.stderr.strip().splitlines() or [f"exit status {done.returncode}"])[-1]}
     found: dict[str, Any] = json.loads(done.stdout.strip().splitlines()[-1])

@@ -89,9 +89,10 @@ class Recipe:
     @functools.cached_property
     def constants(self) -> Constants:
         """What every backend reads, with zeros for a half that the table does not have."""
-        given = {name: getattr(self, name) for name in Constants._fields}
-        halves = {name: (*given[name], 0.0, 0.0)[:2] for name in ("offset", "scale")}
-        return Constants(**given | halves)
+        (lower, upper, *_), (first_scale, second_scale, *_) = (*self.offset, 0.0, 0.0), (*self.scale, 0.0, 0.0)
+        halves = (lower, upper), (first_scale, second_scale)
+        ends = self.low, self.high
+        return Constants(self.slope, self.anchor, self.std, self.cut, self.inverse_cut, *ends, *halves, self.flip)
 
 
 def recipe(law: Law, dtype: torch.dtype) -> Recipe:
@@ -232,7 +233,7 @@ def _blur(near: float, mean: float, std: float, a: float, b: float) -> float:
 def _fmod_recipe(mean: float, std: float, a: float, b: float, dtype: torch.dtype, real: torch.dtype) -> Recipe:
     low, high = representable(a, b, dtype)
     cut = rounded(in_sigmas(b / 2 - a / 2, 0.0, std), real)
-    table = _scaled_table(symmetric_table(math.inf, real), 1.0, real)
+    table = _fmod_table(real)
     anchor, scale, inverse = rounded(mean, real), rounded(std, real), rounded(1 / cut, real)
     return Recipe(FMOD, dtype, real, anchor=anchor, std=scale, cut=cut, inverse_cut=inverse, low=low, high=high, **table)
 
@@ -244,9 +245,14 @@ def in_sigmas(bound: float, mean: float, std: float) -> float:
     return short if abs(x - short) <= slack else x
 
 
-@functools.lru_cache(maxsize=256)
+@functools.lru_cache(maxsize=512)
 def symmetric_table(upper: float, real: torch.dtype) -> Table:
     return tables.symmetric_table(tables.cut_normal(-upper, upper), _shapes(real))
+
+
+@functools.lru_cache(maxsize=2)
+def _fmod_table(real: torch.dtype) -> dict[str, Any]:
+    return _scaled_table(symmetric_table(math.inf, real), 1.0, real)
 
 
 def _shapes(real: torch.dtype) -> list[tables.Shape]:
@@ -257,12 +263,12 @@ def _scaled_table(table: Table, std: float, real: torch.dtype) -> dict[str, Any]
     """The fields of a recipe that come from its table, rounded. A table of one half is multiplied by std, and made for float(s)
     instead of t."""
     unit = 2.0 ** (1 - WORD_BITS[real])
-    factor = std * unit if len(table.offset) == 1 else 1.0
+    scaled = table.coefficients * (std * unit) if len(table.offset) == 1 else table.coefficients
     return dict(
         top_bits=table.top_bits,
         offset=table.offset,
         scale=tuple(scale * unit for scale in table.scale),
-        table=(table.coefficients * factor).to(real),
+        table=scaled.to(real),
     )
 
 
@@ -273,7 +279,7 @@ def _closed(recipe: Recipe, law: tables.Halves) -> Recipe:
     float64 that quantile is known to 4 ulps.
     """
     assert recipe.table is not None
-    last = torch.full((1,), 2.0 ** -WORD_BITS[recipe.real] * 2, dtype=torch.float64, device="cpu")
+    last = tables.Point(2.0 ** -WORD_BITS[recipe.real] * 2)
     ends = [(recipe.high, float(law.upper(last)))]
     if recipe.kind == TWO_SIDED:
         ends.insert(0, (recipe.low, float(law.lower(last))))
@@ -284,27 +290,39 @@ def _closed(recipe: Recipe, law: tables.Halves) -> Recipe:
             continue
         cell, r = cell_of_end(recipe, half)
         constant, *rest = recipe.table[half, :, cell].tolist()
+        slope = _horner(rest, r, recipe.real)
 
         def reaches(raised: float) -> bool:
-            return outward * value_at_end(recipe, [raised, *rest], r) >= outward * bound  # noqa: B023
+            return outward * value_at_end(recipe, [raised, slope], r) >= outward * bound  # noqa: B023
 
-        recipe.table[half, 0, cell] = first(constant, outward, recipe.real, reaches)
+        if (raised := first(constant, outward, recipe.real, reaches)) != constant:
+            recipe.table[half, 0, cell] = raised
     return recipe
 
 
 def cell_of_end(recipe: Recipe, half: int) -> tuple[int, float]:
     """The cell and the local variable of d = 1."""
     assert recipe.table is not None
-    y = fma(1.0, recipe.scale[half], recipe.offset[half], recipe.real)
-    cell = tables.cell_number(y, recipe.top_bits, recipe.real) % recipe.table.shape[2]
-    return cell, (2 * math.frexp(y)[0] - 1) % 2.0**-recipe.top_bits
+    return _cell_of_end(recipe.offset[half], recipe.scale[half], recipe.top_bits, recipe.table.shape[2], recipe.real)
+
+
+@functools.lru_cache(maxsize=1024)
+def _cell_of_end(offset: float, scale: float, top_bits: int, cells: int, real: torch.dtype) -> tuple[int, float]:
+    y = fma(1.0, scale, offset, real)
+    return tables.cell_number(y, top_bits, real) % cells, (2 * math.frexp(y)[0] - 1) % 2.0**-top_bits
 
 
 def value_at_end(recipe: Recipe, coefficients: list[float], r: float) -> float:
     """The value of d = 1 before the clamp, exactly as a backend computes it."""
-    *rest, p = coefficients
-    for c in reversed(rest):
-        p = fma(p, r, c, recipe.real)
+    p = _horner(coefficients, r, recipe.real)
     if recipe.kind == SYMMETRIC:
         p = fma(2.0 ** (WORD_BITS[recipe.real] - 1), p, recipe.anchor, recipe.real)
+    return p
+
+
+def _horner(coefficients: list[float], r: float, real: torch.dtype) -> float:
+    """The polynomial's value, each step rounded once."""
+    *rest, p = coefficients
+    for c in reversed(rest):
+        p = fma(p, r, c, real)
     return p

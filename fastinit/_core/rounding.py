@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 import math
 import struct
 from collections.abc import Callable
-from decimal import MAX_EMAX, MIN_EMIN, ROUND_HALF_EVEN, Context, Decimal
+from decimal import MAX_EMAX, MIN_EMIN, Context, Decimal
+from typing import NamedTuple
 
 import torch
 
@@ -14,12 +16,78 @@ _EXACT = Context(prec=1500, Emin=MIN_EMIN, Emax=MAX_EMAX)  # digits enough for a
 
 
 def fma(a: float, b: float, c: float, real: torch.dtype) -> float:
-    """a * b + c with one rounding to the real type."""
-    exact = _EXACT.fma(Decimal(a), Decimal(b), Decimal(c))
+    """a * b + c with one rounding to the real type, of numbers of it."""
     if real is torch.float64:
-        return float(exact)
-    unit = max(math.frexp(float(exact))[1] - 24, -149)  # of its last bit
-    return math.ldexp(int(_EXACT.multiply(exact, _EXACT.power(2, -unit)).to_integral_value(ROUND_HALF_EVEN)), unit)
+        return _fma64(a, b, c)
+    total = _to_odd(*_sum(a * b, c))  # the product is exact
+    unit = max(math.frexp(total)[1] - 24, -149)  # of its last bit
+    return math.ldexp(round(math.ldexp(total, -unit)), unit)
+
+
+def _sum(a: float, b: float) -> tuple[float, float]:
+    """A sum, and what its rounding took away."""
+    total = a + b
+    other = total - a
+    return total, (a - (total - other)) + (b - other)
+
+
+def _to_odd(total: float, lost: float) -> float:
+    """A sum rounded to odd: rounded again, it rounds as the exact sum would."""
+    if lost and not int(math.ldexp(math.frexp(total)[0], 53)) & 1:
+        return math.nextafter(total, math.copysign(math.inf, lost))
+    return total
+
+
+def _fma64(a: float, b: float, c: float) -> float:
+    """As in Boldo and Melquiond, "Emulation of a FMA and correctly rounded sums", IEEE Transactions on Computers 57, 2008."""
+    product = a * b
+    if not (2.0**-900 < abs(product) < 2.0**900 and max(abs(a), abs(b), abs(c)) < 2.0**900):
+        return float(_EXACT.fma(Decimal(a), Decimal(b), Decimal(c)))
+    (a1, a2), (b1, b2) = _split(a), _split(b)
+    rest = a2 * b2 - (((product - a1 * b1) - a2 * b1) - a1 * b2)
+    upper, lower = _sum(c, rest)
+    high, low = _sum(product, upper)
+    return high + _to_odd(*_sum(lower, low))
+
+
+def _split(x: float) -> tuple[float, float]:
+    """A number as two of 26 bits."""
+    y = x * (2.0**27 + 1)
+    high = y - (y - x)
+    return high, x - high
+
+
+class _Format(NamedTuple):
+    """How a format has its numbers: sign and magnitude, so that bits count values."""
+
+    digits: int  # of the significand, in bits
+    least: int  # the smallest number is 2^least
+    greatest: float
+
+    def unit(self, x: float) -> int:
+        """The exponent of the last bit of numbers such as x."""
+        return max(math.frexp(x)[1] - self.digits, self.least) if x else self.least
+
+    def nearest(self, x: float) -> float:
+        """x, not beyond the greatest number, to nearest even."""
+        unit = self.unit(x)
+        return math.ldexp(round(math.ldexp(x, -unit)), unit)
+
+    def count(self, size: float) -> int:
+        """How many numbers lie from 0 up to one of the format, without 0."""
+        unit = self.unit(size)
+        return (unit - self.least << self.digits - 1) + int(math.ldexp(size, -unit))
+
+    def number(self, count: int) -> float:
+        above = max((count >> self.digits - 1) - 1, 0)
+        return math.ldexp(count - (above << self.digits - 1), above + self.least)
+
+
+@functools.cache
+def _format(dtype: torch.dtype) -> _Format:
+    info = torch.finfo(dtype)
+    digits = 2 - math.frexp(info.eps)[1]
+    return _Format(digits, math.frexp(info.smallest_normal)[1] - digits, info.max)
 
 
 def rounded(x: float, real: torch.dtype) -> float:
@@ -41,8 +109,10 @@ def first(x: float, toward: float, real: torch.dtype, enough: Callable[[float], 
     if enough(x):
         return x
     outward, reach = math.copysign(math.inf, toward), 1
-    while not enough(step(x, outward, real, reach)):
+    while not enough(found := step(x, outward, real, reach)):
         reach *= 2
+    if reach == 1:
+        return found
     short = reach // 2
     while reach - short > 1:
         middle = (short + reach) // 2
@@ -51,31 +121,26 @@ def first(x: float, toward: float, real: torch.dtype, enough: Callable[[float], 
 
 
 def step(x: float, toward: float, dtype: torch.dtype, count: int = 1) -> float:
-    """The dtype's count-th value after x toward +-infinity, where the count stops.
-
-    The formats are sign and magnitude, so that bits count values.
-    """
-    integer = INTEGERS[dtype.itemsize]
-
-    def bits_of(size: float) -> int:
-        return int(torch.tensor(size, dtype=torch.float64, device="cpu").to(dtype).view(integer))
-
-    number = bits_of(abs(x))
+    """The dtype's count-th value after x toward +-infinity, where the count stops."""
+    form, wide = _format(dtype), dtype in (torch.float32, torch.float64)  # only there infinity is a value
+    number = form.count(abs(x)) if abs(x) < math.inf else form.count(form.greatest) + 1
     along = (number if (x >= 0) == (toward > 0) else -number) + count  # counted in the direction of the steps
-    last = bits_of(math.inf if dtype in (torch.float32, torch.float64) else torch.finfo(dtype).max)
-    size = torch.tensor(min(abs(along), last), dtype=integer, device="cpu").view(dtype).item()
+    last = form.count(form.greatest)
+    size = form.number(min(abs(along), last)) if abs(along) <= last or not wide else math.inf
     sign = toward if along > 0 else -toward if along < 0 else x
     return math.copysign(size, sign)
 
 
+@functools.lru_cache(maxsize=256)
 def representable(a: float, b: float, dtype: torch.dtype) -> tuple[float, float]:
     """The least and the greatest finite value of the dtype inside [a, b]. A least of zero is +0, a greatest of zero is -0, unless
     it is also the least."""
-    largest = torch.finfo(dtype).max
+    form = _format(dtype)
+    largest = form.greatest
 
     def nearest(x: float) -> float:
         x = min(max(x, -largest), largest)
-        return torch.tensor(x, dtype=torch.float64, device="cpu").to(dtype).item()
+        return x if dtype is torch.float64 else form.nearest(rounded(x, torch.float32))  # by way of float32, as torch
 
     low, high = nearest(a), nearest(b)
     if low < a:

@@ -19,9 +19,9 @@ from typing import Any, NamedTuple
 
 import torch
 
-from fastinit._core.normal import F64, PI, PRECISE, Cut, Halves, cut_normal, tail
+from fastinit._core.normal import F64, PI, PRECISE, Cut, Halves, Point, cut_normal, tail
 
-__all__ = ["Halves", "Shape", "Table", "cut_normal", "symmetric_table", "tail", "two_sided_table"]
+__all__ = ["Halves", "Point", "Shape", "Table", "cut_normal", "symmetric_table", "tail", "two_sided_table"]
 
 
 class Shape(NamedTuple):
@@ -83,37 +83,70 @@ def _cosine(x: Decimal) -> Decimal:
     return total
 
 
-def _product(matrix: torch.Tensor, columns: torch.Tensor) -> torch.Tensor:
-    """The matrix product, summed in this order on every machine: in a library's, the order depends on the machine."""
-    total = matrix[:, :1] * columns[:1]
-    for j in range(1, len(columns)):
-        total = total + matrix[:, j : j + 1] * columns[j : j + 1]
-    return total
+class _Grid(NamedTuple):
+    """The cells that y = offset + scale * d visits for 0 < d <= 1, each with Chebyshev nodes."""
+
+    shape: Shape
+    k: int
+    offset: float
+    scale: float
+
+    @property
+    def d(self) -> torch.Tensor:
+        """The nodes: float64 [terms, cells]."""
+        return _nodes(self)[0]
 
 
-def _fit(function: Callable[[torch.Tensor], torch.Tensor], shape: Shape, k: int, offset: float, scale: float) -> torch.Tensor:
-    """Float64 coefficients [terms, cells] of function(d), 0 < d <= 1, over the cells that y = offset + scale * d visits.
+@functools.lru_cache(maxsize=128)
+def _nodes(grid: _Grid) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """A grid's nodes, the powers of the ranges of its cells, and the numbers of these in a table.
 
-    Interpolation at Chebyshev nodes, within a factor 2 of the best polynomial; the variable is r in [0, 2^-k). The last
-    cell is fitted over its first quarter at least, although d may end before: both kinds of function are smooth past the
+    The last cell is fitted over its first quarter at least, although d may end before: both kinds of function are smooth past the
     median, and a fit over a narrow part would make the higher coefficients large.
     """
+    shape, k, offset, scale = grid
     step = 2.0 ** (1 - WORD_BITS[shape.real])  # d of the outermost word
     first, last = (cell_number(y, k, shape.real) for y in (offset + scale * step, offset + scale))
     number = torch.arange(first, last + 1, device="cpu")
     start = float_of(number, k, shape.real)
     power = float_of(number >> k, 0, shape.real)
     fitted = ((offset + scale - start) / power).clamp(2.0**-k / 4, 2.0**-k)  # the range of r
-    nodes, transform, monomials = chebyshev(shape.terms)
-    values = function((start - offset + (power * fitted) * nodes[:, None]) / scale)
-    base = values[:1].clone()  # taken out of the sums below, whose rounding then is the variation's
-    variation = values - base
-    boost = 2.0**600 if bool((variation.abs() < 2.0**-1046).all()) else 1.0  # of subnormal sums each would round to a whole ulp
-    local = _product(monomials, _product(transform, variation * boost)) / _powers(fitted, shape.terms) / boost
-    local[:1] += base
-    table = torch.zeros(shape.terms, shape.cells, dtype=F64, device="cpu")
-    # Of values near the end of float64's range the last cell's, of which d = 1 alone is visited, may leave it.
-    table[:, number % shape.cells] = local.nan_to_num(0.0, 0.0, 0.0)
+    d = (start - offset + (power * fitted) * chebyshev(shape.terms)[0][:, None]) / scale
+    return d, _powers(fitted, shape.terms), number % shape.cells
+
+
+def _product(matrix: torch.Tensor, columns: torch.Tensor) -> torch.Tensor:
+    """The matrix product, summed in this order on every machine: in a library's, the order depends on the machine."""
+    total, *rest = (matrix.T[:, :, None] * columns[:, None]).unbind()
+    for products in rest:
+        total = total + products
+    return total
+
+
+def _fit(halves: list[_Function], grids: list[_Grid]) -> torch.Tensor:
+    """Float64 coefficients [halves, terms, cells] of functions of d.
+
+    Interpolation at Chebyshev nodes, within a factor 2 of the best polynomial; the variable is r in [0, 2^-k).
+    """
+    shape = grids[0].shape
+    values, powers, places = [], [], []
+    for function, grid in zip(halves, grids, strict=True):
+        values.append(function(grid))
+        powers.append(_nodes(grid)[1])
+        places.append(_nodes(grid)[2])
+    _, transform, monomials = chebyshev(shape.terms)
+    base = [part[:1] for part in values]  # taken out of the sums below, whose rounding then is the variation's
+    variations = [part - first for part, first in zip(values, base, strict=True)]
+    # Of subnormal sums each would round to a whole ulp.
+    boosts = [2.0**600 if float(part.abs().max()) < 2.0**-1046 else 1.0 for part in variations]
+    boosted = [part if boost == 1 else part * boost for part, boost in zip(variations, boosts, strict=True)]
+    local = _product(monomials, _product(transform, torch.cat(boosted, 1))) / torch.cat(powers, 1)
+    table = torch.zeros(len(halves), shape.terms, shape.cells, dtype=F64, device="cpu")
+    for half, part in enumerate(local.split([len(place) for place in places], 1)):
+        scaled = part if boosts[half] == 1 else part / boosts[half]
+        scaled[:1] += base[half]
+        # Of values near the end of float64's range the last cell's, of which d = 1 alone is visited, may leave it.
+        table[half, :, places[half]] = scaled.nan_to_num(0.0, 0.0, 0.0)
     return table
 
 
@@ -168,27 +201,33 @@ def _expected_error(shape: Shape, k: int, distance: float) -> float:
     return 0.1 / math.prod([ratio + math.sqrt(ratio * ratio - 1)] * shape.terms)
 
 
-_Half = tuple[Callable[[torch.Tensor], torch.Tensor], float]  # a function of d, and how far past its end it is singular
+_Function = Callable[[_Grid], torch.Tensor]
 
 
-def _tabulate(halves: list[_Half], shapes: list[Shape]) -> Table:
-    """The table of the first shape that is accurate enough (else of the last), with the k that fits it best."""
+@functools.lru_cache(maxsize=1024)
+def _grids(distances: tuple[float, ...], shapes: tuple[Shape, ...]) -> list[_Grid]:
+    """The grids of the halves, by how far past its end each is singular: of the first shape that is accurate enough (else of the
+    last), with the k that fits it best."""
 
     def error(shape: Shape, k: int) -> float:
-        return max(_expected_error(shape, k, distance) for _, distance in halves)
+        return max(_expected_error(shape, k, distance) for distance in distances)
 
     for shape in shapes:
         k = min((5, 4, 3, 2, 1) if shape.real is torch.float32 else (2,), key=lambda k: error(shape, k))
         if error(shape, k) <= _ENOUGH:
             break
-    maps = [mapping(shape, k, distance) for _, distance in halves]
-    coefficients = torch.stack([_fit(function, shape, k, *m) for (function, _), m in zip(halves, maps, strict=True)])
-    return Table(shape, k, tuple(m[0] for m in maps), tuple(m[1] for m in maps), coefficients)
+    return [_Grid(shape, k, *mapping(shape, k, distance)) for distance in distances]
+
+
+def _tabulate(halves: list[_Function], distances: list[float], shapes: list[Shape]) -> Table:
+    grids = _grids(tuple(distances), tuple(shapes))
+    offsets, scales = (tuple(numbers) for numbers in zip(*(grid[2:] for grid in grids), strict=True))
+    return Table(grids[0].shape, grids[0].k, offsets, scales, _fit(halves, grids))
 
 
 def symmetric_table(cut: Cut, shapes: list[Shape]) -> Table:
     """Q(t)/t of a cut with low = -high."""
-    return _tabulate([(cut.odd_over_t, 2 * cut.above / cut.mass)], shapes)
+    return _tabulate([lambda grid: cut.odd_over_t(grid.d)], [2 * cut.above / cut.mass], shapes)
 
 
 def two_sided_table(law: Halves, shapes: list[Shape]) -> Table:
@@ -196,11 +235,11 @@ def two_sided_table(law: Halves, shapes: list[Shape]) -> Table:
 
     Where an end of the interval lies near 0 (a half-normal), cells shrink toward it too, for relative accuracy.
     """
-    middle = float(law.upper(_tensor([1.0])))
-    halves: list[_Half] = []
-    for half, bound, distance in zip((law.lower, law.upper), law.bounds, law.distances, strict=True):
+    middle = float(law.upper(Point(1.0)))
+    distances = []
+    for bound, distance in zip(law.bounds, law.distances, strict=True):
         distance = min(distance, 4.0)
         if math.isfinite(bound) and bound * middle >= 0 and bound != middle:
             distance = min(distance, abs(bound) / abs(middle - bound))
-        halves.append((half, distance))
-    return _tabulate(halves, shapes)
+        distances.append(distance)
+    return _tabulate([law.lower, law.upper], distances, shapes)

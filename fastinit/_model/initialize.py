@@ -63,6 +63,9 @@ def initialize_(
     inside another). The first rule decides; before it goes one for the full name of any of them, then that of an embedding with
     a padding row. Weights under a parametrization with an inverse (weight_norm) are set through it.
 
+    A module that is in several places is one module, under the first of its names, as in ``named_parameters()``: its parameters
+    are reported once, and patterns match this name. A rule for a full name, or for a name below a type, may use any of them.
+
     Parameters stay the objects that they are, also those that are materialized or moved: an optimizer made before trains them,
     hooks on them run, gradients move with them (not from meta). Exceptions are those of `Module.to`: buffers are replaced, and
     what moves under ``torch.__future__.set_overwrite_module_params_on_conversion``. A parameter on meta that a weak reference,
@@ -91,7 +94,8 @@ def initialize_(
         TypeError: an argument has a wrong type; or an initializer's error, with the parameter's name.
         ValueError: names all parameters that no rule names, rules of `Scheme.override` and for full names that match nothing
             (where strict, and the prefix is empty), modules that cannot be initialized (lazy, quantized, FSDP1,
-            parametrized without an inverse), tensors that cannot get new memory, and meta tensors without a device or values.
+            parametrized without an inverse), a module that contains itself, tensors that cannot get new memory, and meta
+            tensors without a device or values.
             Nothing was written.
         RuntimeError: a fill failed; says at which parameter, if its initializer has no law, and what had been written, if
             anything. Where memory is short, it is torch.OutOfMemoryError or MemoryError if that was the error. Or there is no

@@ -19,7 +19,7 @@ from fastinit._core.modes import safe_torch
 from fastinit._core.shard import is_dtensor, local_of
 from fastinit._schemes.rules import Choice, ModuleRules
 from fastinit._schemes.scheme import Scheme, choice_of, is_lazy, rules_of
-from fastinit._schemes.unused import Place, Unused, unused_rules
+from fastinit._schemes.unused import Place, Unused, joined, unused_rules
 from fastinit._torch import (
     FakeTensor,
     children_of,
@@ -46,58 +46,129 @@ class Slot(NamedTuple):
     parametrized: bool = False
 
 
+class _Step(NamedTuple):
+    """A module to visit."""
+
+    module: nn.Module
+    path: str  # its canonical name
+    depth: int
+    above: list[tuple[ModuleRules, str]]  # of the modules around it those that name parameters below them, and their paths
+    left: bool = False  # it lies in a module that is left as it is
+
+
 @dataclass
 class _Walk:
-    """A walk through a model: its slots, and what is wrong with it, in words."""
+    """A walk through a model: its slots, and what is wrong with it, in words.
+
+    It visits each module once, under its first path, in the order of `Module.named_modules`, and without recursion: of paths
+    there may be exponentially many, or more levels than Python has.
+    """
 
     scheme: Scheme
-    slots: list[Slot] = field(default_factory=list)
+    found: list[tuple[Slot, list[tuple[ModuleRules, str]]]] = field(default_factory=list)  # and what rules by type may decide
     places: list[Place] = field(default_factory=list)
     refused: list[str] = field(default_factory=list)
-    computed: dict[tuple[nn.Module, str], Tensor] = field(default_factory=dict)  # parametrized weights, once
+    reaching: list[tuple[ModuleRules, str]] = field(default_factory=list)  # all rules that name parameters below their module
+    first: dict[int, str] = field(default_factory=dict)  # by a module's id
+    again: dict[str, str] = field(default_factory=dict)  # a later path of a module -> its first
 
-    def visit(self, module: nn.Module, path: str, above: list[tuple[ModuleRules, str]]) -> None:
+    def walk(self, model: nn.Module, path: str) -> None:
+        around: list[nn.Module] = []  # the modules that the next one lies in
+        steps = [_Step(model, path, 0, [])]
+        while steps:
+            step = steps.pop()
+            del around[step.depth :]
+            if id(step.module) in self.first:
+                self.meet_again(step, around)
+                continue
+            self.first[id(step.module)] = step.path
+            around.append(step.module)
+            steps += reversed(list(self.leave(step) if step.left else self.visit(step)))
+
+    def meet_again(self, step: _Step, around: list[nn.Module]) -> None:
+        """Remember the other path; ValueError where it has no end."""
+        first = self.first[id(step.module)]
+        if any(step.module is module for module in around):
+            whole = "the model" if step.module is around[0] else f"the model's {first!r}"
+            raise ValueError(
+                f"{step.path} is {whole} itself, and nothing was written. A module cannot contain itself: torch's apply, to and "
+                "state_dict would not end. Hold it in a list, or set it by object.__setattr__."
+            )
+        self.again[step.path] = first
+
+    def visit(self, step: _Step) -> Iterator[_Step]:
+        """Note what a module has; then the steps to its children."""
+        module, path, _, above, _ = step
         rules, reason = rules_of(self.scheme, module), _refusal(module)
         if reason and rules.closed and not rules.mappings:
-            self.leave(module, path)
+            yield from self.leave(step)
             return
         if reason:
             self.refused.append(f"{path or 'the model'} ({type(module).__name__}): {reason}")
             return
         self.places.append(_place_of(module, path))
-        for attribute, tensor, buffer, parametrized in self.own_tensors(module):
-            name = f"{path}.{attribute}" if path else attribute
+        for attribute, tensor, buffer, parametrized in _own_tensors(module):
+            name = joined(path, attribute)
             if reason := _tensor_refusal(tensor):
                 self.refused.append(f"{name}: {reason}")
                 continue
             owners = [(outer, name[len(base) + 1 if base else 0 :]) for outer, base in above]
-            choice = choice_of(self.scheme, name, [*owners, (rules, attribute)], buffer)
-            self.slots.append(Slot(name, module, attribute, tensor, choice, buffer, parametrized))
-        reaching = [*above, (rules, path)] if rules.reach else above
-        for child_name, child in children_of(module).items():
-            if child is not None and not (child_name == "parametrizations" and _is_parametrized(module)):
-                inner = f"{path}.{child_name}" if path else child_name
-                self.visit(child, path if child_name in _WRAPPERS else inner, reaching)
+            slot = Slot(name, module, attribute, tensor, None, buffer, parametrized)
+            self.found.append((slot, [*owners, (rules, attribute)]))
+        if rules.below:
+            above = [*above, (rules, path)]
+            self.reaching.append(above[-1])
+        hidden = "parametrizations" if _is_parametrized(module) else None
+        yield from (_step_to(step, name, child, above) for name, child in _children(module) if name != hidden)
 
-    def leave(self, module: nn.Module, path: str) -> None:
+    def leave(self, step: _Step) -> Iterator[_Step]:
         """A module that could not be initialized, and need not be: its rule is None."""
-        for below, part in module.named_modules(prefix=path):
-            self.places.append(_place_of(part, below))
-            for buffer, place in ((False, own_parameters(part)), (True, own_buffers(part))):
-                for attribute, tensor in place.items():
-                    if tensor is not None and _tensor_refusal(tensor) is None:
-                        name = f"{below}.{attribute}" if below else attribute
-                        self.slots.append(Slot(name, part, attribute, tensor, Choice(None), buffer))
+        self.places.append(_place_of(step.module, step.path))
+        for buffer, place in ((False, own_parameters(step.module)), (True, own_buffers(step.module))):
+            for attribute, tensor in place.items():
+                if tensor is not None and _tensor_refusal(tensor) is None:
+                    slot = Slot(joined(step.path, attribute), step.module, attribute, tensor, Choice(None), buffer)
+                    self.found.append((slot, []))
+        yield from (_step_to(step, name, child, [], left=True) for name, child in _children(step.module))
 
-    def own_tensors(self, module: Any) -> Iterator[tuple[str, Any, bool, bool]]:
-        """A module's own parameters and buffers: attribute, tensor, whether it is a buffer, whether it is parametrized."""
-        for buffer, place in ((False, own_parameters(module)), (True, own_buffers(module))):
-            yield from ((name, tensor, buffer, False) for name, tensor in place.items() if tensor is not None)
-        for name in module.parametrizations if _is_parametrized(module) else ():
-            if (module, name) not in self.computed:
-                with safe_torch():
-                    self.computed[module, name] = getattr(module, name).detach()
-            yield name, self.computed[module, name], False, True
+    def meant(self, name: str) -> str:
+        """A full name by first paths."""
+        path = ""
+        for step in name.split(".") if self.again else ():
+            path = joined(path, step)
+            path = self.again.get(path, path)
+        return path or name
+
+    def slots(self) -> list[Slot]:
+        """The slots with what decides about them: all paths of a module are known now."""
+        later = defaultdict(list)  # rules by type name parameters below through later paths too
+        for rules, path in self.reaching if self.again else ():
+            for name in rules.below:
+                if (meant := self.meant(joined(path, name))) != joined(path, name):
+                    later[meant].append((rules, name))
+        for number, (slot, owners) in enumerate(self.found):
+            if owners:
+                owners[-1:-1] = later[slot.name]
+                choice = choice_of(self.scheme, slot.name, owners, slot.buffer, self.meant)
+                self.found[number] = (slot._replace(choice=choice), owners)
+        return [slot for slot, _ in self.found]
+
+
+def _children(module: nn.Module) -> list[tuple[str, nn.Module]]:
+    return [(name, child) for name, child in children_of(module).items() if child is not None]
+
+
+def _step_to(step: _Step, name: str, child: nn.Module, above: list[tuple[ModuleRules, str]], left: bool = False) -> _Step:
+    return _Step(child, step.path if name in _WRAPPERS else joined(step.path, name), step.depth + 1, above, left)
+
+
+def _own_tensors(module: Any) -> Iterator[tuple[str, Any, bool, bool]]:
+    """A module's own parameters and buffers: attribute, tensor, whether it is a buffer, whether it is parametrized."""
+    for buffer, place in ((False, own_parameters(module)), (True, own_buffers(module))):
+        yield from ((name, tensor, buffer, False) for name, tensor in place.items() if tensor is not None)
+    for name in module.parametrizations if _is_parametrized(module) else ():
+        with safe_torch():
+            yield name, getattr(module, name).detach(), False, True
 
 
 def _place_of(module: nn.Module, path: str) -> Place:
@@ -111,21 +182,23 @@ def slots(model: nn.Module, scheme: Scheme, prefix: str) -> tuple[list[Slot], li
     the rules that match none.
 
     Raises:
-        ValueError: modules or tensors that cannot be initialized, or two parameters of one canonical name; names them all.
+        ValueError: modules or tensors that cannot be initialized, or two parameters of one canonical name: names them all; or a
+            module that contains itself.
     """
     if "torch.distributed.fsdp" in sys.modules:
         _reshard(model)
     walk = _Walk(scheme)
-    walk.visit(model, ".".join(part for part in prefix.split(".") if part and part not in _WRAPPERS), [])
+    walk.walk(model, ".".join(part for part in prefix.split(".") if part and part not in _WRAPPERS))
+    found = walk.slots()
     places: dict[str, Slot] = {}
-    for slot in walk.slots:
+    for slot in found:
         other = places.setdefault(slot.name, slot)
         if other.tensor is not slot.tensor:
             walk.refused.append(f"{slot.name}: two parameters have this name, without the names of wrappers {sorted(_WRAPPERS)}")
     if walk.refused:
         lines = "\n".join(f"  {line}" for line in walk.refused)
         raise ValueError(f"cannot initialize (a rule None for a module's type leaves it); nothing was written:\n{lines}")
-    return walk.slots, unused_rules(scheme, walk.places)
+    return found, unused_rules(scheme, walk.places, walk.meant)
 
 
 def _is_parametrized(module: nn.Module) -> bool:

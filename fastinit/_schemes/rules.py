@@ -40,9 +40,9 @@ class ModuleRules(NamedTuple):
         return Choice(None) if self.closed and "." not in name else None
 
     @property
-    def reach(self) -> bool:
-        """Whether they name parameters of submodules."""
-        return any("." in name for mapping in self.mappings for name in mapping)
+    def below(self) -> list[str]:
+        """The names that they have for parameters of submodules."""
+        return [name for mapping in self.mappings for name in mapping if "." in name]
 
 
 def matches(name: str, pattern: str, buffer: bool) -> bool:

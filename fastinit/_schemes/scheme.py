@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import textwrap
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import chain, groupby, zip_longest
 from typing import Any, NamedTuple, cast
 
@@ -147,9 +148,10 @@ class Scheme:
         if isinstance(module, ParametrizationList) or is_lazy(module):
             return {}
         rules, found = rules_of(self, module), {}
-        deep = rules.reach
+        deep = bool(rules.below)
         buffers = dict(module.named_buffers(recurse=deep))
-        for name, tensor in chain(module.named_parameters(recurse=deep), buffers.items()):
+        own = {**dict(module.named_parameters(recurse=deep)), **buffers}
+        for name, tensor in chain(own.items(), _by_later_names(module, rules, own)):
             choice = rules.find(name, name in buffers)
             if choice and choice.initializer and _is_fillable(name, tensor):
                 owner, _, attribute = name.rpartition(".")
@@ -252,7 +254,22 @@ def rules_of(scheme: Scheme, module: nn.Module) -> ModuleRules:
     return ModuleRules(mappings, closed=False)
 
 
-def choice_of(scheme: Scheme, full_name: str, owners: Iterable[tuple[ModuleRules, str]], buffer: bool) -> Choice | None:
+def _by_later_names(module: nn.Module, rules: ModuleRules, known: Mapping[str, Tensor]) -> Iterator[tuple[str, Tensor]]:
+    """What rules name exactly, below a module, by another name than its first, which alone torch's named_parameters has; unless
+    they name it by that one too."""
+    decided = {id(tensor) for name, tensor in known.items() if rules.find(name, buffer=False)}
+    for name in dict.fromkeys(name for name in rules.below if name not in known):
+        owner, _, attribute = name.rpartition(".")
+        with contextlib.suppress(AttributeError):  # there is none
+            holder = module.get_submodule(owner)
+            tensor = {**own_parameters(holder), **own_buffers(holder)}.get(attribute)
+            if tensor is not None and id(tensor) not in decided:
+                yield name, tensor
+
+
+def choice_of(
+    scheme: Scheme, full_name: str, owners: Iterable[tuple[ModuleRules, str]], buffer: bool, meant: Callable[[str], str]
+) -> Choice | None:
     """What decides about a parameter or buffer of a model; None: no rule names it.
 
     Args:
@@ -260,9 +277,10 @@ def choice_of(scheme: Scheme, full_name: str, owners: Iterable[tuple[ModuleRules
         full_name: its canonical name in the model.
         owners: from the outermost module to its own, each module's rules and the parameter's name relative to it.
         buffer: whether it is a buffer.
+        meant: the canonical name of one that may go through another path of a shared module.
     """
     for pattern in reversed(list(scheme._names)):
-        if matches(full_name, pattern, buffer):
+        if matches(full_name, pattern, buffer) or meant(pattern) == full_name:
             return Choice(scheme._names[pattern], by_name=True)
     for rules, name in owners:
         choice = rules.find(name, buffer)

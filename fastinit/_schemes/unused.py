@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 from torch import nn
@@ -27,22 +27,32 @@ class Unused(NamedTuple):
     must: bool
 
 
-def unused_rules(scheme: Scheme, places: list[Place]) -> list[Unused]:
-    """The user's rules that match nothing in a model; one for a type that the model lacks is among them only if it must match."""
+def unused_rules(scheme: Scheme, places: list[Place], meant: Callable[[str], str]) -> list[Unused]:
+    """The user's rules that match nothing in a model; one for a type that the model lacks is among them only if it must match.
+
+    A full name may go through any path of a shared module: `meant` gives the one through first paths, which the places have.
+    """
     expected = expected_of(scheme)
-    full = [(_joined(place.path, name), buffer) for place in places for name, buffer in place.attributes] if expected else []
+    full = [(joined(place.path, name), buffer) for place in places for name, buffer in place.attributes] if expected else []
+    names = {name for name, _ in full}
     found: list[Unused] = []
     for kind, rule, must in expected:
         if isinstance(kind, str):
-            found += [] if _match(kind, full) else [Unused(f"{kind!r}{_nearest(kind, full)}", must)]
+            if not (_match(kind, full) or meant(kind) in names):
+                other = f" (of a shared module, which has the first of its names: {meant(kind)!r})"
+                found.append(Unused(f"{kind!r}{_nearest(kind, full) if meant(kind) == kind else other}", must))
             continue
         mine = [place for place in places if isinstance(place.module, kind)]
         if must and not mine:
             found.append(Unused(f"{kind.__name__}: the model has none", must))
         for pattern in dict.fromkeys(pattern for place in mine for pattern in _patterns(rule, place.module)):
-            if not any(_match(pattern, _below(place, full) if "." in pattern else place.attributes) for place in mine):
-                names = [name for place in mine for name in place.attributes]
-                found.append(Unused(f"{kind.__name__}: {pattern!r}{_nearest(pattern, names)}", must))
+            below = "." in pattern
+            if not (
+                any(_match(pattern, _below(place, full) if below else place.attributes) for place in mine)
+                or (below and any(meant(joined(place.path, pattern)) in names for place in mine))
+            ):
+                near = [name for place in mine for name in place.attributes]
+                found.append(Unused(f"{kind.__name__}: {pattern!r}{_nearest(pattern, near)}", must))
     return found
 
 
@@ -58,7 +68,7 @@ def _below(place: Place, full: list[tuple[str, bool]]) -> list[tuple[str, bool]]
     return [(name.removeprefix(start), buffer) for name, buffer in full if name.startswith(start)]
 
 
-def _joined(path: str, name: str) -> str:
+def joined(path: str, name: str) -> str:
     return f"{path}.{name}" if path else name
 
 

@@ -6,7 +6,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from fastinit._commands import console
+from fastinit._commands import console, files
 
 PROGRAM = "python -m proof.accuracy"
 DESCRIPTION = """\
@@ -26,7 +26,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 2
     from proof.accuracy import count, page  # which import SciPy
 
-    return page.run(args.check) if args.page or args.check else count.run(args)
+    return files.status_of(PROGRAM, lambda: page.run(args.check) if args.page or args.check else count.run(args))
 
 
 def parser() -> argparse.ArgumentParser:

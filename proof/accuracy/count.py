@@ -11,7 +11,7 @@ import time
 from typing import Any
 
 from fastinit._backends import cpu
-from fastinit._commands import console
+from fastinit._commands import console, files
 from fastinit._commands.measure import machine
 from proof.accuracy import peers, report, summary
 from proof.accuracy.laws import LAWS
@@ -27,6 +27,10 @@ def run(args: argparse.Namespace) -> int:
     if isinstance(reason, str):
         print(f"python -m proof.accuracy walks through the native library, which cannot be used: {reason}", file=sys.stderr)
         return 2
+    files.check_writable(args.json)
+    if args.probabilities:
+        with files.writing(args.probabilities) as folder:
+            folder.mkdir(parents=True, exist_ok=True)
     laws, faults = {}, []
     for name in chosen(args.laws):
         walk, seconds = walked(name)
@@ -38,7 +42,7 @@ def run(args: argparse.Namespace) -> int:
     for table in tables(laws, others):
         console.table(*table)
     if args.json:
-        pathlib.Path(args.json).write_text(lines({"machine": machine(), "laws": laws, "peers": others, "faults": faults}))
+        files.write(args.json, lines({"machine": machine(), "laws": laws, "peers": others, "faults": faults}))
     print(*faults, f"{len(faults)} faults" if faults else "no faults", sep="\n")
     return 1 if faults else 0
 

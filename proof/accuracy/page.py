@@ -5,11 +5,11 @@
 
 from __future__ import annotations
 
-import json
 import pathlib
 from typing import Any
 
 from benchmarks import readme_tables
+from fastinit._commands import files
 from proof import verdict
 from proof.accuracy import figures, report
 
@@ -25,14 +25,23 @@ def run(check: bool) -> int:
     if check:
         print(f"{PAGE.name} is " + ("up to date" if before == after else "out of date: python -m proof.accuracy --page"))
         return int(before != after)
-    figures.draw_all(results("accuracy"), FIGURES)
+    figures.draw_all(files.read_json(FOLDER / "accuracy.json"), FIGURES)
     PAGE.write_text(after)
     return 0
 
 
 def filled(page: str) -> str:
     """Return the page with its tables between their markers."""
-    found = results("accuracy")
+    with files.reading(path := FOLDER / "accuracy.json"):
+        sections = accuracy_sections(files.read_json(path))
+    for name, text_of in {"battery": battery_text, "faults": faults_text, "calls": calls_text}.items():
+        sections[name] = readme_tables.section([FOLDER / f"{name}.json"], text_of)
+    for name, text in sections.items():
+        page = readme_tables.replaced(page, readme_tables.markers(name), text)
+    return page
+
+
+def accuracy_sections(found: dict[str, Any]) -> dict[str, str]:
     laws, others = found["laws"], found["peers"]
     tables = {
         "accuracy-float32": report.errors(laws),
@@ -42,12 +51,7 @@ def filled(page: str) -> str:
         "accuracy-narrow-peers": report.narrow_peers(laws, others),
     }
     sections = {name: readme_tables.table(table.columns, table.rows) for name, table in tables.items()}
-    sections["accuracy-machine"] = machine_text(found)
-    sections |= {"battery": battery_text(results("battery")), "faults": faults_text(results("faults"))}
-    sections["calls"] = calls_text(results("calls"))
-    for name, text in sections.items():
-        page = readme_tables.replaced(page, readme_tables.markers(name), text)
-    return page
+    return sections | {"accuracy-machine": machine_text(found)}
 
 
 def machine_text(found: dict[str, Any]) -> str:
@@ -56,10 +60,6 @@ def machine_text(found: dict[str, Any]) -> str:
     place = f"{about['cpu']}, {about['cores']} cores, {about['isa'].upper()}; Python {about['python']}"
     minutes = sum(law["seconds"] for law in found["laws"].values()) / 60
     return f"{versions}; {place}; the walk took {minutes:.1f} minutes; {about['date']}{readme_tables.commit_text(about)}."
-
-
-def results(name: str) -> dict[str, Any]:
-    return json.loads((FOLDER / f"{name}.json").read_text())
 
 
 def battery_text(found: dict[str, Any]) -> str:

@@ -1,0 +1,71 @@
+"""Files of results: what cannot be written is said before the work, what cannot be read in one line."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import pathlib
+import sys
+from collections.abc import Callable, Iterator
+from typing import Any
+
+
+class Refused(Exception):
+    """A file cannot be written, or is not what it should be; says which file, and why, in a line."""
+
+
+def check_writable(path: str | pathlib.Path | None) -> None:
+    """Raise Refused for a file that cannot be written, before long work is lost; None for none. Nothing is left there."""
+    if path is not None:
+        with writing(path) as file:
+            new = not file.exists()
+            file.open("a").close()
+        if new:
+            file.unlink()
+
+
+def write(path: str | pathlib.Path, text: str) -> None:
+    with writing(path) as file:
+        file.write_text(text)
+
+
+@contextlib.contextmanager
+def writing(path: str | pathlib.Path) -> Iterator[pathlib.Path]:
+    """A file that the block writes to; where the block fails, it does not leave a new one in part."""
+    file = pathlib.Path(path)
+    try:
+        new = not file.exists()
+        try:
+            yield file
+        except BaseException:
+            if new:
+                file.unlink(missing_ok=True)
+            raise
+    except OSError as error:
+        raise Refused(f"{path} cannot be written: {error.strerror or error}. Name another file.") from error
+
+
+@contextlib.contextmanager
+def reading(path: pathlib.Path) -> Iterator[None]:
+    """What goes wrong in the block is the fault of a results file: it cannot be read, or lacks what is looked for."""
+    try:
+        yield
+    except OSError as error:
+        raise Refused(f"{path} cannot be read: {error.strerror or error}.") from error
+    except (ValueError, LookupError, TypeError, AttributeError) as error:
+        fault = f"{type(error).__name__}: {error}".splitlines()[0]
+        raise Refused(f"{path} is damaged, or no such file of results ({fault}). Make it anew, or restore it.") from error
+
+
+def read_json(path: pathlib.Path) -> Any:
+    with reading(path):
+        return json.loads(path.read_text())
+
+
+def status_of(program: str, main: Callable[[], int | None]) -> int:
+    """What a program returns; 2 if a file was refused, after a line that says which."""
+    try:
+        return main() or 0
+    except Refused as error:
+        print(f"{program}: {error}", file=sys.stderr)
+        return 2
