@@ -2,8 +2,8 @@
 
 ``python -m benchmarks.lines`` fails above a budget. What a user installs is to stay small enough to be read and to be loaded: a
 budget that is passed is raised by decision, here, not in silence: from 5,200 lines and 300,000 bytes for what names silent faults
-(weights that are loaded, unwritten, shared; unused rules; flushed numbers); from 5,900 and 320,000 for torch's edges, devices without
-a backend, errors that name what is wrong, and laws made in less time. The size is taken of the package that is installed.
+(weights that are loaded, unwritten, shared; unused rules; flushed numbers); from 5,900 and 320,000 for torch's edges, devices
+without a backend, errors that name what is wrong, and laws made in less time. The size is of the package that is installed.
 """
 
 import ast
