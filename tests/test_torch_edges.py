@@ -218,12 +218,18 @@ def test_models_with_complex_parameters():
             apply(make())
 
 
-def test_integers_in_buffers_and_small_floats_in_parameters():
+def test_integers_and_small_floats_of_a_model():
     model = nn.Module()
     model.count, model.scale = nn.Buffer(torch.ones(3, dtype=torch.int32)), nn.Parameter(torch.ones(3).to(SMALL[0]))
     rules = {"count": partial(fastinit.constant_, val=5), "scale": fastinit.zeros_}
     fastinit.initialize_(model, fastinit.Scheme(rules), seed=0)
     assert model.count.tolist() == [5, 5, 5] and not model.scale.float().any()
+    model.mask = nn.Parameter(torch.ones(3, dtype=torch.int8), requires_grad=False)
+    assert fastinit.initialize_(model, fastinit.Scheme({**rules, "mask": fastinit.zeros_}), seed=0)["mask"].state == "filled"
+    assert not model.mask.any()
+    with pytest.raises(TypeError, match=r"mask.*int8"):
+        fastinit.initialize_(model, fastinit.Scheme({**rules, "mask": fastinit.normal_}), seed=0)
+    del model.mask
     with pytest.raises(TypeError, match=r"scale.*float8_e4m3fnuz"):
         fastinit.initialize_(model, fastinit.Scheme({"count": None, "scale": fastinit.normal_}), seed=0)
 

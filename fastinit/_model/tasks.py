@@ -74,7 +74,8 @@ def _task_of(slot: Slot, sharers: list[Slot], seed: int, overwrite: bool) -> Tas
     initializer = _initializer_of(ruled) if ruled else _running_statistic(slot)
     if initializer is None:
         return Task(slot, "left" if ruled or slot.buffer else "missed", values=slot.tensor)
-    if not slot.buffer and not _is_drawn(slot.tensor):
+    named = any(sharer.choice and sharer.choice.by_name for sharer in ruled)
+    if not (slot.buffer or named or _is_drawn(slot.tensor)):  # packed or quantized weights, which a rule by type does not mean
         return Task(slot, "missed", values=slot.tensor)
     for sharer in sharers:
         if sharer.tensor.shape == slot.tensor.shape:
