@@ -12,7 +12,7 @@ import pytest
 from benchmarks import gpu, readme_tables
 from benchmarks.convergence import command, results
 from fastinit import _cli
-from fastinit._commands import apart, bench, demo, files, models
+from fastinit._commands import apart, bench, console, demo, files, models
 from fastinit._commands.footprint import Job
 from proof import battery, calls, faults
 
@@ -39,6 +39,14 @@ PROGRAMS = {
 }
 
 
+def needs(*packages):
+    if missing := [name for name in packages if not console.installed(name)]:
+        pytest.skip(f"not installed: {', '.join(missing)}")
+
+
+DRAWING = ("rich", "matplotlib", "sklearn")
+
+
 def said_in_a_line(capsys, path):
     message = capsys.readouterr().err
     assert message.count("\n") == 1 and str(path) in message and "cannot be written: " in message, message
@@ -54,6 +62,7 @@ def unwritable(request, tmp_path):
 @pytest.mark.parametrize("name", COMMANDS)
 def test_commands_refuse_what_they_could_not_write_before_the_work(name, unwritable, monkeypatch, capsys):
     module, work, arguments = COMMANDS[name]
+    needs(*DRAWING[: 3 if name == "demo" else 1])
     monkeypatch.setattr(module, work, started)
     assert _cli.main([*arguments, str(unwritable)]) == 2
     said_in_a_line(capsys, unwritable)
@@ -77,6 +86,7 @@ def test_programs_refuse_what_they_could_not_write_before_the_work(name, tmp_pat
 @pytest.mark.parametrize("name", COMMANDS)
 def test_nothing_is_left_where_the_work_fails(name, tmp_path, monkeypatch):
     module, work, arguments = COMMANDS[name]
+    needs(*DRAWING[: 3 if name == "demo" else 1])
     monkeypatch.setattr(module, work, started)
     with pytest.raises(AssertionError, match="has begun"):
         _cli.main([*arguments, str(tmp_path / "x.png")])
@@ -91,6 +101,7 @@ def test_nothing_is_left_where_the_work_fails(name, tmp_path, monkeypatch):
 
 
 def test_a_figure_of_an_unknown_format_is_refused_before_the_work(tmp_path, monkeypatch, capsys):
+    needs(*DRAWING)
     monkeypatch.setattr(demo, "_transformer", started)
     assert _cli.main(["demo", "--output", str(tmp_path / "x.doc")]) == 2
     assert "x.doc cannot be written: figures end in one of" in capsys.readouterr().err
@@ -161,6 +172,7 @@ def test_a_damaged_file_of_the_study_is_named(line, tmp_path, capsys):
     path.write_text(json.dumps({"stream": 1}) + f"\n{line}\n")
     with pytest.raises(files.Refused, match=r"study\.jsonl is damaged"):
         results.read(path)
+    needs(*DRAWING, "scipy", "sktime", "keras")
     assert command.main(["--slice", "--against", str(path), "--output", str(tmp_path / "new.jsonl")]) == 2
     message = capsys.readouterr().err
     assert message.count("\n") == 1 and "study.jsonl is damaged" in message

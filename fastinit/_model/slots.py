@@ -255,9 +255,14 @@ def _reshard(model: nn.Module) -> None:
     """Give back the gathered parameters of FSDP2: values belong in the shards."""
     from torch.distributed.fsdp import FSDPModule
 
-    for module in model.modules():
+    waiting, seen = [model], {id(model)}  # not model.modules(), which is recursive
+    while waiting:
+        module = waiting.pop()
         if isinstance(module, FSDPModule):
             module.reshard()
+        children = [child for _, child in _children(module) if id(child) not in seen]
+        seen |= {id(child) for child in children}
+        waiting += children
 
 
 # --- shared memory ------------------------------------------------------------------------------------------------------------
