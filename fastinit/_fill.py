@@ -115,10 +115,10 @@ def _take_road_(tensor: Tensor, law: Law, generator: Generator | None, key: int 
         count = tensor.numel()
         if not count:
             whole_shape(tensor)  # refuses what is elsewhere
-        check_memory(tensor, count * tensor.itemsize)
-        plan = of_parts(Plan(tensor, values, keys.resolve(generator, key, device), row_of(count)))
+        check_memory(tensor)
+        plan = Plan(tensor, values, keys.resolve(generator, key, device), row_of(count))
         if count:
-            choose(device).fill([plan])
+            choose(device).fill([plan if tensor.dtype is values.dtype else of_parts(plan)])
     elif tensor.is_meta:
         parts_of(tensor)  # refuses what has no elements of its own
         keys.check_source(generator, key, device)
@@ -231,10 +231,10 @@ def _drawn_by_functorch(tensor: Tensor, generator: Generator | None) -> Tensor:
 
 
 def writing(tensor: Tensor) -> contextlib.AbstractContextManager[object]:
-    """The mode for torch's operations that fill: they write inference tensors in inference mode, and memory that is not there."""
+    """The mode for torch's operations that fill: they write inference tensors in inference mode alone."""
     if torch.compiler.is_compiling():
         return torch.no_grad()
-    check_memory(shard.local_of(tensor))
+    check_memory(tensor if type(tensor) in PLAIN else shard.local_of(tensor))  # which torch does not
     mode = torch.inference_mode() if tensor.is_inference() else torch.no_grad()
     return safe_torch(mode) if is_troubled() else mode
 

@@ -24,14 +24,13 @@ def overlaps_itself(tensor: Tensor) -> bool:
     return _set_of([(size, stride) for stride, size in axes]).bit_count() < tensor.numel()
 
 
-def check_memory(tensor: Tensor, size: int | None = None) -> None:
-    """Raise ValueError for a tensor whose memory is smaller than its elements, which take `size` bytes: to write it would end the
-    process, or spoil what is elsewhere."""
+def check_memory(tensor: Tensor) -> None:
+    """Raise ValueError for a tensor whose memory is smaller than its elements: a write could end the process."""
     try:
         held = tensor.untyped_storage().nbytes()
     except RuntimeError:  # a wrapper's, or a device's that has no storages: others write it
         return
-    if held == size and not tensor.storage_offset():  # nearly always: 0.3 us of a small tensor's 12, a third of what follows
+    if held == tensor.nbytes and not tensor.storage_offset():  # nearly always: 0.3 us of a small tensor's 12
         return
     plain = tensor.is_contiguous()  # a third of the time
     needed = (tensor.storage_offset() + tensor.numel()) * tensor.itemsize if plain else _span_of(tensor).stop

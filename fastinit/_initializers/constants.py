@@ -80,6 +80,8 @@ def _value_in(dtype: DType, val: Any) -> Any:
         TypeError: it is no number, or complex and the dtype is not.
         ValueError: it lies beyond the dtype's range.
     """
+    if type(val) is float and -448.0 <= val <= 448.0 and dtype in FLOAT_DTYPES:  # nearly always: no dtype ends before
+        return val
     number = _plain(val)
     if dtype is torch.bool:
         return bool(number)

@@ -54,7 +54,8 @@ def scaled(
     shape: Size, dtype: DType, scale: float, mode: Mode, distribution: Distribution, fan_in: Fan, fan_out: Fan, batch_dims: int
 ) -> Law:
     """The law of variance scale / n, n being the units of the mode. Keras knows it of real weights alone."""
-    check_dtype(dtype, FLOAT_DTYPES)
+    if dtype.is_complex:
+        check_dtype(dtype, FLOAT_DTYPES)
     if not is_one_of(distribution, _DISTRIBUTIONS):
         raise ValueError(
             f"distribution must be one of {_DISTRIBUTIONS}. Received: distribution={distribution!r}. Pass one of these names."
@@ -111,9 +112,11 @@ def xavier_std(shape: Size, gain: float, fan_in: Fan, fan_out: Fan, batch_dims: 
 def kaiming_std(
     shape: Size, a: float | None, mode: FanMode, nonlinearity: Nonlinearity, fan_in: Fan, fan_out: Fan, batch_dims: int
 ) -> float:
-    lower: Any = mode.lower() if isinstance(mode, str) else mode  # as torch reads it
-    if not is_one_of(lower, _FAN_MODES):
-        raise ValueError(f"mode must be 'fan_in' or 'fan_out'. Received: mode={mode!r}. Pass one of these names.")
+    lower: Any = mode
+    if not is_one_of(mode, _FAN_MODES):
+        lower = mode.lower() if isinstance(mode, str) else mode  # as torch reads it
+        if not is_one_of(lower, _FAN_MODES):
+            raise ValueError(f"mode must be 'fan_in' or 'fan_out'. Received: mode={mode!r}. Pass one of these names.")
     if not is_one_of(nonlinearity, _NONLINEARITIES):
         raise ValueError(
             f"nonlinearity must be one of {_NONLINEARITIES}. Received: nonlinearity={nonlinearity!r}. Pass one of "

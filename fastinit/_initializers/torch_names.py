@@ -139,10 +139,8 @@ def xavier_normal_(
     return fill_(tensor, law, generator, key, DRAWN_DTYPES)
 
 
-def _fill_and_warn_(tensor: Tensor, law: Law, generator: Generator | None, key: int | None) -> Tensor:
-    if 0 in tensor.shape:
-        warnings.warn("Initializing zero-element tensors is a no-op", stacklevel=3)
-    return fill_(tensor, law, generator, key, DRAWN_DTYPES)
+def _warn_of_no_elements() -> None:
+    warnings.warn("Initializing zero-element tensors is a no-op", stacklevel=3)
 
 
 def _kaiming_uniform_law(
@@ -209,8 +207,11 @@ def kaiming_uniform_(
         >>> bool(weight.abs().max() <= (2 * 3 / 100) ** 0.5)
         True
     """
-    law = _kaiming_uniform_law(shape_of(tensor), tensor.dtype, a, mode, nonlinearity, fan_in, fan_out, batch_dims)
-    return _fill_and_warn_(tensor, law, generator, key)
+    shape = shape_of(tensor)
+    law = _kaiming_uniform_law(shape, tensor.dtype, a, mode, nonlinearity, fan_in, fan_out, batch_dims)
+    if 0 in shape:
+        _warn_of_no_elements()
+    return fill_(tensor, law, generator, key, DRAWN_DTYPES)
 
 
 def _kaiming_normal_law(
@@ -277,5 +278,8 @@ def kaiming_normal_(
         >>> round(weight.std().item() / (2 / 100) ** 0.5, 1)
         1.0
     """
-    law = _kaiming_normal_law(shape_of(tensor), tensor.dtype, a, mode, nonlinearity, fan_in, fan_out, batch_dims)
-    return _fill_and_warn_(tensor, law, generator, key)
+    shape = shape_of(tensor)
+    law = _kaiming_normal_law(shape, tensor.dtype, a, mode, nonlinearity, fan_in, fan_out, batch_dims)
+    if 0 in shape:
+        _warn_of_no_elements()
+    return fill_(tensor, law, generator, key, DRAWN_DTYPES)
