@@ -20,7 +20,7 @@ from fastinit._core.recipes import Recipe
 
 BackendName = Literal["native", "triton", "reference"]
 ORDER: tuple[BackendName, ...] = get_args(BackendName)  # fastest first
-SOURCE_TREE = pathlib.Path(__file__).parents[2] / "csrc"  # exists where the package is not installed
+_SOURCE_TREE = pathlib.Path(__file__).parents[2] / "csrc"  # exists where the package is not installed
 _forced: ContextVar[BackendName | None] = ContextVar("fastinit_backend", default=None)
 
 
@@ -98,7 +98,7 @@ def say_slow(device_type: str) -> None:
     others = f"; Triton: {unavailable('triton', device)}" if device_type != "cpu" else ""
     factor = "20 to 150" if device_type != "cuda" else "many"
     mend = "Install it again where there is a compiler"
-    if SOURCE_TREE.is_dir():
+    if _SOURCE_TREE.is_dir():
         mend = "fastinit runs from its source tree: install it with `pip install -e .`, or start Python from another folder"
     warnings.warn(
         f"{device_type} tensors are filled in plain torch: {native}{others}. The values are the same, filling is {factor} "
