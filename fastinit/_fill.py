@@ -183,7 +183,9 @@ def _trace_(tensor: Tensor, law: Law, generator: Generator | None, key: Key | No
         keys.check_source(generator, key, tensor.device)
     name, parameters = law.name, list(law.parameters)
     with torch.no_grad():
-        if key is None or isinstance(key, Tensor):
+        if tensor.is_complex():  # torch's inductor fails on operators that write these
+            tensor.copy_(_values_by(tensor, law, generator, _drawn(generator, tensor) if key is None else key))
+        elif key is None or isinstance(key, Tensor):
             word = _drawn(generator, tensor) if key is None else key
             torch.ops.fastinit.fill_(tensor, name, parameters, 0, word)
         else:
@@ -201,7 +203,8 @@ def _drawn(generator: Generator | None, tensor: Tensor) -> Tensor:
 def _copy_(tensor: Tensor, law: Law, generator: Generator | None, key: Key | None) -> None:
     """Fill a plain tensor and copy it to what no operator gets: a wrapper of torch.func, or a view that is negated when read."""
     if is_wrapped_by_functorch(tensor):
-        plain = _values_under_functorch(tensor, law, generator, key)
+        recipe(law, tensor.dtype)  # refuses a law before a key is drawn
+        plain = _values_by(tensor, law, generator, _drawn_by_functorch(tensor, generator) if key is None else key)
     else:
         plain = torch.empty(tensor.shape, dtype=tensor.dtype, device=tensor.device)
         fill_(plain, law, generator, key, (tensor.dtype,))
@@ -209,12 +212,9 @@ def _copy_(tensor: Tensor, law: Law, generator: Generator | None, key: Key | Non
         tensor.copy_(plain)
 
 
-def _values_under_functorch(tensor: Tensor, law: Law, generator: Generator | None, key: Key | None) -> Tensor:
-    """The values of one example, or of all."""
-    recipe(law, tensor.dtype)  # refuses a law before a key is drawn
-    if key is None:
-        key = _drawn_by_functorch(tensor, generator)
-    elif not isinstance(key, Tensor):
+def _values_by(tensor: Tensor, law: Law, generator: Generator | None, key: Key) -> Tensor:
+    """The values for a tensor that no operator may write."""
+    if not isinstance(key, Tensor):
         key = torch.tensor(keys.signed(keys.resolve(generator, key, tensor.device)), device="cpu")
     parameters = list(law.parameters)
     values: Tensor = torch.ops.fastinit.values(key, tensor.shape, tensor.dtype, tensor.device, law.name, parameters)

@@ -39,6 +39,20 @@ def test_a_key_gives_the_bits_of_eager(name):
 
 
 @pytest.mark.parametrize("backend", some(["aot_eager", "inductor"], ["aot_eager"]))
+def test_complex_tensors(backend):
+    def step(a, b):
+        fastinit.normal_(a, key=BIG_KEY)
+        fastinit.uniform_(b.t())
+        return a
+
+    tensors, expected = ([torch.zeros(6, 4, dtype=torch.complex64) for _ in range(2)] for _ in range(2))
+    for run, filled in ((compiled(step, backend), tensors), (step, expected)):
+        torch.manual_seed(4)
+        assert torch.equal(run(*filled), filled[0])
+    assert all(torch.equal(a, b) for a, b in zip(tensors, expected, strict=True)) and expected[1].all()
+
+
+@pytest.mark.parametrize("backend", some(["aot_eager", "inductor"], ["aot_eager"]))
 def test_structured_and_strided(backend):
     def step(a, b, c):
         fastinit.sparse_(a, 0.3, key=5)

@@ -245,7 +245,7 @@ def fan_faults(x: Arguments, shape: tuple[int, ...], mode: str) -> list[Any]:
 
 
 def is_fan(x: Any) -> bool:
-    return x is None or (is_positive(x) and not isinstance(x, bool))
+    return x is None or (is_positive(x) and x / 2 > 0 and not isinstance(x, bool))
 
 
 def scaling_faults(x: Arguments, shape: tuple[int, ...]) -> list[Any]:
