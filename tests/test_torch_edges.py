@@ -200,6 +200,24 @@ def test_sparse_complex_matrices():
     assert torch.equal(tensor[rest], fastinit.normal_(torch.empty(40, 30, dtype=torch.complex128), 0.0, 0.5, key=9)[rest])
 
 
+def misaligned(shape):
+    """Memory of complex128 that torch's own fill_ cannot write: it ends the process."""
+    count, raw = 2 * math.prod(shape), bytearray(32 * math.prod(shape) + 32)
+    start = -torch.frombuffer(raw, dtype=torch.uint8).data_ptr() % 16 + 8
+    return torch.frombuffer(raw, dtype=torch.complex128, offset=start, count=count).view(*shape, 2)[..., 0]
+
+
+@pytest.mark.parametrize("name", [*CONSTANT, "sparse_", "normal_"])
+def test_complex_numbers_in_memory_that_is_not_aligned(name):
+    shape = (40, 8, 3) if name == "dirac_" else (40, 24)
+    arguments = {"constant_": (1 - 2j,), "sparse_": (0.5,)}.get(name, ())
+    tensor, plain = misaligned(shape), torch.empty(shape, dtype=torch.complex128)
+    assert tensor.data_ptr() % 16 == 8 and getattr(fastinit, name)(tensor, *arguments, key=1) is tensor
+    assert torch.equal(torch.view_as_real(tensor), torch.view_as_real(getattr(fastinit, name)(plain, *arguments, key=1)))
+    conjugate = getattr(fastinit, name)(torch.zeros(shape, dtype=torch.complex128).conj(), *arguments, key=1)
+    assert conjugate.is_conj() and torch.equal(conjugate.resolve_conj(), plain)
+
+
 def test_models_with_complex_parameters():
     make = lambda: nn.Linear(4, 3, dtype=torch.complex64)  # noqa: E731
     model = make()

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import torch
 from torch import Tensor
 
 
@@ -22,6 +23,15 @@ def overlaps_itself(tensor: Tensor) -> bool:
     if axes[0][0] == 0 or tensor.numel() > reach + 1:
         return True
     return _set_of([(size, stride) for stride, size in axes]).bit_count() < tensor.numel()
+
+
+def real_views(tensor: Tensor) -> tuple[Tensor, ...]:
+    """A plain complex tensor's real and imaginary parts, any other tensor itself: where torch's own operations write constants.
+
+    Whole numbers of complex128 they write by instructions that end the process where memory is not aligned to 16 bytes.
+    """
+    whole = not tensor.is_complex() or type(tensor) not in (Tensor, torch.nn.Parameter) or torch.compiler.is_compiling()
+    return (tensor,) if whole else (tensor.real, tensor.imag)
 
 
 def check_memory(tensor: Tensor) -> None:

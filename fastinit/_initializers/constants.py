@@ -11,6 +11,7 @@ from torch import dtype as DType
 from fastinit._core import keys
 from fastinit._core.check import ALL_DTYPES, FLOAT_DTYPES, PLAIN, as_float, check_tensor, is_loaded, left, shown, whole_shape
 from fastinit._core.laws import Law, constant, declares
+from fastinit._core.memory import real_views
 from fastinit._core.shard import is_dtensor, local_blocks
 from fastinit._fill import writing
 
@@ -173,4 +174,8 @@ def constant_(tensor: Tensor, val: complex, *, generator: Generator | None = Non
     if type(tensor) not in PLAIN and is_dtensor(tensor):
         local_blocks(tensor)  # refuses one that holds summands
     with writing(tensor):
-        return tensor.fill_(value)
+        if len(views := real_views(tensor)) == 1:
+            return tensor.fill_(value)
+        for view, part in zip(views, (value.real, value.imag), strict=True):
+            view.fill_(part)
+    return tensor

@@ -21,6 +21,7 @@ from fastinit._core.check import (
     whole_shape,
 )
 from fastinit._core.laws import Law, declares, normal, uniform
+from fastinit._core.memory import real_views
 from fastinit._core.modes import ieee_arithmetic, is_flushing
 from fastinit._core.plan import is_staged
 from fastinit._core.recipes import recipe
@@ -153,9 +154,16 @@ def eye_(tensor: Tensor, *, generator: Generator | None = None, key: int | None 
     if is_loaded(tensor):
         return left(tensor)
     with writing(tensor):
-        tensor.zero_()
-        tensor.diagonal().fill_(1.0)
+        _zeroed(tensor).diagonal().fill_(1.0)
     return tensor
+
+
+def _zeroed(tensor: Tensor) -> Tensor:
+    """The tensor, or its real part, after zeros were written."""
+    views = real_views(tensor)
+    for view in views:
+        view.zero_()
+    return views[0]
 
 
 def _check_dirac(shape: Size, dtype: DType, groups: int) -> None:
@@ -207,9 +215,9 @@ def dirac_(tensor: Tensor, groups: int = 1, *, generator: Generator | None = Non
     if is_loaded(tensor):
         return left(tensor)
     with writing(tensor):
-        tensor.zero_()
+        taps = _zeroed(tensor)
         if tensor.numel():
-            taps = tensor.unflatten(0, (groups, -1))
+            taps = taps.unflatten(0, (groups, -1))
             for size in tensor.shape[2:]:
                 taps = taps.select(3, size // 2)
             taps.diagonal(dim1=1, dim2=2).fill_(1.0)
@@ -288,8 +296,8 @@ def sparse_(
     fill_(tensor, law, None, shared, DRAWN_DTYPES)
     with writing(tensor):
         # float8 has no masked_fill_; zero has the bits of zero in every dtype.
-        bits = tensor.view(torch.uint8) if tensor.element_size() == 1 else tensor
-        bits.masked_fill_(zeroed, 0)
+        for part in real_views(tensor):
+            (part.view(torch.uint8) if part.element_size() == 1 else part).masked_fill_(zeroed, 0)
     return tensor
 
 
