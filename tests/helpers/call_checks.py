@@ -37,12 +37,14 @@ class Spec(NamedTuple):
 
 
 def constant_faults(x: Arguments, shape: tuple[int, ...]) -> list[Any]:
-    return calls.bad(x, val=lambda val: isinstance(val, (int, float)))
+    return calls.bad(x, val=lambda val: isinstance(val, (int, float, complex)))
 
 
 def constant_served(x: Arguments, dtype: torch.dtype) -> bool | None:
     if dtype is torch.bool:
         return True
+    if isinstance(x["val"], complex):
+        return dtype.is_complex
     if not (dtype.is_floating_point or dtype.is_complex):
         limits = torch.iinfo(dtype)
         return (isinstance(x["val"], int) or math.isfinite(x["val"])) and limits.min <= math.trunc(x["val"]) <= limits.max
@@ -216,7 +218,11 @@ def same(a: torch.Tensor, b: torch.Tensor) -> bool:
 
 
 def values_of(tensor: torch.Tensor) -> torch.Tensor:
-    return torch.empty(tensor.shape, dtype=tensor.dtype).copy_(tensor.detach().as_subclass(torch.Tensor))
+    values, source = torch.empty(tensor.shape, dtype=tensor.dtype), tensor.detach().as_subclass(torch.Tensor)
+    if tensor.is_complex():  # torch reads whole complex128 numbers of memory that is aligned alone
+        torch.view_as_real(values).copy_(torch.view_as_real(source))
+        return values
+    return values.copy_(source)
 
 
 def snapshot(place: Place, generator: Any) -> tuple[bytes, int | None, list[Any]]:

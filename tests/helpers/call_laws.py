@@ -65,7 +65,7 @@ def of_std(distribution: str, std: float) -> Expected:
     if distribution == "uniform":
         return Expected("uniform", (-math.sqrt(3) * std, math.sqrt(3) * std), is_computed=True)
     if distribution == "untruncated_normal":
-        return Expected("cut", (0.0, std, -math.inf, math.inf))
+        return Expected("cut", (0.0, std, -math.inf, math.inf), is_computed=True)
     return Expected("cut", (0.0, std / TRUNCATED_STD, -2 * std / TRUNCATED_STD, 2 * std / TRUNCATED_STD), is_computed=True)
 
 
@@ -110,7 +110,7 @@ def can_be_had(law: Expected, dtype: torch.dtype) -> bool | None:
     largest = torch.finfo(torch.float64 if dtype is torch.float64 else torch.float32).max
     one = settled(law)
     if one.kind == "constant":
-        if law.kind == "fmod" or abs(one.numbers[0]) > largest / 2:
+        if law.is_computed or law.kind == "fmod" or abs(one.numbers[0]) > largest / 2:
             return None
         return any(one.bounds[0] <= value <= one.bounds[1] for value in values_near(one.numbers[0], dtype))
     if law.kind == "uniform" and (not math.isfinite(b / 2 - a / 2) or b / 2 - a / 2 > largest):

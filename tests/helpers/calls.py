@@ -227,7 +227,12 @@ def truncated_faults(x: Arguments, shape: tuple[int, ...]) -> list[Any]:
     """None stands for two sigmas. A folded one must be symmetric, and not too narrow."""
     found = normal_faults(x, shape) + bad(x, method=lambda method: is_one_of(method, ("exact", "fmod")))
     found += bad(x, a=lambda a: a is None or is_bound(a), b=lambda b: b is None or is_bound(b))
-    return found or cut_faults(two_sigmas(x), shape)
+    if found:
+        return found
+    a, b = (two_sigmas(x)[name] for name in "ab")
+    if is_one_of(x["method"], ("fmod",)) and (abs(a) == math.inf) != (abs(b) == math.inf):
+        return [a, b]
+    return cut_faults(two_sigmas(x), shape)
 
 
 def two_sigmas(x: Arguments) -> Arguments:
