@@ -279,6 +279,8 @@ def check_call(name: str, place: Place, arguments: Arguments) -> str:
         numbers = [] if certain else [*arguments.values(), *(law.numbers if law else ())]
         numbers = [number for number in numbers if is_extreme(number) or not own]
         named = faults if faults or law else list(arguments.values())
+        if place.faults:  # whose law is not looked at here: what is wrong with that may be named instead
+            named = [*faults, *arguments.values()]
         check_refusal(str(error), place, bool(faults) or not certain, named, numbers)
         return type(error).__name__
     assert not faults and certain is not False, f"a bad call was accepted: {faults or law}"
