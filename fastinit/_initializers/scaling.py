@@ -25,6 +25,7 @@ from fastinit._core.fans import FanMode, Mode
 from fastinit._core.laws import Law, normal, truncated_normal, uniform
 
 Fan = float | None  # None: of the shape
+Slope = float | None  # None: calculate_gain's own
 # The standard deviation of N(0, 1) cut to [-2, 2]; Keras, TensorFlow and JAX divide by these very digits.
 TRUNCATED_STD = 0.87962566103423978
 Distribution = Literal["truncated_normal", "normal", "untruncated_normal", "uniform"]
@@ -110,7 +111,7 @@ def xavier_std(shape: Size, gain: float, fan_in: Fan, fan_out: Fan, batch_dims: 
 
 
 def kaiming_std(
-    shape: Size, a: float | None, mode: FanMode, nonlinearity: Nonlinearity, fan_in: Fan, fan_out: Fan, batch_dims: int
+    shape: Size, a: Slope, mode: FanMode, nonlinearity: Nonlinearity, fan_in: Fan, fan_out: Fan, batch_dims: int
 ) -> float:
     lower: Any = mode
     if not is_one_of(mode, _FAN_MODES):
@@ -128,8 +129,8 @@ def kaiming_std(
     return gain / math.sqrt((n_in if lower == "fan_in" else n_out) or 1)  # no fan: no elements either
 
 
-def _slope(a: float | None) -> float | None:
-    """The slope of a leaky rectifier. None: calculate_gain's own."""
+def _slope(a: Slope) -> Slope:
+    """The slope of a leaky rectifier."""
     if a is None:
         return None
     if isinstance(a, bool):

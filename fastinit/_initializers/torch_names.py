@@ -10,7 +10,7 @@ from fastinit._core.check import DRAWN_DTYPES
 from fastinit._core.fans import FanMode
 from fastinit._core.laws import Law, declares, normal
 from fastinit._fill import fill_
-from fastinit._initializers.scaling import Fan, Nonlinearity, kaiming_std, shape_of, symmetric, xavier_std
+from fastinit._initializers.scaling import Fan, Nonlinearity, Slope, kaiming_std, shape_of, symmetric, xavier_std
 
 
 def calculate_gain(nonlinearity: Nonlinearity, param: float | None = None) -> float:
@@ -144,14 +144,7 @@ def _warn_of_no_elements() -> None:
 
 
 def _kaiming_uniform_law(
-    shape: Size,
-    dtype: DType,
-    a: float | None,
-    mode: FanMode,
-    nonlinearity: Nonlinearity,
-    fan_in: Fan,
-    fan_out: Fan,
-    batch_dims: int,
+    shape: Size, dtype: DType, a: Slope, mode: FanMode, nonlinearity: Nonlinearity, fan_in: Fan, fan_out: Fan, batch_dims: int
 ) -> Law:
     return symmetric(kaiming_std(shape, a, mode, nonlinearity, fan_in, fan_out, batch_dims))
 
@@ -215,14 +208,7 @@ def kaiming_uniform_(
 
 
 def _kaiming_normal_law(
-    shape: Size,
-    dtype: DType,
-    a: float | None,
-    mode: FanMode,
-    nonlinearity: Nonlinearity,
-    fan_in: Fan,
-    fan_out: Fan,
-    batch_dims: int,
+    shape: Size, dtype: DType, a: Slope, mode: FanMode, nonlinearity: Nonlinearity, fan_in: Fan, fan_out: Fan, batch_dims: int
 ) -> Law:
     return normal(0.0, kaiming_std(shape, a, mode, nonlinearity, fan_in, fan_out, batch_dims))
 
