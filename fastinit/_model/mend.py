@@ -76,8 +76,8 @@ def _described(kind: _Kind, slots: list[Slot]) -> str:
     holds = f", holding {kind.holds}, which the scheme would replace" if kind.holds else ""
     names = ", ".join(slot.name for slot in slots[:_SHOWN])
     more = f" and {len(slots) - _SHOWN} more" if len(slots) > _SHOWN else ""
-    count = f"{len(slots)} " if len(slots) > 1 else ""
-    return f"{names}{more} ({kind.attribute} of {count}{kind.module.__name__}, {dtypes}, {shape}{holds})"
+    of = f"parameters of {len(slots)} modules" if len(slots) > 1 else "parameter of"
+    return f"{names}{more} ({of} {kind.module.__name__}, {dtypes}, {shape}{holds})"
 
 
 # --- the mend -----------------------------------------------------------------------------------------------------------------
