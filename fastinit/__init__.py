@@ -13,7 +13,7 @@ from fastinit._backends.choose import backend, backends
 from fastinit._core.keys import key
 from fastinit._core.recipes import STREAM_VERSION
 from fastinit._fill import warm_up
-from fastinit._initializers.constants import constant_, ones_, zeros_
+from fastinit._initializers.constants import constant_, forget_gate_bias_, ones_, zeros_
 from fastinit._initializers.glorot import glorot_normal_, glorot_uniform_
 from fastinit._initializers.he_lecun import he_normal_, he_uniform_, lecun_normal_, lecun_uniform_
 from fastinit._initializers.old_names import OLD_NAMES
@@ -45,6 +45,7 @@ __all__ = [
     "constant_",
     "dirac_",
     "eye_",
+    "forget_gate_bias_",
     "glorot_normal_",
     "glorot_uniform_",
     "gpt2_like",
