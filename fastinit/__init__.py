@@ -16,6 +16,7 @@ from fastinit._fill import warm_up
 from fastinit._initializers.constants import constant_, forget_gate_bias_, ones_, zeros_
 from fastinit._initializers.glorot import glorot_normal_, glorot_uniform_
 from fastinit._initializers.he_lecun import he_normal_, he_uniform_, lecun_normal_, lecun_uniform_
+from fastinit._initializers.layouts import in_layout
 from fastinit._initializers.old_names import OLD_NAMES
 from fastinit._initializers.plain import bits_, normal_, trunc_normal_, truncated_normal_, uniform_
 from fastinit._initializers.structured import dirac_, eye_, orthogonal_, sparse_
@@ -51,6 +52,7 @@ __all__ = [
     "gpt2_like",
     "he_normal_",
     "he_uniform_",
+    "in_layout",
     "initialize_",
     "kaiming_normal_",
     "kaiming_uniform_",

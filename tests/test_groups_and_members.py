@@ -53,10 +53,9 @@ def test_members_are_orthogonal_each_and_cut_from_one_tensor(shape):
     """Each is the Q of its part of one Gaussian fill: what orthogonal_ of a lone matrix makes of its own."""
     batch = len(shape) - 2 if len(shape) == 3 else 2
     made = fastinit.orthogonal_(torch.empty(shape), 2.0, key=3, batch_dims=batch)
-    gaussian = fastinit.normal_(torch.empty(shape), key=3).flatten(0, batch - 1).flatten(2)
-    for member, source in zip(
-        made.flatten(0, batch - 1).flatten(1), gaussian.flatten(1).unflatten(1, (shape[batch], -1)), strict=True
-    ):
+    gaussian = fastinit.normal_(torch.empty(shape), key=3)
+    members, sources = (whole.flatten(0, batch - 1).flatten(2) for whole in (made, gaussian))
+    for member, source in zip(members, sources, strict=True):
         side = member if member.shape[0] <= member.shape[1] else member.T
         assert torch.allclose(side @ side.T, 4.0 * torch.eye(len(side)), atol=1e-5)
         short = source if source.shape[0] <= source.shape[1] else source.T

@@ -38,7 +38,8 @@ def _check_orthogonal(shape: Size, dtype: DType, gain: float, batch_dims: int) -
     if len(shape) - batch_dims < 2:
         after = f" after batch_dims={shown(batch_dims)}" if batch_dims else ""
         raise ValueError(
-            f"orthogonal_ needs at least two dimensions{after}. Received: shape={tuple(shape)}. View the tensor as a matrix first."
+            f"orthogonal_ needs at least two dimensions{after}. Received: shape={tuple(shape)}. "
+            "View the tensor as a matrix first."
         )
     if abs(gain) > torch.finfo(dtype).max:
         raise ValueError(f"gain must lie within the range of {dtype}. Received: gain={gain}.")
