@@ -126,6 +126,16 @@ def _layout_of(shape: Size, layout: str, sizes: _Sizes) -> _Layout:
     return _Layout(parts, [*stacks, *axes["out"], *axes["in"], *axes["kernel"]], len(stacks))
 
 
+def dimensions_of(layout: str) -> int:
+    return len(_parsed(layout))
+
+
+def inputs_of(shape: Size, layout: str) -> int:
+    """How many inputs the matrices of a weight have."""
+    laid = _layout_of(shape, layout, {})
+    return laid.canonical[laid.stacks + 1]
+
+
 def _split(size: int, words: tuple[str, ...], layout: str, sizes: _Sizes, shape: Size) -> list[int]:
     """The sizes of what a dimension is made of: at most one of them is not known, and is what is left."""
     known = [int(word) if word.isdecimal() else sizes.get(word) for word in words]

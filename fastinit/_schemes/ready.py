@@ -9,13 +9,19 @@ from torch import nn
 from fastinit._core.check import positive, shown
 from fastinit._core.laws import Initializer
 from fastinit._initializers.constants import constant_, ones_, zeros_
+from fastinit._initializers.glorot import glorot_uniform_
 from fastinit._initializers.plain import normal_, truncated_normal_
+from fastinit._initializers.torch_names import kaiming_uniform_
 from fastinit._schemes.keras_rules import KERAS_RULES, NORMS
+from fastinit._schemes.known_layouts import laid_out, zero_bias
 from fastinit._schemes.rules import Mapped, Rule
 from fastinit._schemes.scheme import Scheme, general, named
-from fastinit._schemes.torch_rules import TORCH_RULES
+from fastinit._schemes.torch_rules import TORCH_RULES, symmetric
 
-keras_like: Scheme = named("fastinit.keras_like", KERAS_RULES)
+_KERAS_LAID_OUT = partial(laid_out, matrix=glorot_uniform_, bias=zero_bias)
+_TORCH_LAID_OUT = partial(laid_out, matrix=partial(kaiming_uniform_, a=math.sqrt(5)), bias=symmetric)
+
+keras_like: Scheme = named("fastinit.keras_like", {nn.Module: _KERAS_LAID_OUT, **KERAS_RULES})
 """The default initializers of Keras 3, module type by module type, in torch's names and layouts.
 
 Checked against Keras 3.15: Dense, Conv, ConvTranspose, DepthwiseConv, SimpleRNN, LSTM, GRU and their cells, Embedding,
@@ -23,7 +29,7 @@ the normalizations, MultiHeadAttention, PReLU. Where torch has what Keras lacks 
 projections of an LSTM, Bilinear), the rule is Keras's for a kernel of that shape.
 """
 
-torch_like: Scheme = named("fastinit.torch_like", TORCH_RULES)
+torch_like: Scheme = named("fastinit.torch_like", {nn.Module: _TORCH_LAID_OUT, **TORCH_RULES})
 """PyTorch's own defaults, filled with fastinit's keys and speed: the laws of each layer's reset_parameters (torch 2.13)."""
 
 # Where a transformer adds to its residual stream: GPT-2, PyTorch's layers, Llama and its kin, T5, ViT and fairseq.
