@@ -104,8 +104,8 @@ def test_no_pattern_of_ours_covers_a_scale(scheme):
     assert all(bool((getattr(layer, name) == 0.5).all()) for name in report.missed)
 
 
-def test_recurrent_layers_of_every_kind_are_covered():
+@pytest.mark.parametrize("scheme", [fastinit.keras_like, fastinit.torch_like], ids=repr)
+def test_recurrent_layers_of_every_kind_are_covered(scheme):
     layers = [nn.RNN(3, 4, 2, bidirectional=True), nn.GRU(3, 4), nn.LSTM(3, 4, 2, proj_size=2, bidirectional=True)]
     model = nn.ModuleList([*layers, nn.RNNCell(3, 4), nn.GRUCell(3, 4), nn.LSTMCell(3, 4)])
-    for scheme in (fastinit.keras_like, fastinit.torch_like):
-        assert not fastinit.initialize_(model, scheme, seed=0).missed
+    assert not fastinit.initialize_(model, scheme, seed=0).missed

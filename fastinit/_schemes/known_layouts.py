@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable
-from typing import Any
 
 from torch import nn
 
@@ -43,6 +41,11 @@ def layout_of(module: nn.Module, name: str) -> str | None:
     return found if found and tensor is not None and tensor.ndim == dimensions_of(found) else None
 
 
+def has_layouts(module: nn.Module) -> bool:
+    """Whether weights of a module have known layouts."""
+    return any(layout_of(module, name) for name in own_parameters(module))
+
+
 def laid_out(module: nn.Module, matrix: Initializer, bias: Callable[[int], Initializer]) -> dict[str, Initializer | None]:
     """The rule of a module of known layouts: what fills each matrix [out, in], and what fills the biases of so many inputs."""
     rule: dict[str, Initializer | None] = {}
@@ -60,6 +63,5 @@ def zero_bias(inputs: int) -> Initializer:
     return zeros_
 
 
-@functools.cache
-def _is_of_transformers(kind: Any) -> bool:
+def _is_of_transformers(kind: type[nn.Module]) -> bool:
     return any(base.__module__.partition(".")[0] in ("transformers", "transformers_modules") for base in kind.__mro__)
