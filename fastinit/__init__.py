@@ -29,6 +29,7 @@ from fastinit._initializers.torch_names import (
 )
 from fastinit._initializers.variance_scaling import variance_scaling_
 from fastinit._model.initialize import initialize_
+from fastinit._schemes.depth import by_depth
 from fastinit._schemes.ready import gpt2_like, keras_like, torch_like, truncated_like
 from fastinit._schemes.scheme import Scheme
 
@@ -42,6 +43,7 @@ __all__ = [
     "backend",
     "backends",
     "bits_",
+    "by_depth",
     "calculate_gain",
     "constant_",
     "dirac_",
