@@ -15,7 +15,8 @@ from torch import nn
 from fastinit._core.laws import Initializer
 from fastinit._initializers.constants import constant_, zeros_
 from fastinit._schemes.held import is_vector
-from fastinit._schemes.keras_rules import NORMS
+from fastinit._schemes.keras_rules import NORMS, gates
+from fastinit._schemes.known_layouts import layout_of
 from fastinit._schemes.norms import of_norm
 from fastinit._schemes.rules import Mapped, Rule
 from fastinit._torch import own_parameters
@@ -31,7 +32,7 @@ def known(matrix: Initializer, embedding: Initializer | None = None, bias: Initi
     """The rules of a scheme for any model: what fills matrices, embeddings (as matrices, if not given) and biases."""
     table = embedding or matrix
     linear: Mapped = {"weight": matrix, "bias": bias}
-    recurrent: Mapped = {"weight_[ih][hr]*": matrix, "bias_[ih]h*": bias}
+    recurrent: Mapped = {**gates("weight_[ih][hr]", matrix), **gates("bias_[ih]h", bias)}
     lookup: Mapped = {"weight": table}
     return {
         nn.Module: partial(known_by_class, matrix=matrix, embedding=table, bias=bias),
@@ -57,6 +58,8 @@ def known_by_class(module: nn.Module, matrix: Initializer, embedding: Initialize
             continue
         if is_stack(module, name, tensor.ndim) or (name == "weight" and _ROUTER.search(type(module).__name__)):
             rule[name] = matrix
+            if layout_of(module, name):
+                rule[f"{name}_bias"] = bias
         elif _POSITIONS.fullmatch(name):
             rule[name] = embedding
     return rule
