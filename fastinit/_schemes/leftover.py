@@ -46,9 +46,9 @@ class Leftovers:
             self._said[kind] = weakref.ref(module)
             left = ", ".join(f"{kind.__name__}.{name}" for name in names)
             warnings.warn(
-                f"the scheme has left {left} as it was, which may be random: no rule fills it, or it is parametrized. Add a rule by "
-                "scheme.override, or None if that is meant; or call fastinit.initialize_, which names all that no rule fills, and "
-                "fills what weight_norm parametrizes.",
+                f"the scheme has left {left} as it was, which may be random: no rule fills it, or it is parametrized. Add a rule "
+                "by scheme.override, or None if that is meant; or call fastinit.initialize_, which names all that no rule fills, "
+                "and fills what weight_norm parametrizes.",
                 UserWarning,
                 stacklevel=depth_of_user(),
             )
