@@ -28,6 +28,7 @@ from fastinit._initializers.torch_names import (
     xavier_uniform_,
 )
 from fastinit._initializers.variance_scaling import variance_scaling_
+from fastinit._model.audit import audit
 from fastinit._model.initialize import initialize_
 from fastinit._schemes.depth import by_depth
 from fastinit._schemes.ready import gpt2_like, keras_like, torch_like, truncated_like
@@ -40,6 +41,7 @@ __all__ = [
     "Scheme",
     "__version__",
     "accelerate",
+    "audit",
     "backend",
     "backends",
     "bits_",
