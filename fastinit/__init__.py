@@ -27,6 +27,7 @@ from fastinit._initializers.torch_names import (
     xavier_uniform_,
 )
 from fastinit._initializers.variance_scaling import variance_scaling_
+from fastinit._model.constructed import from_constructor
 from fastinit._model.initialize import initialize_
 from fastinit._schemes.ready import gpt2_like, keras_like, torch_like, truncated_like
 from fastinit._schemes.scheme import Scheme
@@ -45,6 +46,7 @@ __all__ = [
     "constant_",
     "dirac_",
     "eye_",
+    "from_constructor",
     "glorot_normal_",
     "glorot_uniform_",
     "gpt2_like",
