@@ -10,6 +10,8 @@ import contextlib
 import random
 import sys
 import threading
+import weakref
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -153,9 +155,9 @@ class _Construction:
 
     def light(self, wanted: _Wanted) -> nn.Module | None:
         """A model whose matrices are on meta, unless they are wanted; None if it cannot be built so."""
-        with _on_cpu(self.seed) as draws, contextlib.suppress(Exception), _matrices_on_meta(wanted):
+        with _on_cpu(self.seed, wanted) as building, contextlib.suppress(Exception):
             built = self.build()
-            return None if draws.confused else built
+            return None if building.confused else built
         return None
 
     def whole(self) -> nn.Module:
@@ -172,31 +174,41 @@ class _Construction:
         Raises:
             ValueError: it has no such places, or of another shape; names them all.
         """
-        start = self.start(built)
-        found: list[Tensor | None] = []
-        wrong: list[str] = []
-        registered = {storage_number(local_of(tensor)) for tensor in [*built.parameters(), *built.buffers()]}
-        for slot in slots:
-            module, steps = child_at(built, slot.path[len(start) :]), slot.steps or (slot.attribute,)
-            owner = None if module is None else unwrapped(module, steps[0])
-            values = None if owner is None else look_up(owner, steps)
-            if reason := _refusal(values, slot, registered):
-                wrong.append(f"  {slot.name}: {reason}")
-            found.append(values.detach() if isinstance(values, Tensor) else None)
+        start = len(self.start(built))
+        found = [_value_of(child_at(built, slot.path[start:]), slot) for slot in slots]
+        given = {_storage(values) for values, slot in zip(found, slots, strict=True) if not slot.steps}
+        drawn = {_storage(parameter) for parameter in built.parameters()} - given
+        wrong = [
+            f"  {slot.name}: {reason}"
+            for values, slot in zip(found, slots, strict=True)
+            if (reason := _refusal(values, slot) or _alias_refusal(values, slot, drawn))
+        ]
         if wrong:
             raise ValueError(
                 f"from_constructor: build() made a {type(built).__name__} that does not fit the model, a "
                 f"{type(self.model).__name__}, and nothing was written:\n" + "\n".join(wrong) + "\nBuild the same model."
             )
-        return found
+        return [values.detach() for values in found]
 
     def start(self, built: nn.Module) -> str:
         """The canonical name of what was built: the prefix, unless it is the whole model, which has its part there."""
-        part = child_at(built, self.prefix) if self.prefix else None
-        return "" if part is not None and isinstance(self.model, type(part)) else self.prefix
+        whole = self.prefix and child_at(built, self.prefix) is not None
+        return "" if whole and not isinstance(unwrapped(self.model), type(unwrapped(built))) else self.prefix
 
 
-def _refusal(values: Any, slot: Slot, registered: set[int]) -> str | None:
+def _value_of(module: nn.Module | None, slot: Slot) -> Any:
+    """What a module holds in the place of a slot."""
+    steps = slot.steps or (slot.attribute,)
+    return None if module is None else look_up(unwrapped(module, steps[0]), steps)
+
+
+def _storage(value: Any) -> int | None:
+    """The number of a tensor's storage, if it is a tensor and has one."""
+    local = local_of(value)
+    return storage_number(local) if isinstance(local, Tensor) and local.layout is torch.strided else None
+
+
+def _refusal(values: Any, slot: Slot) -> str | None:
     """Why what was built cannot be a slot's values; None where it can."""
     if not isinstance(values, Tensor):
         return "there is none" if values is None else f"there is a {type(values).__name__}"
@@ -204,9 +216,13 @@ def _refusal(values: Any, slot: Slot, registered: set[int]) -> str | None:
         return f"shape {tuple(values.shape)} instead of {tuple(slot.tensor.shape)}"
     if not torch.can_cast(values.dtype, slot.tensor.dtype):
         return f"{values.dtype} instead of {slot.tensor.dtype}"
-    if slot.steps and storage_number(local_of(values)) in registered:
-        return "a plain attribute that is a parameter or buffer there, or a view of one, and is none any more. Set it anew"
     return None
+
+
+def _alias_refusal(values: Any, slot: Slot, drawn: set[int | None]) -> str | None:
+    if not slot.steps or _storage(values) not in drawn:
+        return None
+    return "a plain attribute that is a parameter there, or a view of one, which a rule fills, and is none here. Set it anew"
 
 
 def _cast(values: Tensor, tensor: Tensor) -> Tensor:
@@ -224,47 +240,79 @@ def _cast(values: Tensor, tensor: Tensor) -> Tensor:
 # --- the constructor's surroundings -------------------------------------------------------------------------------------------
 
 
-class _Draws(WatchingMode):
-    """Gives each random operation a key of its own: what is drawn does not depend on which tensors are on meta."""
+class _Building(WatchingMode):
+    """Sees what a constructor registers and draws, in this thread.
 
-    def __init__(self, seed: int) -> None:
+    Parameters of two dimensions or more go to meta when they are registered, unless they are wanted. What is drawn does not
+    depend on which those are: a parameter's draws have keys of its own, by its number, and so have those of its shape that follow
+    (what lies beyond a cut is drawn again); all others have keys by the number of parameters before them and their shape.
+    """
+
+    def __init__(self, seed: int, wanted: _Wanted | None) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
-        self.seed, self.count = seed, 0
-        self.initial = torch.initial_seed()
+        self.seed, self.wanted = seed, wanted  # None: all are
+        self.thread, self.initial = threading.get_ident(), torch.initial_seed()
         self.confused = False  # something depends on what is on meta, without an error
+        self.parameters = 0
+        self.numbers: dict[int, tuple[weakref.ref[Tensor], int]] = {}  # by storage
+        self.last: tuple[int, str] = (0, "")  # the parameter that was drawn last, and its shape
+        self.draws: Counter[tuple[str | int, ...]] = Counter()
+
+    def register(self, module: nn.Module, name: str, parameter: Any) -> Any:
+        """torch's hook: what is registered in the place of a parameter."""
+        if threading.get_ident() != self.thread or type(parameter) is not nn.Parameter or isinstance(parameter.data, FakeTensor):
+            return None
+        light = self.wanted is not None and parameter.dim() >= 2 and (name, tuple(parameter.shape)) not in self.wanted
+        new = fresh(parameter, torch.device("meta")) if light and not parameter.is_meta else parameter
+        self.parameters += 1
+        self.numbers[storage_number(new)] = weakref.ref(new), self.parameters
+        return new
 
     def __torch_dispatch__(self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None) -> Any:
         given = kwargs or {}
         with without_torch_function():
             tensors = [value for value in (*args, *given.values()) if isinstance(value, Tensor)]
+            on_meta = sum(tensor.is_meta for tensor in tensors)
             if torch.Tag.nondeterministic_seeded in func.tags:
-                return self.draw(func, args, given, any(tensor.is_meta for tensor in tensors))
-            if any(tensor.is_meta for tensor in tensors) and not all(tensor.is_meta for tensor in tensors):
+                return self.draw(func, args, given, tensors)
+            if 0 < on_meta < len(tensors):
                 written = list(changed(func, args, given))
                 self.confused = self.confused or not written or not all(tensor.is_meta for tensor in written)
             return func(*args, **given)
 
-    def draw(self, func: Any, args: tuple[Any, ...], given: dict[str, Any], meta: bool) -> Any:
+    def draw(self, func: Any, args: tuple[Any, ...], given: dict[str, Any], tensors: list[Tensor]) -> Any:
         if torch.initial_seed() != self.initial:  # the constructor has seeded torch's generator
-            self.confused = self.confused or meta
+            self.confused = self.confused or any(tensor.is_meta for tensor in tensors)
             return func(*args, **given)
-        self.count += 1
-        if meta:
+        place = self.place(func, tensors[0] if tensors else None, args)
+        self.draws[place] += 1
+        if tensors and tensors[0].is_meta:
             return func(*args, **given)
-        number = key(self.seed, "from_constructor", self.count)
-        with contextlib.suppress(NotImplementedError):
-            return draw(func, args, given, lambda device: torch.Generator(device).manual_seed(number))
-        return func(*args, **given)  # of the generator that is seeded here
+        number = key(self.seed, "from_constructor", *place, self.draws[place])
+        return draw(func, args, given, lambda device: torch.Generator(device).manual_seed(number))
+
+    def place(self, func: Any, tensor: Tensor | None, args: tuple[Any, ...]) -> tuple[str | int, ...]:
+        """What the key of a draw is of."""
+        shape = str(args if tensor is None else tuple(tensor.shape))
+        held, number = self.numbers.get(_storage(tensor) or 0, (None, 0))
+        if held is not None and _storage(held()) == _storage(tensor):  # else it is gone, and another has its place
+            self.last = number, shape
+            return "parameter", number
+        return ("beside", self.last[0]) if shape == self.last[1] else ("after", self.parameters, str(func), shape)
 
 
 @contextlib.contextmanager
-def _on_cpu(seed: int) -> Iterator[_Draws]:
+def _on_cpu(seed: int, wanted: _Wanted | None = None) -> Iterator[_Building]:
     """A constructor runs on the CPU, whatever is around it, and draws by a seed. The generators are put back."""
     start = key(seed, "from_constructor")
     with torch.random.fork_rng(devices=[]), _other_generators(start), not_accelerated(), safe_torch(), torch.device("cpu"):
         torch.default_generator.manual_seed(start)
-        with _Draws(seed) as draws:
-            yield draws
+        with _Building(seed, wanted) as building:
+            handle = register_module_parameter_registration_hook(building.register)
+            try:
+                yield building
+            finally:
+                handle.remove()
 
 
 @contextlib.contextmanager
@@ -281,21 +329,3 @@ def _other_generators(seed: int) -> Iterator[None]:
         random.setstate(before)
         if numpy:
             numpy.random.set_state(before_numpy)
-
-
-@contextlib.contextmanager
-def _matrices_on_meta(wanted: _Wanted) -> Iterator[None]:
-    """Parameters of two dimensions or more go to meta when a module of this thread registers them, unless they are wanted."""
-    thread, meta = threading.get_ident(), torch.device("meta")
-
-    def to_meta(module: nn.Module, name: str, parameter: Any) -> Any:
-        if threading.get_ident() != thread or type(parameter) is not nn.Parameter or isinstance(parameter.data, FakeTensor):
-            return None
-        kept = parameter.is_meta or parameter.dim() < 2 or (name, tuple(parameter.shape)) in wanted
-        return None if kept else fresh(parameter, meta)
-
-    handle = register_module_parameter_registration_hook(to_meta)
-    try:
-        yield
-    finally:
-        handle.remove()

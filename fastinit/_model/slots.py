@@ -229,12 +229,14 @@ def child_at(module: nn.Module, path: str) -> nn.Module | None:
     return cast(nn.Module, found)
 
 
-def unwrapped(module: nn.Module, name: str) -> nn.Module | None:
-    """The module, or what it wraps, that has something of a name; None where nothing has."""
-    found: nn.Module | None = module
-    while found is not None and not hasattr(found, name):
-        found = next((child for step, child in _children(found) if step in _WRAPPERS), None)
-    return found
+def unwrapped(module: nn.Module, name: str | None = None) -> nn.Module:
+    """The module, or what it wraps: the first that has something of a name, or the innermost."""
+    while name is None or not hasattr(module, name):
+        inner = next((child for step, child in _children(module) if step in _WRAPPERS), None)
+        if inner is None:
+            break
+        module = inner
+    return module
 
 
 def _plain_slots(places: list[Place]) -> Iterator[Slot]:
