@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections import defaultdict
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from fastinit._core import keys
-from fastinit._core.check import ALL_DTYPES, DRAWN_DTYPES, FLOAT_DTYPES, check_tensor, is_loaded
+from fastinit._core.check import ALL_DTYPES, DRAWN_DTYPES, FLOAT_DTYPES, check_tensor, is_frozen, is_loaded
 from fastinit._core.laws import Initializer, Law, call_of, declaration_of, law_of
 from fastinit._core.memory import check_memory
 from fastinit._core.plan import Plan
@@ -18,12 +19,16 @@ from fastinit._core.shard import is_dtensor, local_blocks, local_of
 from fastinit._fill import parts_of, plans_of
 from fastinit._initializers.constants import ones_, zeros_
 from fastinit._model.constructed import Giver
+from fastinit._model.guard import is_constructed, replaced_constant
 from fastinit._model.materialize import alias_refusal, fresh, kind_of
+from fastinit._model.mend import Missed, message
 from fastinit._model.report import State
 from fastinit._model.slots import Slot
 from fastinit._schemes.keras_rules import zero_
 from fastinit._schemes.naming import name_of
+from fastinit._schemes.norms import resolved
 from fastinit._schemes.padding import padded, padding_row, zero_row_
+from fastinit._schemes.rules import Choice
 from fastinit._schemes.unused import Unused
 from fastinit._torch import FakeTensor
 
@@ -32,6 +37,13 @@ _RUNNING_STATISTICS: dict[str, Initializer] = {
     "running_var": ones_,
     "num_batches_tracked": zero_,
 }
+
+
+class Overwrite(NamedTuple):
+    """What is filled though it would else be left."""
+
+    loaded: bool  # weights that transformers has marked as loaded
+    constants: bool  # constants of a constructor's
 
 
 @dataclass
@@ -47,6 +59,7 @@ class Task:
     target: Tensor = field(init=False)  # what is written: the slot's tensor, or new memory
     plans: list[Plan] | None = None  # None: the initializer is called, by itself
     loaded: bool = False  # left because transformers has marked it so
+    constant: float | None = None  # of one that is kept
 
     def __post_init__(self) -> None:
         self.target = self.slot.tensor
@@ -56,7 +69,7 @@ class Task:
         return self.target is self.slot.tensor
 
 
-def tasks_of(found: list[Slot], source: list[int], seed: int, overwrite: bool) -> dict[int, Task]:
+def tasks_of(found: list[Slot], source: list[int], seed: int, overwrite: Overwrite) -> dict[int, Task]:
     """A task for every slot that owns its memory, by number.
 
     Raises:
@@ -65,17 +78,21 @@ def tasks_of(found: list[Slot], source: list[int], seed: int, overwrite: bool) -
     sharing: dict[int, list[Slot]] = defaultdict(list)
     for slot, owner in zip(found, source, strict=True):
         sharing[owner].append(slot)
-    return {owner: _task_of(found[owner], sharers, seed, overwrite) for owner, sharers in sharing.items()}
+    constructed = not overwrite.constants and is_constructed(found)
+    return {owner: _task_of(found[owner], sharers, seed, overwrite.loaded, constructed) for owner, sharers in sharing.items()}
 
 
-def _task_of(slot: Slot, sharers: list[Slot], seed: int, overwrite: bool) -> Task:
+def _task_of(slot: Slot, sharers: list[Slot], seed: int, overwrite: bool, constructed: bool) -> Task:
     if not overwrite and any(is_loaded(sharer.tensor) for sharer in sharers) and not slot.tensor.is_meta:
         return Task(slot, "left", values=slot.tensor, loaded=True)
     ruled = [sharer for sharer in sharers if sharer.choice]
-    initializer = _initializer_of(ruled) if ruled else _running_statistic(slot)
-    if initializer is None:
-        return Task(slot, "left" if ruled or slot.buffer else "missed", values=slot.tensor)
     named = any(sharer.choice and sharer.choice.by_name for sharer in ruled)
+    if not named and all(is_frozen(sharer.tensor) for sharer in sharers):
+        return Task(slot, "frozen", values=slot.tensor)
+    decided = _decided(ruled, constructed) if ruled else Choice(_running_statistic(slot), own=True)
+    initializer = decided.initializer
+    if initializer is None:
+        return Task(slot, "left" if decided.leaves or slot.buffer else "missed", values=slot.tensor)
     if not (slot.buffer or named or _is_drawn(slot.tensor)):  # packed or quantized weights, which a rule by type does not mean
         return Task(slot, "missed", values=slot.tensor)
     for sharer in sharers:
@@ -85,10 +102,15 @@ def _task_of(slot: Slot, sharers: list[Slot], seed: int, overwrite: bool) -> Tas
             raise ValueError(
                 f"{sharer.name} has a padding row, and is a part of {slot.name}. Make it a copy, or padding_idx None."
             )
-    return Task(slot, "filled", initializer, keys.key(seed, slot.name))
+    key = keys.key(seed, slot.name)
+    if constructed and not decided.own and not slot.buffer:
+        constant = replaced_constant(slot, initializer, key)
+        if constant is not None:
+            return Task(slot, "kept", values=slot.tensor, constant=constant)
+    return Task(slot, "filled", initializer, key)
 
 
-def _initializer_of(ruled: list[Slot]) -> Initializer | None:
+def _decided(ruled: list[Slot], constructed: bool) -> Choice:
     """What the rules of those that share memory have for it: a rule for a full name decides, then that of an embedding with a
     padding row, then the first in the model."""
 
@@ -96,9 +118,10 @@ def _initializer_of(ruled: list[Slot]) -> Initializer | None:
         assert slot.choice is not None
         return 0 if slot.choice.by_name else 1 if padding_row(slot.module, slot.attribute) is not None else 2
 
-    choice = min(ruled, key=rank).choice
-    assert choice is not None
-    return choice.initializer
+    slot = min(ruled, key=rank)
+    assert slot.choice is not None
+    initializer = resolved(slot.choice, slot.module, slot.attribute, slot.tensor, constructed)
+    return slot.choice._replace(initializer=initializer, leaves=slot.choice.initializer is None)
 
 
 def _running_statistic(slot: Slot) -> Initializer | None:
@@ -111,14 +134,10 @@ def _running_statistic(slot: Slot) -> Initializer | None:
 
 
 def check_covered(tasks: list[Task]) -> None:
-    """Raise ValueError for parameters that no rule names."""
-    missed = [f"  {_described(task.slot)}" for task in tasks if task.state == "missed"]
+    """Raise ValueError for parameters that no rule names, and for constants that a rule would replace."""
+    missed = [Missed(task.slot, task.constant) for task in tasks if task.state in ("missed", "kept")]
     if missed:
-        raise ValueError(
-            f"the scheme has no rule that fills these {len(missed)} parameters, and nothing was written:\n"
-            + "\n".join(missed)
-            + "\nAdd rules by scheme.override({Type: {'weight': fastinit.normal_}}), or None to leave them, or pass strict=False."
-        )
+        raise ValueError(message(missed, [task.slot for task in tasks if task.state not in ("missed", "kept")]))
 
 
 def find_values(tasks: list[Task], place: torch.device | None, giver: Giver | None) -> None:
