@@ -82,7 +82,7 @@ class from_constructor:
         name           shape  dtype    state   by
         scale          2      float32  filled  as constructed
         angles         3      float32  filled  as constructed
-        linear.weight  2x2    float32  filled  glorot_uniform_, key ea6fc5a4e8d4d1f1
+        linear.weight  2x2    float32  filled  glorot_uniform_, key ce63d1f1fd643b2e
         linear.bias    2      float32  filled  zeros_
         seed 0: 4 filled
     """

@@ -155,7 +155,7 @@ def find_values(tasks: list[Task], place: torch.device | None, giver: Giver | No
     unknown = []
     for task, values in zip(asked, given, strict=True):
         if values is None and task.slot.tensor.numel():
-            unknown.append(f"  {_described(task.slot)}{': its rule is None, which leaves it' if _is_told(task) else ''}")
+            unknown.append(f"  {_described(task.slot)}{_why_left(task)}")
             continue
         task.values = torch.empty(task.slot.tensor.shape) if values is None else _checked(task.slot, values)
         task.state = "left" if task.values.is_meta else "filled"
@@ -172,6 +172,12 @@ def find_values(tasks: list[Task], place: torch.device | None, giver: Giver | No
 def _is_told(task: Task) -> bool:
     """Whether a rule None leaves it."""
     return task.state == "left" and not task.loaded and (task.slot.choice is not None or not task.slot.buffer)
+
+
+def _why_left(task: Task) -> str:
+    if _is_told(task):
+        return ": its rule is None, which leaves it"
+    return ": it is frozen, and no rule has its full name" if task.state == "frozen" else ""
 
 
 def _is_asked(task: Task, giver: Giver | None) -> bool:
