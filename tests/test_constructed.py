@@ -347,7 +347,13 @@ def test_plain_attributes_are_named_asked_for_and_set():
     with pytest.raises(ValueError, match=r"steps\[1\]\[2\]\[0\] \(plain attribute of Model, float32, shape \(\)\)") as error:
         fastinit.initialize_(model, scheme, seed=0, device="cpu", reset_buffers=known)
     assert {"count", "cache['k']", "steps[0]", "mask"} < set(asked) and "pair" not in str(error.value)
-    for words in ("count (plain", "cache['k'] (plain", "shape (6,)): its rule is None", "shape (5, 8)): it is frozen", "fastinit.from_constructor(lambda: "):
+    for words in (
+        "count (plain",
+        "cache['k'] (plain",
+        "shape (6,)): its rule is None",
+        "shape (5, 8)): it is frozen",
+        "fastinit.from_constructor(lambda: ",
+    ):
         assert words in str(error.value)
     assert "same" not in str(error.value) and "weights" not in str(error.value) and model.lstm.weight_ih_l0.is_meta
     whole = Model()

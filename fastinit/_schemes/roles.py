@@ -15,7 +15,8 @@ from torch import nn
 from fastinit._core.laws import Initializer
 from fastinit._initializers.constants import constant_, zeros_
 from fastinit._schemes.held import is_vector
-from fastinit._schemes.keras_rules import NORMS
+from fastinit._schemes.keras_rules import NORMS, gates
+from fastinit._schemes.known_layouts import layout_of
 from fastinit._schemes.norms import of_norm
 from fastinit._schemes.rules import Mapped, Rule
 from fastinit._torch import own_parameters
@@ -23,6 +24,7 @@ from fastinit._torch import own_parameters
 _LINEAR = (nn.Linear, nn.Bilinear, nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
 _RECURRENT = (nn.RNN, nn.RNNCell, nn.GRU, nn.GRUCell, nn.LSTM, nn.LSTMCell)
 _POSITIONS = re.compile(r"(abs(olute)?_)?pos(ition(al)?)?_?(emb(ed(ding)?s?)?|encodings?|table)(_table)?")
+_ROUTER = re.compile(r"(Router|MoEGate)$")  # a linear map from features to experts
 _STACKS = ("gate_up_proj", "up_proj", "gate_proj", "down_proj", "w1", "w2", "w3")  # [experts, out, in], or in before out
 
 
@@ -30,7 +32,7 @@ def known(matrix: Initializer, embedding: Initializer | None = None, bias: Initi
     """The rules of a scheme for any model: what fills matrices, embeddings (as matrices, if not given) and biases."""
     table = embedding or matrix
     linear: Mapped = {"weight": matrix, "bias": bias}
-    recurrent: Mapped = {"weight_[ih][hr]*": matrix, "bias_[ih]h*": bias}
+    recurrent: Mapped = {**gates("weight_[ih][hr]", matrix), **gates("bias_[ih]h", bias)}
     lookup: Mapped = {"weight": table}
     return {
         nn.Module: partial(known_by_class, matrix=matrix, embedding=table, bias=bias),
@@ -54,8 +56,10 @@ def known_by_class(module: nn.Module, matrix: Initializer, embedding: Initialize
     for name, tensor in own_parameters(module).items():
         if tensor is None or is_vector(tensor.shape) or name in rule:
             continue
-        if is_stack(module, name, tensor.ndim):
+        if is_stack(module, name, tensor.ndim) or (name == "weight" and _ROUTER.search(type(module).__name__)):
             rule[name] = matrix
+            if layout_of(module, name):
+                rule[f"{name}_bias"] = bias
         elif _POSITIONS.fullmatch(name):
             rule[name] = embedding
     return rule

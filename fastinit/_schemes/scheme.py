@@ -17,6 +17,7 @@ from fastinit import _text
 from fastinit._core.check import is_frozen, is_loaded, left
 from fastinit._core.laws import Initializer
 from fastinit._schemes.calling import fill_with
+from fastinit._schemes.depth import refuse_depth
 from fastinit._schemes.leftover import Leftovers
 from fastinit._schemes.naming import name_of, name_of_rule
 from fastinit._schemes.norms import resolved
@@ -104,7 +105,7 @@ class Scheme:
 
         Raises:
             TypeError: the argument is not a module.
-            ValueError: the scheme has rules for full names, which one module does not know.
+            ValueError: the scheme has rules for full names, or by depth, which one module does not know.
 
         Warns:
             UserWarning: the module has parameters of varied values, which may be random, that no rule names: once for each class.
@@ -120,6 +121,7 @@ class Scheme:
                 "applied to one module. Call fastinit.initialize_(model, scheme, seed=0)."
             )
         found = self.initializers(module)
+        refuse_depth(found.values())
         with torch.no_grad():
             for name, initializer in found.items():
                 owner, _, attribute = name.rpartition(".")
@@ -128,7 +130,7 @@ class Scheme:
                     left(tensor)
                 else:
                     fill_with(initializer, tensor, None)
-        self._leftovers.say(module, found, rules_of(self, module), list(chain.from_iterable(self._layers.values())))
+        self._leftovers.say(module, found, lambda: (rules_of(self, module), list(chain.from_iterable(self._layers.values()))))
         return module
 
     def initializers(self, module: nn.Module) -> dict[str, Initializer]:
