@@ -144,7 +144,7 @@ def _fill_model(
         all_tasks = list(tasks.values())
         if strict and not (giver and giver.knows_all):
             check_covered(all_tasks)
-        find_values(all_tasks, place, giver)
+        find_values(all_tasks, place, giver, overwrite.constants)
         with without_own_references({slot.module for slot in found if place not in (None, slot.tensor.device)}):
             check_aliases(found, source, place)
             for task in all_tasks:
