@@ -133,7 +133,7 @@ class _Asked(TorchFunctionMode):
     """Sees who asks whether a parameter is on meta: a draw that is left out there, as torch's own trunc_normal_, is no write."""
 
     def __init__(self, building: Building) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
+        super().__init__()
         self.building = building
 
     def __torch_function__(self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None) -> Any:
@@ -144,7 +144,8 @@ class _Asked(TorchFunctionMode):
         return found
 
 
-_QUESTIONS = (Tensor.is_meta.__get__, Tensor.device.__get__)
+_OF_TENSORS: Any = Tensor
+_QUESTIONS = (_OF_TENSORS.is_meta.__get__, _OF_TENSORS.device.__get__)
 
 
 @contextlib.contextmanager
