@@ -28,6 +28,7 @@ from fastinit._initializers.torch_names import (
     xavier_uniform_,
 )
 from fastinit._initializers.variance_scaling import variance_scaling_
+from fastinit._model.audit import audit
 from fastinit._model.constructed import from_constructor
 from fastinit._model.initialize import initialize_
 from fastinit._schemes.depth import by_depth
@@ -41,6 +42,7 @@ __all__ = [
     "Scheme",
     "__version__",
     "accelerate",
+    "audit",
     "backend",
     "backends",
     "bits_",

@@ -1,11 +1,13 @@
 """Models of transformers, and what others are like, on meta: from_constructor gives what is missing, in one call."""
 
+import importlib.util
 import os
 
 import pytest
 import torch
 from helpers.laws import same_bits
 from helpers.models import on_meta
+from helpers.real import import_timm
 from torch import nn
 
 import fastinit
@@ -44,6 +46,8 @@ MODELS = {  # name -> settings, inputs, and random parameters that no rule of gp
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_models_of_transformers(name, dtype):
     transformers = pytest.importorskip("transformers", "5")
+    if importlib.util.find_spec("timm"):
+        import_timm()  # else transformers' vision finds torchvision as it is
     settings, inputs, chance = MODELS[name]
     kind = getattr(transformers, name)
 
@@ -60,6 +64,31 @@ def test_models_of_transformers(name, dtype):
     with torch.no_grad():
         inputs = {key: value.to(dtype) if value.is_floating_point() else value for key, value in inputs.items()}
         assert model.eval()(**inputs)[0].isfinite().all()
+
+
+TIMM = {
+    "swin_tiny_patch4_window7_224": {"img_size": 64, "window_size": 4, "embed_dim": 8, "depths": (2, 2), "num_heads": (2, 2)},
+    "beit_base_patch16_224": {"img_size": 32, "embed_dim": 24, "depth": 2, "num_heads": 2, "num_classes": 5},
+}
+
+
+@pytest.mark.extra
+@pytest.mark.parametrize("name", TIMM)
+def test_models_of_timm(name):
+    if importlib.util.find_spec("timm") is None:
+        pytest.skip("timm is not installed")
+    timm = import_timm()
+
+    def make():
+        return timm.create_model(name, **TIMM[name])
+
+    model, build = on_meta(make), fastinit.from_constructor(make)
+    report = fastinit.initialize_(model, fastinit.gpt2_like(2), seed=1, device="cpu", reset_buffers=build)
+    check(model, make(), report)
+    expected = make()
+    assert fastinit.initialize_(expected, fastinit.gpt2_like(2), seed=1, reset_buffers=build) == report
+    assert all(same_bits(model.state_dict()[key], value) for key, value in expected.state_dict().items())
+    assert model.eval()(torch.ones(1, 3, *[TIMM[name]["img_size"]] * 2)).isfinite().all()
 
 
 def check(model, constructed, report, chance=()):
