@@ -75,6 +75,7 @@ TIMM = {
 @pytest.mark.extra
 @pytest.mark.parametrize("name", TIMM)
 def test_models_of_timm(name):
+    chance = ("cls_token", "attn.relative_position_bias_table") if "swin" in name else ("cls_token",)
     if importlib.util.find_spec("timm") is None:
         pytest.skip("timm is not installed")
     timm = import_timm()
@@ -84,7 +85,7 @@ def test_models_of_timm(name):
 
     model, build = on_meta(make), fastinit.from_constructor(make)
     report = fastinit.initialize_(model, fastinit.gpt2_like(2), seed=1, device="cpu", reset_buffers=build)
-    check(model, make(), report)
+    check(model, make(), report, chance)
     expected = make()
     assert fastinit.initialize_(expected, fastinit.gpt2_like(2), seed=1, reset_buffers=build) == report
     assert all(same_bits(model.state_dict()[key], value) for key, value in expected.state_dict().items())
