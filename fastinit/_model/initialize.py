@@ -160,10 +160,7 @@ def _fill_model(
             moved = [(slot, tasks[owner]) for slot, owner in zip(found, source, strict=True) if not tasks[owner].in_place]
             install((slot, alias(task.slot.tensor, slot.tensor, task.target)) for slot, task in moved)
             if not any(task.state == "filled" for task in all_tasks) and any(task.state == "frozen" for task in all_tasks):
-                words = (
-                    "every parameter is frozen (requires_grad is False), and nothing was filled. Rules for full names fill them."
-                )
-                warnings.warn(words, UserWarning, stacklevel=3)
+                warnings.warn(_ALL_FROZEN, UserWarning, stacklevel=3)
     pairs = [(slot, found[owner], tasks[owner]) for slot, owner in zip(found, source, strict=True)]
     return tuple(_entry_of(slot, task, owner is not slot) for slot, owner, task in pairs if not slot.steps or owner is slot)
 
