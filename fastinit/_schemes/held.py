@@ -37,7 +37,7 @@ def first_values(tensors: Iterable[Tensor]) -> dict[int, list[float]]:
                 continue
             memory = memory_of(tensor, _FIRST)
             if memory is not None and tensor.dtype in _CODES:
-                found[id(tensor)] = memoryview(memory).cast(_CODES[tensor.dtype]).tolist()
+                found[id(tensor)] = [*map(float, memoryview(memory).cast(_CODES[tensor.dtype]))]
             else:
                 others[tensor.device, tensor.dtype][id(tensor)] = _row(tensor)[:_FIRST]
         for parts in others.values():
