@@ -4,7 +4,7 @@ import math
 
 import pytest
 import torch
-from helpers.real import import_timm
+from helpers.pooled import library
 from torch import nn
 
 import fastinit
@@ -95,8 +95,7 @@ def stacks(transformers):
 @pytest.mark.extra
 @pytest.mark.parametrize("scheme", [fastinit.keras_like, fastinit.torch_like], ids=repr)
 def test_the_real_classes(scheme):
-    transformers = pytest.importorskip("transformers")
-    import_timm()  # some models of transformers ask for torchvision
+    transformers = library("transformers")
     from transformers.pytorch_utils import Conv1D
 
     layer = Conv1D(144, 48)

@@ -10,11 +10,10 @@ from collections import defaultdict
 from collections.abc import Iterator
 from typing import NamedTuple
 
-import torch
 from torch import Tensor, nn
 
 from fastinit._model.slots import Slot
-from fastinit._schemes.held import common_value, constant_value, is_varied, is_vector
+from fastinit._schemes.held import common_value, is_varied, is_vector
 from fastinit._schemes.norms import is_norm
 
 _SHOWN = 3  # names of a kind
@@ -25,7 +24,7 @@ class Missed(NamedTuple):
     """A parameter that the scheme does not fill."""
 
     slot: Slot
-    constant: float | None = None  # that it holds, and a rule would replace; None: no rule names it
+    holds: str | None = None  # what a constructor has set there and a rule would replace, in words; None: no rule names it
 
 
 class _Kind(NamedTuple):
@@ -35,7 +34,7 @@ class _Kind(NamedTuple):
     attribute: str
     ndim: int
     vector: bool  # at most one dimension is above 1
-    constant: float | None
+    holds: str | None
 
 
 class _Mend(NamedTuple):
@@ -53,12 +52,12 @@ def message(missed: list[Missed], others: list[Slot]) -> str:
         others: the model's other parameters, which the mend must leave to the scheme.
     """
     kinds: dict[_Kind, list[Slot]] = defaultdict(list)
-    for slot, constant in missed:
+    for slot, holds in missed:
         shape = slot.tensor.shape
-        kinds[_Kind(type(slot.module), slot.attribute, len(shape), is_vector(shape), constant)].append(slot)
+        kinds[_Kind(type(slot.module), slot.attribute, len(shape), is_vector(shape), holds)].append(slot)
     lines = [f"  {_described(kind, slots)}" for kind, slots in kinds.items()]
-    constants = any(kind.constant is not None for kind in kinds)
-    kept = " (for constants of a constructor's pass overwrite_constants=True where the scheme is meant)" if constants else ""
+    held = any(kind.holds for kind in kinds)
+    kept = " (or pass overwrite_constants=True, if the scheme is to replace what they hold)" if held else ""
     return "\n".join(
         [
             f"the scheme has no rule that fills these {len(missed)} parameters, and nothing was written:",
@@ -74,15 +73,11 @@ def _described(kind: _Kind, slots: list[Slot]) -> str:
     shapes = list(dict.fromkeys(str(tuple(slot.tensor.shape)) for slot in slots))
     dtypes = ", ".join(dict.fromkeys(str(slot.tensor.dtype).removeprefix("torch.") for slot in slots))
     shape = f"shape {shapes[0]}" if len(shapes) == 1 else f"shapes {shapes[0]} to {shapes[-1]}"
-    holds = "" if kind.constant is None else f", holding {_held(kind, slots)}, which the scheme would replace"
+    holds = f", holding {kind.holds}, which the scheme would replace" if kind.holds else ""
     names = ", ".join(slot.name for slot in slots[:_SHOWN])
     more = f" and {len(slots) - _SHOWN} more" if len(slots) > _SHOWN else ""
-    count = f"{len(slots)} of " if len(slots) > 1 else ""
-    return f"{kind.module.__name__}.{kind.attribute} ({count}{dtypes}, {shape}{holds}): {names}{more}"
-
-
-def _held(kind: _Kind, slots: list[Slot]) -> str:
-    return f"{'' if constant_value(slots[0].tensor) is not None else 'mostly '}{kind.constant:.6g}"
+    count = f"{len(slots)} " if len(slots) > 1 else ""
+    return f"{names}{more} ({kind.attribute} of {count}{kind.module.__name__}, {dtypes}, {shape}{holds})"
 
 
 # --- the mend -----------------------------------------------------------------------------------------------------------------
@@ -120,8 +115,8 @@ def _remark(rule: dict[str, _Mend]) -> str:
 def _mend(kind: _Kind, slot: Slot) -> _Mend:
     """What fills parameters of a kind: never noise where it may be a gain."""
     tensor = slot.tensor
-    if kind.constant is not None:
-        return _Mend("None", f"stays {kind.constant:.6g}")
+    if kind.holds:
+        return _Mend("None", f"stays {kind.holds.partition(',')[0]}")
     if tensor.is_meta and kind.vector and is_norm(slot.module):
         zero = kind.attribute.endswith(("bias", "beta"))
         remark = "or pass reset_buffers=fastinit.from_constructor(build): it may be used as 1 + weight"
@@ -174,13 +169,14 @@ def _imported(kind: type[nn.Module], kinds: dict[_Kind, list[Slot]]) -> bool:
     return found is kind and kind.__module__ != "__main__" and len(alike) == 1
 
 
-def _is_torchs(kind: type[nn.Module]) -> bool:
-    return getattr(torch.nn, kind.__name__, None) is kind
+def _is_in_nn(kind: type[nn.Module]) -> bool:
+    return getattr(nn, kind.__name__, None) is kind
 
 
 def _name(kind: type[nn.Module]) -> str:
-    return f"nn.{kind.__name__}" if _is_torchs(kind) else kind.__name__
+    return f"nn.{kind.__name__}" if _is_in_nn(kind) else kind.__name__
 
 
 def _import(kind: type[nn.Module]) -> str:
-    return "from torch import nn" if _is_torchs(kind) else f"from {kind.__module__} import {kind.__name__}"
+    source = "torch" if _is_in_nn(kind) else kind.__module__
+    return f"from {source} import {'nn' if _is_in_nn(kind) else kind.__name__}"

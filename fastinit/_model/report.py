@@ -11,6 +11,7 @@ from fastinit import _text
 
 State = Literal["filled", "tied", "left", "frozen", "kept", "missed"]
 _STATES: tuple[State, ...] = get_args(State)
+_LEFT: tuple[State, ...] = ("frozen", "kept")  # whose names have a heading of their own
 
 
 class Entry(NamedTuple):
@@ -148,7 +149,7 @@ class Report:
         counts = Counter(entry.state for entry in self.entries)
         summary = ", ".join(f"{counts[state]} {state}" for state in _STATES if counts[state]) or "nothing to fill"
         lines = [_text.aligned(("name", "shape", "dtype", "state", "by"), rows), f"seed {self.seed}: {summary}"]
-        lines += [f"{state}: {', '.join(self.names(state))}" for state in ("frozen", "kept", "missed") if counts[state]]
+        lines += [f"{state}, as it was: {', '.join(self.names(state))}" for state in _LEFT if counts[state]]
         return "\n".join([*lines, *(f"matches nothing: {rule}" for rule in self.unused)])
 
 

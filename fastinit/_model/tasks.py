@@ -19,7 +19,7 @@ from fastinit._core.recipes import recipe
 from fastinit._core.shard import local_of
 from fastinit._fill import parts_of, plans_of
 from fastinit._initializers.constants import ones_, zeros_
-from fastinit._model.guard import is_constructed, replaced_constant
+from fastinit._model.guard import Candidate, Guard
 from fastinit._model.materialize import alias_refusal, fresh, kind_of
 from fastinit._model.mend import Missed, message
 from fastinit._model.report import State
@@ -58,7 +58,8 @@ class Task:
     target: Tensor = field(init=False)  # what is written: the slot's tensor, or new memory
     plans: list[Plan] | None = None  # None: the initializer is called, by itself
     loaded: bool = False  # left because transformers has marked it so
-    constant: float | None = None  # of one that is kept
+    own: bool = True  # by a rule of the user's
+    holds: str | None = None  # what is kept, in words
 
     def __post_init__(self) -> None:
         self.target = self.slot.tensor
@@ -77,8 +78,25 @@ def tasks_of(found: list[Slot], source: list[int], seed: int, overwrite: Overwri
     sharing: dict[int, list[Slot]] = defaultdict(list)
     for slot, owner in zip(found, source, strict=True):
         sharing[owner].append(slot)
-    constructed = not overwrite.constants and is_constructed(found)
-    return {owner: _task_of(found[owner], sharers, seed, overwrite.loaded, constructed) for owner, sharers in sharing.items()}
+    guard = Guard(found)
+    tasks = {
+        owner: _task_of(found[owner], sharers, seed, overwrite.loaded, guard.constructed) for owner, sharers in sharing.items()
+    }
+    return tasks if overwrite.constants or not guard.constructed else _guarded(tasks, guard)
+
+
+def _guarded(tasks: dict[int, Task], guard: Guard) -> dict[int, Task]:
+    """The tasks, less those that would replace what a constructor has set on purpose."""
+    candidates = [
+        Candidate(task.slot, task.initializer, task.key)
+        for task in tasks.values()
+        if not task.own and not task.slot.buffer and task.initializer is not None and task.key is not None
+    ]
+    held = guard.replaced(candidates)
+    return {
+        owner: Task(task.slot, "kept", values=task.slot.tensor, holds=held[task.slot.name]) if task.slot.name in held else task
+        for owner, task in tasks.items()
+    }
 
 
 def _task_of(slot: Slot, sharers: list[Slot], seed: int, overwrite: bool, constructed: bool) -> Task:
@@ -101,12 +119,7 @@ def _task_of(slot: Slot, sharers: list[Slot], seed: int, overwrite: bool, constr
             raise ValueError(
                 f"{sharer.name} has a padding row, and is a part of {slot.name}. Make it a copy, or padding_idx None."
             )
-    key = keys.key(seed, slot.name)
-    if constructed and not decided.own and not slot.buffer:
-        constant = replaced_constant(slot, initializer, key)
-        if constant is not None:
-            return Task(slot, "kept", values=slot.tensor, constant=constant)
-    return Task(slot, "filled", initializer, key)
+    return Task(slot, "filled", initializer, keys.key(seed, slot.name), own=decided.own)
 
 
 def _decided(ruled: list[Slot], constructed: bool) -> Choice:
@@ -134,7 +147,7 @@ def _running_statistic(slot: Slot) -> Initializer | None:
 
 def check_covered(tasks: list[Task]) -> None:
     """Raise ValueError for parameters that no rule names, and for constants that a rule would replace."""
-    missed = [Missed(task.slot, task.constant) for task in tasks if task.state in ("missed", "kept")]
+    missed = [Missed(task.slot, task.holds) for task in tasks if task.state in ("missed", "kept")]
     if missed:
         raise ValueError(message(missed, [task.slot for task in tasks if task.state not in ("missed", "kept")]))
 
@@ -255,7 +268,7 @@ def prepare(task: Task, place: torch.device | None) -> None:
             raise ValueError(f"it is parametrized, and stays on {slot.tensor.device}. Call .to({str(place)!r}) first.")
         if not slot.tensor.is_meta and (task.initializer is not None or _moves(slot, place)):
             check_memory(local_of(slot.tensor))
-        if _moves(slot, place):
+        if _moves(slot, place) and (task.initializer is not None or not slot.parametrized):  # else its inverse would round
             task.target = fresh(slot.tensor, place or slot.tensor.device)
         if law is not None:
             values, task.key = law

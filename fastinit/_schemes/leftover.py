@@ -5,7 +5,7 @@ from __future__ import annotations
 import fnmatch
 import warnings
 import weakref
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 
 from torch import nn
 from torch.nn.utils import parametrize
@@ -25,27 +25,23 @@ class Leftovers:
     def __reduce__(self) -> tuple[type[Leftovers], tuple[()]]:
         return Leftovers, ()
 
-    def say(self, module: nn.Module, filled: Collection[str], rules: ModuleRules, all_rules: Collection[Rule]) -> None:
+    def say(self, module: nn.Module, filled: Collection[str], rules: Callable[[], tuple[ModuleRules, list[Rule]]]) -> None:
         """Warn of what a module has left: once for each class, and again when its first module returns or is gone.
 
         Args:
             module: the module, after its fill.
             filled: the names of what was filled.
-            rules: the scheme's for this module.
-            all_rules: all that the scheme has, some of which may fill this module's parameters from an outer one.
+            rules: gives the scheme's for this module, and all that it has: some may fill the module's from an outer one.
         """
         kind = type(module)
         known = self._said.get(kind)
         if (known is not None and known() not in (None, module)) or isinstance(module, parametrize.ParametrizationList):
             return
-        below = [name for rule in all_rules if isinstance(rule, Mapping) for name in rule if "." in name]
-        names = [
-            name
-            for name in _random(module)
-            if name not in filled
-            and rules.find(name, buffer=False) is None
-            and not any(fnmatch.fnmatchcase(name, pattern.rpartition(".")[2]) for pattern in below)
-        ]
+        names = _random(module, filled)
+        if names:
+            own, others = rules()
+            below = [name for rule in others if isinstance(rule, Mapping) for name in rule if "." in name]
+            names = [name for name in names if own.find(name, buffer=False) is None and not _is_below(name, below)]
         if names:
             self._said[kind] = weakref.ref(module)
             warnings.warn(
@@ -57,10 +53,15 @@ class Leftovers:
             )
 
 
-def _random(module: nn.Module) -> list[str]:
-    """The names of a module's parameters that hold varied values, those under a parametrization among them."""
-    own = own_parameters(module).items()
-    names = [name for name, tensor in own if tensor is not None and not is_frozen(tensor) and is_varied(tensor)]
+def _is_below(name: str, patterns: list[str]) -> bool:
+    """Whether a pattern for names below a module may mean a parameter."""
+    return any(fnmatch.fnmatchcase(name, pattern.rpartition(".")[2]) for pattern in patterns)
+
+
+def _random(module: nn.Module, filled: Collection[str]) -> list[str]:
+    """The names of a module's parameters that were not filled and hold varied values, or are parametrized."""
+    left = [(name, tensor) for name, tensor in own_parameters(module).items() if tensor is not None and name not in filled]
+    names = [name for name, tensor in left if not is_frozen(tensor) and is_varied(tensor)]
     if "parametrizations" in children_of(module) and parametrize.is_parametrized(module):
         names += list(module.parametrizations)  # type: ignore[arg-type]
     return names

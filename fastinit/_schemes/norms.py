@@ -36,9 +36,9 @@ def is_norm(module: nn.Module) -> bool:
 
 
 @declares(lambda shape, dtype: constant(1.0))
-def own_constant_(tensor: Tensor) -> Tensor:
+def _own_constant_(tensor: Tensor) -> Tensor:
     """Stand for the constant that a module's constructor gives: what it is depends on the module, see `resolved`."""
-    raise RuntimeError("own_constant_ stands for another initializer, and is never called")
+    raise RuntimeError("_own_constant_ stands for another initializer, and is never called")
 
 
 def of_norm(module: nn.Module) -> dict[str, Initializer | None]:
@@ -46,7 +46,7 @@ def of_norm(module: nn.Module) -> dict[str, Initializer | None]:
     if not is_norm(module):
         return {}
     own = own_parameters(module).items()
-    return {name: own_constant_ for name, tensor in own if tensor is not None and is_vector(tensor.shape)}
+    return {name: _own_constant_ for name, tensor in own if tensor is not None and is_vector(tensor.shape)}
 
 
 def resolved(choice: Choice, module: nn.Module, name: str, tensor: Tensor, trusted: bool) -> Initializer | None:
@@ -60,7 +60,7 @@ def resolved(choice: Choice, module: nn.Module, name: str, tensor: Tensor, trust
         trusted: whether what it holds comes from a constructor.
     """
     initializer = choice.initializer
-    if initializer is own_constant_:
+    if initializer is _own_constant_:
         return _own_constant(module, name, tensor, trusted)
     derived = not choice.own and isinstance(module, _TORCHS) and type(module) not in NORMS and name in own_parameters(module)
     return (derived and _own_constant(module, name, tensor, trusted=False)) or initializer

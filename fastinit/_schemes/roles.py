@@ -24,6 +24,7 @@ from fastinit._torch import own_parameters
 _LINEAR = (nn.Linear, nn.Bilinear, nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
 _RECURRENT = (nn.RNN, nn.RNNCell, nn.GRU, nn.GRUCell, nn.LSTM, nn.LSTMCell)
 _POSITIONS = re.compile(r"(abs(olute)?_)?pos(ition(al)?)?_?(emb(ed(ding)?s?)?|encodings?|table)(_table)?")
+_ROUTER = re.compile(r"(Router|MoEGate)$")  # a linear map from features to experts
 _STACKS = ("gate_up_proj", "up_proj", "gate_proj", "down_proj", "w1", "w2", "w3")  # [experts, out, in], or in before out
 
 
@@ -55,7 +56,7 @@ def known_by_class(module: nn.Module, matrix: Initializer, embedding: Initialize
     for name, tensor in own_parameters(module).items():
         if tensor is None or is_vector(tensor.shape) or name in rule:
             continue
-        if is_stack(module, name, tensor.ndim):
+        if is_stack(module, name, tensor.ndim) or (name == "weight" and _ROUTER.search(type(module).__name__)):
             rule[name] = matrix
             if layout_of(module, name):
                 rule[f"{name}_bias"] = bias

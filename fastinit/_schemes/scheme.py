@@ -130,7 +130,7 @@ class Scheme:
                     left(tensor)
                 else:
                     fill_with(initializer, tensor, None)
-        self._leftovers.say(module, found, rules_of(self, module), list(chain.from_iterable(self._layers.values())))
+        self._leftovers.say(module, found, lambda: (rules_of(self, module), list(chain.from_iterable(self._layers.values()))))
         return module
 
     def initializers(self, module: nn.Module) -> dict[str, Initializer]:
