@@ -15,20 +15,22 @@ from fastinit import llama_like, t5_like, vit_like
 SEEDS = range(6)
 
 
-def compared(make, scheme, pool=True):
-    """What differs between a constructor's values and the scheme's, which must fill all of it."""
+def check(make, scheme, *others):
+    """The scheme fills all of a model, with the laws that its constructor has; other schemes are told apart."""
 
     def theirs(seed):
         torch.manual_seed(seed)
         return make()
 
-    def mine(seed):
-        model = make()
-        report = fastinit.initialize_(model, scheme, seed=seed)
-        assert report.missed == []
+    def filled(seed, scheme):
+        assert fastinit.initialize_(model, scheme, seed=seed, overwrite_constants=True).missed == []
         return model
 
-    return differences(pooled(theirs, SEEDS, pool), pooled(mine, SEEDS, pool))
+    expected, model = pooled(theirs, SEEDS, pool=True), make()
+    assert fastinit.initialize_(make(), scheme, seed=0).missed == []  # no constant of the constructor is in its way
+    assert differences(expected, pooled(partial(filled, scheme=scheme), SEEDS, pool=True)) == []
+    for other in others:
+        assert differences(expected, pooled(partial(filled, scheme=other), SEEDS, pool=True)) != []
 
 
 # --- the libraries ------------------------------------------------------------------------------------------------------------
@@ -42,9 +44,7 @@ VIT = {"img_size": 32, "patch_size": 8, "embed_dim": 64, "depth": 2, "num_heads"
 def test_llama_like_is_transformers():
     transformers = library("transformers")
     config = transformers.LlamaConfig(**LLAMA, pad_token_id=3, attention_bias=True, mlp_bias=True, tie_word_embeddings=False)
-    make = partial(transformers.LlamaForCausalLM, config)
-    assert compared(make, llama_like()) == []
-    assert compared(make, llama_like(0.021)) != [] != compared(make, fastinit.truncated_like())  # it tells them apart
+    check(partial(transformers.LlamaForCausalLM, config), llama_like(), llama_like(0.021), fastinit.truncated_like())
 
 
 @pytest.mark.extra
@@ -54,10 +54,9 @@ def test_t5_like_is_transformers(options):
     config = transformers.T5Config(**T5, **options, tie_word_embeddings=False, num_labels=30)
     factor = options.get("initializer_factor", 1.0)
     scheme = t5_like(64, d_kv=8, factor=factor)
-    assert compared(partial(transformers.T5ForConditionalGeneration, config), scheme) == []
+    check(partial(transformers.T5ForConditionalGeneration, config), scheme, t5_like(64, d_kv=9, factor=factor))
     for kind in (transformers.T5ForSequenceClassification, transformers.T5ForQuestionAnswering):
-        assert compared(partial(kind, config), scheme) == []
-    assert compared(partial(transformers.T5ForConditionalGeneration, config), t5_like(64, d_kv=9, factor=factor)) != []
+        check(partial(kind, config), scheme)
 
 
 @pytest.mark.extra
@@ -65,9 +64,9 @@ def test_vit_like_is_transformers():
     transformers = library("transformers")
     sizes = {name: size for name, size in LLAMA.items() if name != "vocab_size"}
     config = transformers.ViTConfig(**sizes, image_size=32, patch_size=8, num_labels=40)
-    assert compared(partial(transformers.ViTForImageClassification, config), vit_like("transformers")) == []
-    assert compared(partial(transformers.ViTForMaskedImageModeling, config), vit_like("transformers")) == []
-    assert compared(partial(transformers.ViTForImageClassification, config), vit_like("transformers", std=0.021)) != []
+    like = vit_like("transformers")
+    check(partial(transformers.ViTForImageClassification, config), like, vit_like("transformers", std=0.021), vit_like("timm"))
+    check(partial(transformers.ViTForMaskedImageModeling, config), like)
 
 
 @pytest.mark.extra
@@ -76,17 +75,8 @@ def test_vit_like_is_timm(flavor):
     timm = library("timm")
     mode = "" if flavor == "timm" else flavor
     make = partial(timm.models.VisionTransformer, **VIT, weight_init=mode, reg_tokens=2)
-    assert compared(make, vit_like(flavor)) == []
     others = {"timm": "moco", "jax": "timm", "jax_nlhb": "jax", "moco": "jax"}
-    make = partial(timm.models.VisionTransformer, **VIT, weight_init="" if others[flavor] == "timm" else others[flavor])
-    report = partial(fastinit.initialize_, scheme=vit_like(flavor), overwrite_constants=True)
-
-    def mine(seed):
-        model = make()
-        report(model, seed=seed)
-        return model
-
-    assert differences(pooled(lambda seed: make(), SEEDS, True), pooled(mine, SEEDS, True)) != []
+    check(make, vit_like(flavor), vit_like(others[flavor]))
 
 
 # --- torchtitan, whose formulas are these ------------------------------------------------------------------------------------
