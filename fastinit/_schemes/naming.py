@@ -34,3 +34,8 @@ def name_of_rule(rule: Rule) -> str:
     if isinstance(rule, Mapping):
         return "{" + ", ".join(f"{name!r}: {name_of(initializer)}" for name, initializer in rule.items()) + "}"
     return name_of(rule)
+
+
+def function_of(rule: object) -> object:
+    """The function of a rule that takes the module, without what a partial gives it: a table has no room for that."""
+    return rule.func if isinstance(rule, partial) else rule

@@ -51,12 +51,12 @@ def known(matrix: Initializer, embedding: Initializer | None = None, bias: Initi
 def known_by_class(module: nn.Module, matrix: Initializer, embedding: Initializer, bias: Initializer) -> Mapped:
     """The rule of a module of another type: normalizations, transformers' Conv1D, stacks of experts, tables of positions."""
     rule: dict[str, Initializer | None] = of_norm(module)
-    if is_conv1d(module):
+    if _is_conv1d(module):
         rule |= {"weight": matrix, "bias": bias}
     for name, tensor in own_parameters(module).items():
         if tensor is None or is_vector(tensor.shape) or name in rule:
             continue
-        if is_stack(module, name, tensor.ndim) or (name == "weight" and _ROUTER.search(type(module).__name__)):
+        if _is_stack(module, name, tensor.ndim) or (name == "weight" and _ROUTER.search(type(module).__name__)):
             rule[name] = matrix
             if layout_of(module, name):
                 rule[f"{name}_bias"] = bias
@@ -65,11 +65,11 @@ def known_by_class(module: nn.Module, matrix: Initializer, embedding: Initialize
     return rule
 
 
-def is_conv1d(module: nn.Module) -> bool:
+def _is_conv1d(module: nn.Module) -> bool:
     """Whether a module is transformers' Conv1D, a linear map with a weight of [in, out]."""
     return any((kind.__module__, kind.__name__) == ("transformers.pytorch_utils", "Conv1D") for kind in type(module).__mro__)
 
 
-def is_stack(module: nn.Module, name: str, ndim: int) -> bool:
+def _is_stack(module: nn.Module, name: str, ndim: int) -> bool:
     """Whether a parameter is one matrix for each of a layer's experts."""
     return ndim == 3 and name in _STACKS and type(module).__name__.endswith("Experts")

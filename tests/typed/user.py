@@ -64,7 +64,7 @@ assert_type(report.json(indent=None), str)
 for entry in report.entries:
     assert_type(entry.shape, tuple[int, ...])
     assert_type(entry.initializer, str | None)
-    assert_type(entry.state, Literal["filled", "tied", "left", "missed"])
+    assert_type(entry.state, Literal["filled", "tied", "left", "frozen", "kept", "missed"])
     assert_type(entry.kind, Literal["parameter", "buffer"])
 fastinit.initialize_(model)  # type: ignore[call-arg]
 fastinit.initialize_(model, "keras_like", seed=0)  # type: ignore[arg-type]
