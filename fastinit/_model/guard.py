@@ -91,7 +91,7 @@ def _held(candidate: Candidate) -> str | None:
         return f"values up to {largest:.3g}, larger than its type's" if _is_foreign_bias(slot, [largest]) else None
     if isinstance(slot.module, nn.PReLU) and held == 0.25:  # torch's default, not the model's
         return None
-    if held == 0.0 and slot.attribute.endswith("bias") and has_layouts(slot.module):  # transformers'
+    if held == 0.0 and slot.attribute.endswith("bias") and has_layouts(slot.module):  # the default of transformers' types
         return None
     found, constant = law_of(initializer, tensor.shape, tensor.dtype), constant_value(tensor)
     if found is None:
