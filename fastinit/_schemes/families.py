@@ -78,8 +78,8 @@ def vit_like(flavor: _ViT = "timm", *, std: float = 0.02) -> Scheme:
     "timm" is timm's default: linear maps are N(0, std**2), patch embeddings as torch has them. "jax" and "moco" are its modes of
     these names: linear maps are Xavier-uniform; in "jax" the head is zero, the biases of MLPs N(0, 1e-12) and patch embeddings
     LeCun-normal; in "moco" query, key and value are three maps. "jax_nlhb" is "jax" with a head whose bias is -log(classes). In
-    all of these position tables are N(0, std**2), class and register tokens N(0, 1e-12). "transformers" is transformers' ViT:
-    all of them are N(0, std**2), and mask tokens zero. Cuts are at 2, not at two sigmas, and so none.
+    all of these position tables and distillation tokens are N(0, std**2), class and register tokens N(0, 1e-12). "transformers"
+    is transformers' ViT: all of them are N(0, std**2), and mask tokens zero. Cuts are at 2, not at two sigmas, and so none.
 
     Args:
         flavor: whose law it is, one of the above.
@@ -107,7 +107,10 @@ def vit_like(flavor: _ViT = "timm", *, std: float = 0.02) -> Scheme:
         normal: Initializer = partial(normal_, std=std)
         return general({**known(normal), **_with_tokens(normal, table, {"cls_token": table, "mask_token": zeros_})})
     matrix: Initializer = table if flavor == "timm" else xavier_uniform_
-    tokens = dict.fromkeys(("cls_token", "reg_token"), partial(normal_, std=1e-6))
+    tokens: dict[str, Initializer] = {
+        **dict.fromkeys(("cls_token", "reg_token"), partial(normal_, std=1e-6)),
+        "dist_token": table,
+    }
     rules = {**known(matrix, table), **_with_tokens(matrix, table, tokens)}
     jax = flavor.startswith("jax")
     convolution = {"weight": lecun_normal_, "bias": zeros_} if jax else dense
