@@ -28,6 +28,7 @@ from fastinit._initializers.torch_names import (
     xavier_uniform_,
 )
 from fastinit._initializers.variance_scaling import variance_scaling_
+from fastinit._model.audit import audit
 from fastinit._model.initialize import initialize_
 from fastinit._schemes.depth import by_depth
 from fastinit._schemes.families import llama_like, mup_like, t5_like, vit_like
@@ -41,6 +42,7 @@ __all__ = [
     "Scheme",
     "__version__",
     "accelerate",
+    "audit",
     "backend",
     "backends",
     "bits_",
