@@ -45,11 +45,6 @@ def layout_of(module: nn.Module, name: str) -> str | None:
     return found if found and tensor is not None and tensor.ndim == dimensions_of(found) else None
 
 
-def has_layouts(module: nn.Module) -> bool:
-    """Whether weights of a module have known layouts."""
-    return any(layout_of(module, name) for name in own_parameters(module))
-
-
 def laid_out(module: nn.Module, matrix: Initializer, bias: Callable[[int], Initializer]) -> dict[str, Initializer | None]:
     """The rule of a module of known layouts: what fills each matrix [out, in], and what fills the biases of so many inputs."""
     rule: dict[str, Initializer | None] = {}
