@@ -109,3 +109,12 @@ def test_recurrent_layers_of_every_kind_are_covered(scheme):
     layers = [nn.RNN(3, 4, 2, bidirectional=True), nn.GRU(3, 4), nn.LSTM(3, 4, 2, proj_size=2, bidirectional=True)]
     model = nn.ModuleList([*layers, nn.RNNCell(3, 4), nn.GRUCell(3, 4), nn.LSTMCell(3, 4)])
     assert not fastinit.initialize_(model, scheme, seed=0).missed
+
+
+def test_rows_of_inference_tensors():
+    """torch writes them in inference mode alone."""
+    with torch.inference_mode():
+        bias, table = torch.ones(8), nn.Embedding(4, 3, padding_idx=1)
+    assert fastinit.forget_gate_bias_(bias, 3.0).tolist() == [0.0, 0.0, 3.0, 3.0, 0.0, 0.0, 0.0, 0.0]
+    fastinit.initialize_(table, fastinit.keras_like, seed=0)
+    assert not table.weight[1].any() and bool(table.weight[0].any())

@@ -252,7 +252,8 @@ def fill_rows_(tensor: Tensor, rows: range, value: float, axis: int = 0) -> None
     """Fill some rows with one value: indices of an axis of a tensor, or of the whole tensor behind a DTensor."""
     if is_loaded(tensor):
         return
-    with torch.no_grad(), safe_torch():
+    inference = not torch.compiler.is_compiling() and tensor.is_inference()  # torch writes these in inference mode alone
+    with torch.inference_mode() if inference else torch.no_grad(), safe_torch():
         if not is_dtensor(tensor):
             tensor.movedim(axis, 0)[rows.start : rows.stop].fill_(value)
             return

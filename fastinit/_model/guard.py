@@ -88,7 +88,7 @@ def _held(candidate: Candidate) -> str | None:
             fill_with(initializer, filled, key)
             if torch.equal(filled, tensor):
                 return None
-    elif found[0].name == "constant" and constant == float(found[0].parameters[0]):
+    elif found[0].name == "constant" and constant == float(torch.tensor(found[0].parameters[0], dtype=tensor.dtype)):
         return None
     return f"{'' if constant is not None else 'mostly '}{held:.6g}"
 
