@@ -1,10 +1,9 @@
-"""Schemes are safe on code that nobody here wrote: on models of transformers and timm, and on small ones of every kind, each ready
-scheme keeps what the constructor sets, and draws what it draws; or strict names the parameter.
+"""Schemes are safe on code that nobody here wrote: on models of transformers and timm, and on small ones of every kind, each
+ready scheme keeps what the constructor sets, and draws what it draws; or strict names the parameter.
 
 FASTINIT_TEST_LIBRARIES=1 says that both libraries are here: a model that cannot be built then fails, not skips.
 """
 
-import importlib
 import os
 import re
 
@@ -58,12 +57,12 @@ def test_small_models_of_every_kind(kind, scheme):
 
 
 def library(name):
-    """Skip, or fail, without the library."""
-    if os.environ.get("FASTINIT_TEST_LIBRARIES") == "1":
-        return real.import_timm() if name == "timm" else importlib.import_module(name)
+    """Skip without the library, or fail."""
     try:
-        return real.import_timm() if name == "timm" else importlib.import_module(name)
+        real.imported(name)
     except Exception as error:  # a library that was built for another torch fails in many ways
+        if os.environ.get("FASTINIT_TEST_LIBRARIES") == "1":
+            raise
         pytest.skip(f"{name} cannot be imported: {error}")
 
 
@@ -72,5 +71,5 @@ def test_real_models(name, scheme):
     owner, make = real.MODELS[name]
     library(owner)
     found = fastinit.audit(lambda: make(name), scheme)
-    assert len(found.drawn) > len(found.entries) / 4
+    assert len(found.drawn) >= 5
     assert unsaid(found) == [], str(found)
