@@ -37,6 +37,8 @@ from fastinit._schemes.ready import keras_like
 from fastinit._schemes.scheme import Scheme
 from fastinit._torch import FakeTensor, without_own_references
 
+_ALL_FROZEN = "all that rules name is frozen (requires_grad is False), and nothing was filled: only rules for full names fill it"
+
 
 def initialize_(
     model: nn.Module,
@@ -158,6 +160,11 @@ def _fill_model(
             _carry_out(all_tasks)
             moved = [(slot, tasks[owner]) for slot, owner in zip(found, source, strict=True) if not tasks[owner].in_place]
             install((slot, alias(task.slot.tensor, slot.tensor, task.target)) for slot, task in moved)
+            if not any(task.state == "filled" for task in all_tasks) and any(task.state == "frozen" for task in all_tasks):
+                words = (
+                    "every parameter is frozen (requires_grad is False), and nothing was filled. Rules for full names fill them."
+                )
+                warnings.warn(words, UserWarning, stacklevel=3)
     return tuple(_entry_of(slot, tasks[owner], found[owner] is not slot) for slot, owner in zip(found, source, strict=True))
 
 
