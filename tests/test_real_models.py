@@ -6,13 +6,12 @@ FASTINIT_TEST_LIBRARIES=1 says that both libraries are here: a model that cannot
 
 import os
 import re
+from collections import Counter, defaultdict
 
 import pytest
 from helpers import kinds, real
 
 import fastinit
-
-pytestmark = pytest.mark.full
 
 SCHEMES = {
     "keras_like": fastinit.keras_like,
@@ -22,27 +21,19 @@ SCHEMES = {
 }
 
 
-def told(found):
-    """How often strict names each parameter, by full names, or by its class and name and a count."""
-    text = found.refused or ""
-    lines = re.findall(r"^  (\w+)\.(\w+) \((?:(\d+) of )?.*", text, re.M)
-    counts = {(module, attribute): int(count or 1) for module, attribute, count in lines}
-    return text, counts
-
-
 def unsaid(found):
-    """The parameters that were changed or left, and that strict does not name."""
-    text, counts = told(found)
-    unnamed = []
-    for name in [*found.changed, *found.left]:
+    """What was changed, as nothing is that strict refuses; and what was left and is not told: by its name, or where the first of
+    a class and name stand, by their number."""
+    text = found.refused or ""
+    more = Counter()
+    for module, attribute, number in re.findall(r"^  (\w+)\.(\w+) \(.* and (\d+) more$", text, re.M):
+        more[module, attribute] += int(number)
+    unnamed = defaultdict(list)
+    for name in found.left:
         named = re.sub(r"parametrizations\.(\w+)\.original\d$", r"\1", name)
         if not re.search(rf"(?<![\w.]){re.escape(named)}(?![\w.])", text):
-            unnamed.append(name)
-    groups = {}
-    for name in unnamed:
-        groups.setdefault((found[name].module, name.rpartition(".")[2]), []).append(name)
-    # strict names the first of a kind, and counts them all
-    return [name for kind, names in groups.items() if counts.get(kind, 0) <= len(names) for name in names]
+            unnamed[found[name].module, name.rpartition(".")[2]].append(name)
+    return [*found.changed, *(name for kind, names in unnamed.items() if len(names) > more[kind] for name in names)]
 
 
 @pytest.fixture(params=SCHEMES)
@@ -66,6 +57,7 @@ def library(name):
         pytest.skip(f"{name} cannot be imported: {error}")
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("name", real.MODELS)
 def test_real_models(name, scheme):
     owner, make = real.MODELS[name]

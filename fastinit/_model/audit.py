@@ -31,7 +31,7 @@ _LENGTH = 1 << 20  # of the pieces in which statistics are taken: float64 of a w
 def audit(
     build: Callable[[], nn.Module], scheme: Scheme = keras_like, *, seed: int = 0, allow: Sequence[str] = (), check: bool = False
 ) -> Audit:
-    """Say of each parameter of a model whether a scheme treats it as its constructor does. A line in a test of yours.
+    """Tell of each parameter of a model whether a scheme treats it as its constructor does. A line in a test of yours.
 
     The model is built twice, on the CPU, under two seeds of torch, Python and NumPy. What is equal in both is constant in the
     constructor: a norm's gain, a gate, a table. All else is random. Memory that a constructor leaves as it is (``torch.empty``)
