@@ -29,6 +29,7 @@ from fastinit._initializers.torch_names import (
 )
 from fastinit._initializers.variance_scaling import variance_scaling_
 from fastinit._model.audit import audit
+from fastinit._model.constructed import from_constructor
 from fastinit._model.initialize import initialize_
 from fastinit._schemes.depth import by_depth
 from fastinit._schemes.ready import gpt2_like, keras_like, torch_like, truncated_like
@@ -51,6 +52,7 @@ __all__ = [
     "dirac_",
     "eye_",
     "forget_gate_bias_",
+    "from_constructor",
     "glorot_normal_",
     "glorot_uniform_",
     "gpt2_like",

@@ -7,7 +7,6 @@ import inspect
 import pkgutil
 import threading
 from collections.abc import Callable
-from contextvars import ContextVar
 from types import FunctionType, MethodType, ModuleType
 from typing import Any, TypeVar
 
@@ -15,6 +14,7 @@ import torch
 from torch.overrides import TorchFunctionMode
 
 from fastinit._core.keys import key
+from fastinit._core.modes import blocks
 from fastinit._fill import check_backends
 from fastinit._serving import HANDLERS, Block, Handler, places, routed
 from fastinit._torch import dismiss, is_summoned
@@ -219,7 +219,8 @@ def _serve(handler: Handler, torch_function: Callable[..., Any], args: tuple[Any
 
 def _innermost() -> Block | None:
     """The block that decides here. A context may have been taken to another thread, and blocks closed from anywhere."""
-    for block in reversed(blocks.get()):
+    known: tuple[Block, ...] = blocks.get()
+    for block in reversed(known):
         if block.is_open and block.router is thread.router:
             return block
     return None
@@ -252,7 +253,6 @@ def _restore() -> None:
     placed.clear()
 
 
-blocks: ContextVar[tuple[Block, ...]] = ContextVar("blocks of fastinit.accelerate", default=())  # some may be closed
 opened: list[Block] = []  # of all threads
 thread = _Thread()
 _lock = threading.RLock()  # a finalizer may close a block at any point

@@ -13,14 +13,14 @@ from fastinit._core import keys
 from fastinit._core.check import unmarked
 from fastinit._core.laws import Initializer
 from fastinit._core.modes import safe_torch
-from fastinit._core.shard import local_of
+from fastinit._core.shard import copy_whole_, local_of
 from fastinit._fill import check_backends, run, written
+from fastinit._model.constructed import Giver, ResetBuffers, from_constructor, giver_of
 from fastinit._model.materialize import alias, install
 from fastinit._model.report import Entry, Report
-from fastinit._model.slots import Slot, slots, sources
+from fastinit._model.slots import Slot, canonical, slots, sources
 from fastinit._model.tasks import (
     Overwrite,
-    ResetBuffers,
     Task,
     check_aliases,
     check_covered,
@@ -48,7 +48,7 @@ def initialize_(
     device: str | torch.device | None = None,
     strict: bool = True,
     prefix: str = "",
-    reset_buffers: ResetBuffers | None = None,
+    reset_buffers: ResetBuffers | from_constructor | None = None,
     overwrite_loaded: bool = False,
     overwrite_constants: bool = False,
 ) -> Report:
@@ -86,8 +86,11 @@ def initialize_(
         strict: whether a parameter that no rule names is an error. False: it is left as it is, and reported as missed. Likewise
             for constants that the model's constructor has set, see overwrite_constants; they are reported as kept.
         prefix: goes before all names, for a part of a larger model: "model.layers.7" for one layer. The default adds nothing.
-        reset_buffers: called as ``reset_buffers(module, name)`` for buffers on meta that no rule names and that are no running
-            statistics: returns the values of the module's buffer, a tensor of its shape, or None. None: there are no such.
+        reset_buffers: what no rule gives. Either `from_constructor`, for all of it. Or a function, called as
+            ``reset_buffers(module, name)`` for buffers on meta that no rule names and that are no running statistics, and for
+            tensors on meta that are plain attributes of modules (also in their lists, tuples and dicts, by names such as
+            "cache['k']", "steps[0]"): it returns the values, a tensor of that shape, or None; of a plain attribute itself, to
+            leave it on meta. None: there are no such.
         overwrite_loaded: whether tensors that transformers has marked as loaded (by a true attribute ``_is_hf_initialized``)
             are filled too. False: they are left as they are, and reported so.
         overwrite_constants: whether constants of the model's constructor are filled too: a gate of zeros, a Dirac kernel, a last
@@ -106,7 +109,7 @@ def initialize_(
         ValueError: names all parameters that no rule names, rules of `Scheme.override` and for full names that match nothing
             (where strict, and the prefix is empty), modules that cannot be initialized (lazy, quantized, FSDP1,
             parametrized without an inverse), a module that contains itself, tensors that cannot get new memory, and meta
-            tensors without a device or values.
+            tensors without a device or values; or what `from_constructor` built does not fit the model.
             Nothing was written.
         RuntimeError: a fill failed; says at which parameter, if its initializer has no law, and what had been written, if
             anything. Where memory is short, it is torch.OutOfMemoryError or MemoryError if that was the error. Or there is no
@@ -130,27 +133,23 @@ def initialize_(
     found, unused = slots(model, scheme, prefix)
     if strict and not prefix:
         check_rules(unused)
+    giver = giver_of(reset_buffers, model, int(seed), canonical(prefix))
     overwrite = Overwrite(overwrite_loaded, overwrite_constants)
-    entries = _fill_model(found, int(seed), place, strict, reset_buffers, overwrite)
+    entries = _fill_model(found, int(seed), place, strict, giver, overwrite)
     return Report(seed, entries, tuple(rule.words for rule in unused))
 
 
 def _fill_model(
-    found: list[Slot],
-    seed: int,
-    place: torch.device | None,
-    strict: bool,
-    reset_buffers: ResetBuffers | None,
-    overwrite: Overwrite,
+    found: list[Slot], seed: int, place: torch.device | None, strict: bool, giver: Giver | None, overwrite: Overwrite
 ) -> tuple[Entry, ...]:
     """Decide, check and plan everything, then write."""
     source = sources(found)
     with torch.no_grad():
         tasks = tasks_of(found, source, seed, overwrite)
         all_tasks = list(tasks.values())
-        if strict:
+        if strict and not (giver and giver.knows_all):
             check_covered(all_tasks)
-        find_values(all_tasks, place, reset_buffers)
+        find_values(all_tasks, place, giver, overwrite.constants)
         with without_own_references({slot.module for slot in found if place not in (None, slot.tensor.device)}):
             check_aliases(found, source, place)
             for task in all_tasks:
@@ -161,11 +160,9 @@ def _fill_model(
             moved = [(slot, tasks[owner]) for slot, owner in zip(found, source, strict=True) if not tasks[owner].in_place]
             install((slot, alias(task.slot.tensor, slot.tensor, task.target)) for slot, task in moved)
             if not any(task.state == "filled" for task in all_tasks) and any(task.state == "frozen" for task in all_tasks):
-                words = (
-                    "every parameter is frozen (requires_grad is False), and nothing was filled. Rules for full names fill them."
-                )
-                warnings.warn(words, UserWarning, stacklevel=3)
-    return tuple(_entry_of(slot, tasks[owner], found[owner] is not slot) for slot, owner in zip(found, source, strict=True))
+                warnings.warn(_ALL_FROZEN, UserWarning, stacklevel=3)
+    pairs = [(slot, found[owner], tasks[owner]) for slot, owner in zip(found, source, strict=True)]
+    return tuple(_entry_of(slot, task, owner is not slot) for slot, owner, task in pairs if not slot.steps or owner is slot)
 
 
 def _check_arguments(model: Any, scheme: Any, prefix: Any, reset_buffers: Any) -> None:
@@ -183,8 +180,8 @@ def _check_arguments(model: Any, scheme: Any, prefix: Any, reset_buffers: Any) -
         raise TypeError(f"prefix must be a str. Received: {prefix!r} ({type(prefix).__name__}). Pass e.g. 'model.layers.7'.")
     if reset_buffers is not None and not callable(reset_buffers):
         raise TypeError(
-            f"reset_buffers must be a function of module and name, or None. Received: {reset_buffers!r} "
-            f"({type(reset_buffers).__name__}). Pass e.g. lambda module, name: module.computed(name)."
+            f"reset_buffers must be from_constructor(...), a function of module and name, or None. Received: {reset_buffers!r} "
+            f"({type(reset_buffers).__name__}). Pass e.g. fastinit.from_constructor(lambda: Model(...))."
         )
 
 
@@ -226,9 +223,9 @@ def _carry_out(tasks: list[Task]) -> None:
 @safe_torch()
 def _write(task: Task) -> None:
     """A fill that is no plan."""
-    if task.initializer is None and not task.in_place:
-        assert task.values is not None
-        task.target.copy_(task.values)
+    if task.initializer is None and task.values is not None and task.values is not task.target:
+        if not (task.values.is_meta or isinstance(task.target, FakeTensor)):
+            copy_whole_(task.target, task.values)
     elif task.initializer is not None:
         with unmarked(task.target):
             if task.key is None:  # a constant, of integers
@@ -262,7 +259,7 @@ def _entry_of(slot: Slot, task: Task, tied: bool) -> Entry:
         shape=tuple(slot.tensor.shape),
         dtype=str(slot.tensor.dtype).removeprefix("torch."),
         state="tied" if tied and not task.loaded else task.state,
-        kind="buffer" if slot.buffer else "parameter",
+        kind=slot.kind,
         initializer=None if tied else _initializer_of(task),
         key=None if tied or task.initializer is None else task.key,
         source=task.slot.name if tied else None,
@@ -273,4 +270,4 @@ def _entry_of(slot: Slot, task: Task, tied: bool) -> Entry:
 def _initializer_of(task: Task) -> str | None:
     if task.initializer is not None:
         return name_of(task.initializer)
-    return "reset_buffers" if task.state == "filled" else None
+    return task.by or None

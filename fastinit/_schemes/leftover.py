@@ -7,6 +7,7 @@ import warnings
 import weakref
 from collections.abc import Callable, Collection, Mapping
 
+import torch
 from torch import nn
 from torch.nn.utils import parametrize
 
@@ -33,6 +34,8 @@ class Leftovers:
             filled: the names of what was filled.
             rules: gives the scheme's for this module, and all that it has: some may fill the module's from an outer one.
         """
+        if torch.compiler.is_compiling():
+            return
         kind = type(module)
         known = self._said.get(kind)
         if (known is not None and known() not in (None, module)) or isinstance(module, parametrize.ParametrizationList):
