@@ -29,6 +29,11 @@ def imported(name):
     return importlib.import_module(name)
 
 
+def import_timm():
+    """Import timm, as above."""
+    return imported("timm")
+
+
 _SIZES = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 4, "vocab_size": 64}
 _DECODER = {**_SIZES, "num_key_value_heads": 2, "head_dim": 8, "pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2}
 _VISION = {**_SIZES, "image_size": 16, "patch_size": 8, "num_labels": 5}
@@ -168,7 +173,7 @@ def transformers_model(name):
 
 
 def timm_model(name):
-    timm, (module, _, kind) = imported("timm"), name.split()[0].partition(".")
+    timm, (module, _, kind) = import_timm(), name.split()[0].partition(".")
     sizes = {"num_classes": 5, **_TIMM[name]}
     return (
         getattr(importlib.import_module(f"timm.models.{module}"), kind)(**sizes) if kind else timm.create_model(module, **sizes)
