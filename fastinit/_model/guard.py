@@ -37,9 +37,9 @@ class Candidate(NamedTuple):
 class Guard:
     """What the parameters of a model hold, and whether a constructor gave it.
 
-    It did where half of the matrices at least hold varied values that were written in place. Memory that nobody has written since
-    it was made (`to_empty`) may hold anything, and proves nothing; nor do copies and shards. After training, which gradients or a
-    varied gain give away, nothing is a constructor's.
+    It did where half of the matrices at least were written in place, and one holds varied values. Memory that nobody has written
+    since it was made (`to_empty`) may hold anything, and proves nothing; nor do copies and shards. After training, which
+    gradients or a normalization of varied values (its gain and its bias) give away, nothing is a constructor's.
     """
 
     def __init__(self, found: list[Slot]) -> None:
@@ -48,11 +48,15 @@ class Guard:
         self._varied = {number for number, values in self._first.items() if are_varied(values)}
         drawn = [slot.tensor for slot in parameters if slot.choice and slot.choice.initializer and slot.tensor.ndim > 1]
         unknown = any(is_dtensor(tensor) for tensor in drawn) or any(self._is_trained(slot) for slot in parameters)
-        varied = sum(id(tensor) in self._varied and is_written(tensor) for tensor in drawn)
-        self.constructed = 0 < len(drawn) <= 2 * varied and not unknown
+        written = [tensor for tensor in drawn if is_written(tensor)]
+        self.constructed = (
+            len(drawn) <= 2 * len(written) and any(id(tensor) in self._varied for tensor in written) and not unknown
+        )
 
     def _is_trained(self, slot: Slot) -> bool:
-        return slot.tensor.grad is not None or (isinstance(slot.module, _NORMS) and id(slot.tensor) in self._varied)
+        if slot.tensor.grad is not None or not isinstance(slot.module, _NORMS):
+            return slot.tensor.grad is not None
+        return all(tensor is None or id(tensor) in self._varied for tensor in own_parameters(slot.module).values())
 
     def replaced(self, candidates: list[Candidate]) -> dict[str, str]:
         """What parameters of a constructed model hold on purpose and their initializers would replace: in words, by name."""
@@ -76,6 +80,8 @@ def _held(candidate: Candidate) -> str | None:
     slot, initializer, key = candidate
     tensor = slot.tensor
     held = common_value(tensor)
+    if held is None and _is_of_sines(tensor):
+        return "sines and cosines"
     if held is None:
         largest = float(tensor.detach().abs().max())
         return f"values up to {largest:.3g}, larger than its type's" if _is_foreign_bias(slot, [largest]) else None
@@ -91,6 +97,15 @@ def _held(candidate: Candidate) -> str | None:
     elif found[0].name == "constant" and constant == float(torch.tensor(found[0].parameters[0], dtype=tensor.dtype)):
         return None
     return f"{'' if constant is not None else 'mostly '}{held:.6g}"
+
+
+def _is_of_sines(tensor: Tensor) -> bool:
+    """Whether a matrix is a table of sines and cosines in pairs: all of its rows have one length, as drawn ones have not."""
+    if tensor.ndim != 2 or tensor.shape[1] % 2:
+        return False
+    rows = tensor.detach()[[0, len(tensor) // 2, -1]].double()
+    half = tensor.shape[1] / 2
+    return float(rows.abs().max()) <= 1 and float((rows.square().sum(1) - half).abs().max()) < 1e-2 * half
 
 
 def _is_foreign_bias(slot: Slot, values: list[float]) -> bool:

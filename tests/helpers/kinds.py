@@ -55,17 +55,33 @@ class Identities(nn.Module):
         )
 
 
+def _sines():
+    """A table in a trainable type."""
+    angle = torch.arange(12)[:, None] / 10000 ** (torch.arange(WIDTH // 2) / (WIDTH // 2))
+    table = nn.Embedding(12, WIDTH)
+    with torch.no_grad():
+        table.weight.copy_(torch.cat([angle.sin(), angle.cos()], 1))
+    return table
+
+
 class Frozen(nn.Module):
-    """Tables and whole parts that are not trained."""
+    """Tables and whole parts that are not trained; a table that is."""
 
     def __init__(self):
         super().__init__()
-        self.positions = nn.Embedding(12, WIDTH)
-        angle = torch.arange(12)[:, None] / 10000 ** (torch.arange(WIDTH // 2) / (WIDTH // 2))
-        with torch.no_grad():
-            self.positions.weight.copy_(torch.cat([angle.sin(), angle.cos()], 1)).requires_grad_(False)
+        self.positions, self.trained = _sines().requires_grad_(False), _sines()
         self.pos_embed = nn.Parameter(torch.eye(12, WIDTH)[None], requires_grad=False)
         self.backbone, self.head = nn.Conv2d(3, 8, 3).requires_grad_(False), nn.Linear(WIDTH, WIDTH)
+
+
+class Drawn(nn.Module):
+    """Gains that are drawn, beside biases of 0."""
+
+    def __init__(self):
+        super().__init__()
+        self.norm, self.linear = nn.BatchNorm2d(WIDTH), nn.Linear(WIDTH, WIDTH)
+        nn.init.normal_(self.norm.weight, std=0.02)
+        nn.init.zeros_(self.linear.bias)
 
 
 class Tokens(nn.Module):
@@ -96,4 +112,4 @@ class Stacks(nn.Module):
         )
 
 
-KINDS = (Gains, Recurrences, Identities, Frozen, Tokens, Stacks)
+KINDS = (Gains, Recurrences, Identities, Frozen, Drawn, Tokens, Stacks)
