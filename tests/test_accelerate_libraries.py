@@ -1,12 +1,13 @@
 """`accelerate` around the constructors of transformers and timm, where they are installed."""
 
 import math
+import pickle
 import sys
 import types
 
 import pytest
 import torch
-from helpers.serving import expected, parameter
+from helpers.serving import CALLS, CAPTURED, expected, parameter
 
 from fastinit._accelerate import accelerate
 
@@ -82,6 +83,49 @@ def test_timm_s_truncated_normal(monkeypatch):
     with accelerate(seed=5):
         assert timm._trunc_normal_(p, 3) is p
     assert torch.equal(p, expected("trunc_normal_", 5, 0, std=std, a=-0.03, b=0.05))
+
+
+TAKEN = ["orthogonal_", "sparse_", "xavier_uniform_", "xavier_normal_", "kaiming_normal_", "trunc_normal_", "normal_"]
+
+
+@pytest.mark.parametrize("name", TAKEN)
+@pytest.mark.parametrize("make", [parameter, lambda: torch.empty(12, 8)], ids=["parameter", "tensor"])
+def test_what_transformers_has_taken_from_torch(name, make, monkeypatch):
+    """Under the name of its dictionary; a module in its place will do. It is restored."""
+    library = types.ModuleType("transformers.initialization")
+    library.TORCH_INIT_FUNCTIONS = dict(CAPTURED)
+    monkeypatch.setitem(sys.modules, "transformers.initialization", library)
+    first, second = make(), make()
+    with accelerate(seed=5) as block:
+        assert library.TORCH_INIT_FUNCTIONS[name](first, **CALLS[name], generator=None) is first
+        taken = library.TORCH_INIT_FUNCTIONS[name]
+        getattr(torch.nn.init, name)(second, **CALLS[name])
+        assert pickle.loads(pickle.dumps(taken)) == taken
+    assert torch.equal(first, expected(name, 5, 0)) and torch.equal(second, expected(name, 5, 1))
+    assert library.TORCH_INIT_FUNCTIONS == CAPTURED and block.report.left == ()
+    assert all(type(function) is types.FunctionType for function in library.TORCH_INIT_FUNCTIONS.values())
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+def test_transformers_captured_orthogonal(dtype):
+    initialization = pytest.importorskip("transformers.initialization")
+    before, weight = dict(initialization.TORCH_INIT_FUNCTIONS), parameter(dtype=dtype)
+    with accelerate(seed=5) as block, initialization.guard_torch_init_functions():
+        assert initialization.orthogonal_(weight, gain=2.0) is weight
+    assert torch.equal(weight, expected("orthogonal_", 5, 0).to(dtype)) and block.report.left == ()
+    after = initialization.TORCH_INIT_FUNCTIONS
+    assert list(after) == list(before) and all(after[name] is function for name, function in before.items())
+
+
+def test_a_model_of_orthogonal_matrices(recwarn):
+    transformers = pytest.importorskip("transformers")
+    options = transformers.RwkvConfig(vocab_size=64, hidden_size=32, attention_hidden_size=32, num_hidden_layers=2)
+    state = torch.get_rng_state()
+    with accelerate(seed=5) as block:
+        model = transformers.RwkvModel(options)
+    assert "orthogonal_" in [each.function for each in block.report.served] and block.report.parameters == []
+    assert torch.equal(torch.get_rng_state(), state) and not [each for each in recwarn if "torch drew" in str(each.message)]
+    assert torch.equal(model.embeddings.weight, accelerate(seed=5)(transformers.RwkvModel)(options).embeddings.weight)
 
 
 def test_a_truncated_normal_written_by_hand_is_served_where_it_draws():
