@@ -15,10 +15,11 @@ from typing import Any, TypeVar
 import torch
 from torch.overrides import TorchFunctionMode
 
+from fastinit._core.check import depth_of_user
 from fastinit._core.keys import key
 from fastinit._draws import Draws
 from fastinit._fill import check_backends
-from fastinit._serving import HANDLERS, Block, Handler, depth_of_user, places, routed
+from fastinit._serving import HANDLERS, Block, Handler, places, routed
 from fastinit._tally import BlockReport
 from fastinit._torch import dismiss, is_summoned
 

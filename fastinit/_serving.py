@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from fastinit._core.check import DRAWN_DTYPES, is_loaded, is_plain
+from fastinit._core.check import DRAWN_DTYPES, depth_of_user, is_loaded, is_plain
 from fastinit._core.keys import key
 from fastinit._core.laws import declaration_of, half_open
 from fastinit._core.shard import is_dtensor
@@ -139,14 +139,6 @@ def _told(name: str, filled: Tensor, refusal: str) -> str:
         f"{name} itself filled a {filled.dtype} tensor of shape {tuple(filled.shape)}: its values "
         f"are torch's, and the seed of the block of fastinit.accelerate did not decide them. The reason: {refusal}"
     )
-
-
-def depth_of_user() -> int:
-    """How far up its caller's stack the first frame is that is neither torch's nor this package's."""
-    frame, depth = sys._getframe(1), 1
-    while frame.f_back and frame.f_globals.get("__name__", "").partition(".")[0] in ("fastinit", "torch"):
-        frame, depth = frame.f_back, depth + 1
-    return depth
 
 
 def _affair_of_torch(tensor: Any) -> str | None:

@@ -35,6 +35,7 @@ __all__ = [
     "is_summoned",
     "is_transformers_loading",
     "is_wrapped_by_functorch",
+    "is_written",
     "local_tensor_of",
     "own_buffers",
     "own_parameters",
@@ -117,6 +118,11 @@ def current_cuda_stream(index: int) -> int:
 def is_transformers_loading() -> bool:
     """Whether transformers initializes a model: functions of its own, which leave what is loaded, then stand in for torch's."""
     return torch.nn.init.normal_.__module__ == "transformers.initialization"
+
+
+def is_written(tensor: Tensor) -> bool:
+    """Whether a tensor's memory was written in place since it was made: by a constructor, say, and not after `to_empty`."""
+    return not tensor.is_inference() and tensor._version > 0
 
 
 def base_of(tensor: Tensor) -> Tensor:

@@ -6,6 +6,7 @@ import contextlib
 import functools
 import inspect
 import math
+import sys
 import warnings
 from collections.abc import Collection, Iterator
 from numbers import Complex, Real
@@ -138,6 +139,20 @@ def is_plain_kind(kind: type) -> bool:
     torchs = (*PLAIN, *inspect.getmro(torch.Tensor))
     defined = ("__torch_function__", "__torch_dispatch__")
     return all(next(base for base in inspect.getmro(kind) if name in vars(base)) in torchs for name in defined)
+
+
+def is_frozen(tensor: Any) -> bool:
+    """Whether a tensor is a parameter that is not trained, such as a table of sines. Integers never are."""
+    trained = tensor.requires_grad or not (tensor.is_floating_point() or tensor.is_complex())
+    return isinstance(tensor, torch.nn.Parameter) and not trained
+
+
+def depth_of_user() -> int:
+    """How far up its caller's stack the first frame is that is neither torch's nor this package's."""
+    frame, depth = sys._getframe(1), 1
+    while frame.f_back and frame.f_globals.get("__name__", "").partition(".")[0] in ("fastinit", "torch"):
+        frame, depth = frame.f_back, depth + 1
+    return depth
 
 
 def is_loaded(tensor: Any) -> bool:

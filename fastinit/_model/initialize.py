@@ -19,6 +19,7 @@ from fastinit._model.materialize import alias, install
 from fastinit._model.report import Entry, Report
 from fastinit._model.slots import Slot, slots, sources
 from fastinit._model.tasks import (
+    Overwrite,
     ResetBuffers,
     Task,
     check_aliases,
@@ -47,6 +48,7 @@ def initialize_(
     prefix: str = "",
     reset_buffers: ResetBuffers | None = None,
     overwrite_loaded: bool = False,
+    overwrite_constants: bool = False,
 ) -> Report:
     """Fill every parameter of a model: one call, one seed, the same bits in any order and on any devices.
 
@@ -63,6 +65,8 @@ def initialize_(
     inside another). The first rule decides; before it goes one for the full name of any of them, then that of an embedding with
     a padding row. Weights under a parametrization with an inverse (weight_norm) are set through it.
 
+    Frozen parameters (requires_grad is False) are left as they are, unless a rule of yours names them by a full name.
+
     A module that is in several places is one module, under the first of its names, as in ``named_parameters()``: its parameters
     are reported once, and patterns match this name. A rule for a full name, or for a name below a type, may use any of them.
 
@@ -77,12 +81,17 @@ def initialize_(
         scheme: what fills each parameter, such as `keras_like`, `torch_like`, ``gpt2_like(n_layer)`` or a `Scheme` of your own.
         seed: any integer.
         device: where the model goes: tensors on meta are made there, others moved. None: all stay, and none may be on meta.
-        strict: whether a parameter that no rule names is an error. False: it is left as it is, and reported as missed.
+        strict: whether a parameter that no rule names is an error. False: it is left as it is, and reported as missed. Likewise
+            for constants that the model's constructor has set, see overwrite_constants; they are reported as kept.
         prefix: goes before all names, for a part of a larger model: "model.layers.7" for one layer. The default adds nothing.
         reset_buffers: called as ``reset_buffers(module, name)`` for buffers on meta that no rule names and that are no running
             statistics: returns the values of the module's buffer, a tensor of its shape, or None. None: there are no such.
         overwrite_loaded: whether tensors that transformers has marked as loaded (by a true attribute ``_is_hf_initialized``)
             are filled too. False: they are left as they are, and reported so.
+        overwrite_constants: whether constants of the model's constructor are filled too: a gate of zeros, a Dirac kernel, a last
+            gain of 0, where a scheme that comes with the package would draw or set something else (rules of your own fill them
+            anyway). Constants are seen where at least half of the matrices hold varied values that were written in place: not
+            on meta, after `to_empty`, in copies and in shards. False: strict refuses them.
 
     Returns:
         A `Report` of what was filled (by which initializer, under which key), tied, left and missed, and of unused rules.
@@ -119,12 +128,18 @@ def initialize_(
     found, unused = slots(model, scheme, prefix)
     if strict and not prefix:
         check_rules(unused)
-    entries = _fill_model(found, int(seed), place, strict, reset_buffers, overwrite_loaded)
+    overwrite = Overwrite(overwrite_loaded, overwrite_constants)
+    entries = _fill_model(found, int(seed), place, strict, reset_buffers, overwrite)
     return Report(seed, entries, tuple(rule.words for rule in unused))
 
 
 def _fill_model(
-    found: list[Slot], seed: int, place: torch.device | None, strict: bool, reset_buffers: ResetBuffers | None, overwrite: bool
+    found: list[Slot],
+    seed: int,
+    place: torch.device | None,
+    strict: bool,
+    reset_buffers: ResetBuffers | None,
+    overwrite: Overwrite,
 ) -> tuple[Entry, ...]:
     """Decide, check and plan everything, then write."""
     source = sources(found)

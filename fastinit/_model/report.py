@@ -9,8 +9,9 @@ from typing import Any, Literal, NamedTuple, get_args
 
 from fastinit import _text
 
-State = Literal["filled", "tied", "left", "missed"]
+State = Literal["filled", "tied", "left", "frozen", "kept", "missed"]
 _STATES: tuple[State, ...] = get_args(State)
+_LEFT: tuple[State, ...] = ("frozen", "kept")  # whose names have a heading of their own
 
 
 class Entry(NamedTuple):
@@ -21,8 +22,9 @@ class Entry(NamedTuple):
         shape: of the whole tensor, where this rank holds a shard.
         dtype: such as "float32".
         state: "filled" by its initializer; "tied" to the parameter that `source` names, which was filled; "left" as it was,
-            because a rule says None, or it is loaded, or it is a buffer that no rule names; or "missed", a parameter that no
-            rule names.
+            because a rule says None, or it is loaded, or it is a buffer that no rule names; "frozen", a parameter that is not
+            trained, left as it was; "kept", a constant of the constructor's that a rule would have replaced; or "missed", a
+            parameter that no rule names.
         kind: "parameter" or "buffer".
         initializer: what filled it, as one would write the call; None where nothing did.
         key: the key of its values, an int in [0, 2**64); None where they are not random.
@@ -86,6 +88,16 @@ class Report:
         return [entry.name for entry in self.entries if entry.loaded]
 
     @property
+    def frozen(self) -> list[str]:
+        """The names of parameters that are not trained (requires_grad is False), and were left as they were."""
+        return self.names("frozen")
+
+    @property
+    def kept(self) -> list[str]:
+        """The names of constants of the constructor's that the scheme would have replaced, and that were left as they were."""
+        return self.names("kept")
+
+    @property
     def missed(self) -> list[str]:
         """The names of parameters that no rule names."""
         return self.names("missed")
@@ -137,6 +149,7 @@ class Report:
         counts = Counter(entry.state for entry in self.entries)
         summary = ", ".join(f"{counts[state]} {state}" for state in _STATES if counts[state]) or "nothing to fill"
         lines = [_text.aligned(("name", "shape", "dtype", "state", "by"), rows), f"seed {self.seed}: {summary}"]
+        lines += [f"{state}, as it was: {', '.join(self.names(state))}" for state in _LEFT if counts[state]]
         return "\n".join([*lines, *(f"matches nothing: {rule}" for rule in self.unused)])
 
 

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from fastinit._core import keys
-from fastinit._core.check import ALL_DTYPES, DRAWN_DTYPES, FLOAT_DTYPES, check_tensor, is_loaded
+from fastinit._core.check import ALL_DTYPES, DRAWN_DTYPES, FLOAT_DTYPES, check_tensor, is_frozen, is_loaded
 from fastinit._core.laws import Initializer, Law, call_of, declaration_of, law_of
 from fastinit._core.memory import check_memory
 from fastinit._core.plan import Plan
@@ -18,12 +19,16 @@ from fastinit._core.recipes import recipe
 from fastinit._core.shard import local_of
 from fastinit._fill import parts_of, plans_of
 from fastinit._initializers.constants import ones_, zeros_
+from fastinit._model.guard import Candidate, Guard
 from fastinit._model.materialize import alias_refusal, fresh, kind_of
+from fastinit._model.mend import Missed, message
 from fastinit._model.report import State
 from fastinit._model.slots import Slot
 from fastinit._schemes.keras_rules import zero_
 from fastinit._schemes.naming import name_of
+from fastinit._schemes.norms import resolved
 from fastinit._schemes.padding import padded, padding_row, zero_row_
+from fastinit._schemes.rules import Choice
 from fastinit._schemes.unused import Unused
 
 ResetBuffers = Callable[[nn.Module, str], Tensor | None]  # of a module and a buffer's name in it; None: not known
@@ -32,6 +37,13 @@ _RUNNING_STATISTICS: dict[str, Initializer] = {
     "running_var": ones_,
     "num_batches_tracked": zero_,
 }
+
+
+class Overwrite(NamedTuple):
+    """What is filled though it would else be left."""
+
+    loaded: bool  # weights that transformers has marked as loaded
+    constants: bool  # constants of a constructor's
 
 
 @dataclass
@@ -46,6 +58,8 @@ class Task:
     target: Tensor = field(init=False)  # what is written: the slot's tensor, or new memory
     plans: list[Plan] | None = None  # None: the initializer is called, by itself
     loaded: bool = False  # left because transformers has marked it so
+    own: bool = True  # by a rule of the user's
+    holds: str | None = None  # what is kept, in words
 
     def __post_init__(self) -> None:
         self.target = self.slot.tensor
@@ -55,7 +69,7 @@ class Task:
         return self.target is self.slot.tensor
 
 
-def tasks_of(found: list[Slot], source: list[int], seed: int, overwrite: bool) -> dict[int, Task]:
+def tasks_of(found: list[Slot], source: list[int], seed: int, overwrite: Overwrite) -> dict[int, Task]:
     """A task for every slot that owns its memory, by number.
 
     Raises:
@@ -64,17 +78,38 @@ def tasks_of(found: list[Slot], source: list[int], seed: int, overwrite: bool) -
     sharing: dict[int, list[Slot]] = defaultdict(list)
     for slot, owner in zip(found, source, strict=True):
         sharing[owner].append(slot)
-    return {owner: _task_of(found[owner], sharers, seed, overwrite) for owner, sharers in sharing.items()}
+    guard = Guard(found)
+    tasks = {
+        owner: _task_of(found[owner], sharers, seed, overwrite.loaded, guard.constructed) for owner, sharers in sharing.items()
+    }
+    return tasks if overwrite.constants or not guard.constructed else _guarded(tasks, guard)
 
 
-def _task_of(slot: Slot, sharers: list[Slot], seed: int, overwrite: bool) -> Task:
+def _guarded(tasks: dict[int, Task], guard: Guard) -> dict[int, Task]:
+    """The tasks, less those that would replace what a constructor has set on purpose."""
+    candidates = [
+        Candidate(task.slot, task.initializer, task.key)
+        for task in tasks.values()
+        if not task.own and not task.slot.buffer and task.initializer is not None and task.key is not None
+    ]
+    held = guard.replaced(candidates)
+    return {
+        owner: Task(task.slot, "kept", values=task.slot.tensor, holds=held[task.slot.name]) if task.slot.name in held else task
+        for owner, task in tasks.items()
+    }
+
+
+def _task_of(slot: Slot, sharers: list[Slot], seed: int, overwrite: bool, constructed: bool) -> Task:
     if not overwrite and any(is_loaded(sharer.tensor) for sharer in sharers) and not slot.tensor.is_meta:
         return Task(slot, "left", values=slot.tensor, loaded=True)
     ruled = [sharer for sharer in sharers if sharer.choice]
-    initializer = _initializer_of(ruled) if ruled else _running_statistic(slot)
-    if initializer is None:
-        return Task(slot, "left" if ruled or slot.buffer else "missed", values=slot.tensor)
     named = any(sharer.choice and sharer.choice.by_name for sharer in ruled)
+    if not named and all(is_frozen(sharer.tensor) for sharer in sharers):
+        return Task(slot, "frozen", values=slot.tensor)
+    decided = _decided(ruled, constructed) if ruled else Choice(_running_statistic(slot), own=True)
+    initializer = decided.initializer
+    if initializer is None:
+        return Task(slot, "left" if decided.leaves or slot.buffer else "missed", values=slot.tensor)
     if not (slot.buffer or named or _is_drawn(slot.tensor)):  # packed or quantized weights, which a rule by type does not mean
         return Task(slot, "missed", values=slot.tensor)
     for sharer in sharers:
@@ -84,10 +119,10 @@ def _task_of(slot: Slot, sharers: list[Slot], seed: int, overwrite: bool) -> Tas
             raise ValueError(
                 f"{sharer.name} has a padding row, and is a part of {slot.name}. Make it a copy, or padding_idx None."
             )
-    return Task(slot, "filled", initializer, keys.key(seed, slot.name))
+    return Task(slot, "filled", initializer, keys.key(seed, slot.name), own=decided.own)
 
 
-def _initializer_of(ruled: list[Slot]) -> Initializer | None:
+def _decided(ruled: list[Slot], constructed: bool) -> Choice:
     """What the rules of those that share memory have for it: a rule for a full name decides, then that of an embedding with a
     padding row, then the first in the model."""
 
@@ -95,9 +130,10 @@ def _initializer_of(ruled: list[Slot]) -> Initializer | None:
         assert slot.choice is not None
         return 0 if slot.choice.by_name else 1 if padding_row(slot.module, slot.attribute) is not None else 2
 
-    choice = min(ruled, key=rank).choice
-    assert choice is not None
-    return choice.initializer
+    slot = min(ruled, key=rank)
+    assert slot.choice is not None
+    initializer = resolved(slot.choice, slot.module, slot.attribute, slot.tensor, constructed)
+    return slot.choice._replace(initializer=initializer, leaves=slot.choice.initializer is None)
 
 
 def _running_statistic(slot: Slot) -> Initializer | None:
@@ -110,14 +146,10 @@ def _running_statistic(slot: Slot) -> Initializer | None:
 
 
 def check_covered(tasks: list[Task]) -> None:
-    """Raise ValueError for parameters that no rule names."""
-    missed = [f"  {_described(task.slot)}" for task in tasks if task.state == "missed"]
+    """Raise ValueError for parameters that no rule names, and for constants that a rule would replace."""
+    missed = [Missed(task.slot, task.holds) for task in tasks if task.state in ("missed", "kept")]
     if missed:
-        raise ValueError(
-            f"the scheme has no rule that fills these {len(missed)} parameters, and nothing was written:\n"
-            + "\n".join(missed)
-            + "\nAdd rules by scheme.override({Type: {'weight': fastinit.normal_}}), or None to leave them, or pass strict=False."
-        )
+        raise ValueError(message(missed, [task.slot for task in tasks if task.state not in ("missed", "kept")]))
 
 
 def find_values(tasks: list[Task], place: torch.device | None, reset_buffers: ResetBuffers | None) -> None:
@@ -236,7 +268,7 @@ def prepare(task: Task, place: torch.device | None) -> None:
             raise ValueError(f"it is parametrized, and stays on {slot.tensor.device}. Call .to({str(place)!r}) first.")
         if not slot.tensor.is_meta and (task.initializer is not None or _moves(slot, place)):
             check_memory(local_of(slot.tensor))
-        if _moves(slot, place):
+        if _moves(slot, place) and (task.initializer is not None or not slot.parametrized):  # else its inverse would round
             task.target = fresh(slot.tensor, place or slot.tensor.device)
         if law is not None:
             values, task.key = law

@@ -7,15 +7,14 @@ from functools import partial
 from torch import nn
 
 from fastinit._core.check import positive, shown
-from fastinit._core.laws import Initializer
-from fastinit._initializers.constants import constant_, ones_, zeros_
 from fastinit._initializers.plain import normal_, truncated_normal_
-from fastinit._schemes.keras_rules import KERAS_RULES, NORMS
-from fastinit._schemes.rules import Mapped, Rule
+from fastinit._schemes.keras_rules import KERAS_RULES
+from fastinit._schemes.norms import of_norm
+from fastinit._schemes.roles import known
 from fastinit._schemes.scheme import Scheme, general, named
 from fastinit._schemes.torch_rules import TORCH_RULES
 
-keras_like: Scheme = named("fastinit.keras_like", KERAS_RULES)
+keras_like: Scheme = named("fastinit.keras_like", {nn.Module: of_norm, **KERAS_RULES})
 """The default initializers of Keras 3, module type by module type, in torch's names and layouts.
 
 Checked against Keras 3.15: Dense, Conv, ConvTranspose, DepthwiseConv, SimpleRNN, LSTM, GRU and their cells, Embedding,
@@ -23,7 +22,7 @@ the normalizations, MultiHeadAttention, PReLU. Where torch has what Keras lacks 
 projections of an LSTM, Bilinear), the rule is Keras's for a kernel of that shape.
 """
 
-torch_like: Scheme = named("fastinit.torch_like", TORCH_RULES)
+torch_like: Scheme = named("fastinit.torch_like", {nn.Module: of_norm, **TORCH_RULES})
 """PyTorch's own defaults, filled with fastinit's keys and speed: the laws of each layer's reset_parameters (torch 2.13)."""
 
 # Where a transformer adds to its residual stream: GPT-2, PyTorch's layers, Llama and its kin, T5, ViT and fairseq.
@@ -65,10 +64,10 @@ def gpt2_like(n_layer: int, *, std: float = 0.02, residual: Sequence[str] | None
     if isinstance(n_layer, bool) or not isinstance(n_layer, int) or n_layer < 1:
         raise ValueError(f"n_layer must be an int >= 1. Received: {shown(n_layer)}. Pass the number of transformer blocks.")
     scaled = partial(normal_, std=positive("std", std) / math.sqrt(2 * n_layer))
-    by_dimensions = partial(matrices_biases_norms, matrix=partial(normal_, std=std))
-    patterns = _RESIDUAL if residual is None else residual
-    make = general if residual is None else Scheme
-    return make({nn.Module: by_dimensions, **_TYPED, **dict.fromkeys(patterns, scaled)})
+    rules = known(partial(normal_, std=std))
+    if residual is not None:
+        return general(rules).override(dict.fromkeys(residual, scaled))
+    return general({**rules, **dict.fromkeys(_RESIDUAL, scaled)})
 
 
 def truncated_like(std: float = 0.02, cutoff: float = 2.0) -> Scheme:
@@ -98,21 +97,4 @@ def truncated_like(std: float = 0.02, cutoff: float = 2.0) -> Scheme:
         True
     """
     bound = positive("cutoff", cutoff) * positive("std", std)
-    by_dimensions = partial(matrices_biases_norms, matrix=partial(truncated_normal_, std=std, a=-bound, b=bound))
-    return Scheme({nn.Module: by_dimensions, **_TYPED})
-
-
-def matrices_biases_norms(module: nn.Module, matrix: Initializer) -> Mapped:
-    """Return the rule of a module of any type, which tells its weights from its biases by names and dimensions."""
-    rule: dict[str, Initializer | None] = {}
-    for name, parameter in module.named_parameters(recurse=False):
-        if name.endswith("bias") or name.startswith("bias_"):
-            rule[name] = zeros_
-        elif parameter.ndim > 1:
-            rule[name] = matrix
-        elif name == "weight":
-            rule[name] = ones_
-    return rule
-
-
-_TYPED: dict[type[nn.Module], Rule] = {**NORMS, nn.PReLU: {"weight": partial(constant_, val=0.25)}}  # dimensions do not tell
+    return general(known(partial(truncated_normal_, std=std, a=-bound, b=bound)))

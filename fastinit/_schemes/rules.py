@@ -20,29 +20,31 @@ class Choice(NamedTuple):
     """What fills a parameter; None: it is left as it is."""
 
     initializer: Initializer | None
-    by_name: bool = False  # by a rule for its full name
+    by_name: bool = False  # by a rule of the user's for its full name
+    own: bool = False  # by a rule of the user's
+    leaves: bool = False  # the rule is None; else no initializer means that nobody knows one
 
 
 class ModuleRules(NamedTuple):
     """What a scheme has for one module: mappings, the one that decides first, and whether a None ends the search."""
 
-    mappings: list[Mapped]
+    mappings: list[tuple[Mapped, bool]]  # whether it is the user's
     closed: bool
 
     def find(self, name: str, buffer: bool) -> Choice | None:
         """The choice for a name relative to the module: with a dot, of a parameter or buffer of a submodule."""
-        for mapping in self.mappings:
+        for mapping, own in self.mappings:
             if name in mapping:
-                return Choice(mapping[name])
+                return Choice(mapping[name], own=own)
             for pattern in reversed(list(mapping)):
                 if ("." in pattern or "." not in name) and matches(name, pattern, buffer):
-                    return Choice(mapping[pattern])
+                    return Choice(mapping[pattern], own=own)
         return Choice(None) if self.closed and "." not in name else None
 
     @property
     def below(self) -> list[str]:
         """The names that they have for parameters of submodules."""
-        return [name for mapping in self.mappings for name in mapping if "." in name]
+        return [name for mapping, _ in self.mappings for name in mapping if "." in name]
 
 
 def matches(name: str, pattern: str, buffer: bool) -> bool:

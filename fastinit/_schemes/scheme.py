@@ -14,13 +14,15 @@ from torch.nn.parameter import UninitializedBuffer, UninitializedParameter
 from torch.nn.utils.parametrize import ParametrizationList
 
 from fastinit import _text
-from fastinit._core.check import is_loaded, left
+from fastinit._core.check import is_frozen, is_loaded, left
 from fastinit._core.laws import Initializer
 from fastinit._schemes.calling import fill_with
+from fastinit._schemes.leftover import Leftovers
 from fastinit._schemes.naming import name_of, name_of_rule
+from fastinit._schemes.norms import resolved
 from fastinit._schemes.padding import padded
 from fastinit._schemes.rules import Choice, Mapped, ModuleRules, Rule, Rules, check_name_rule, check_type_rule, matches
-from fastinit._torch import own_buffers, own_parameters
+from fastinit._torch import is_written, own_buffers, own_parameters
 
 
 class Expected(NamedTuple):
@@ -43,11 +45,12 @@ class Scheme:
     dots (``"attention.output.weight"``, ``"blocks.*.weight"``) are those of parameters of submodules, relative to the
     module; they go before the submodule's own rule, and the outermost module's before an inner one's.
 
-    These are left as they are: modules of types without a rule; parameters that no rule names; integer and complex
-    parameters (quantized modules keep packed integers); modules with parameters that are still uninitialized (Lazy
-    modules: apply the scheme again after the first forward pass has given them shapes and their ordinary class); and
+    These are left as they are: modules of types without a rule; parameters that no rule names; frozen ones (requires_grad is
+    False); integer parameters (quantized modules keep packed integers); modules with parameters that are still uninitialized
+    (Lazy modules: apply the scheme again after the first forward pass has given them shapes and their ordinary class); and
     parametrized parameters (``torch.nn.utils.parametrize``, weight_norm, spectral_norm), which are computed from
-    others: initialize the module first, then parametrize it. (`fastinit.initialize_` reports or refuses these.)
+    others: initialize the module first, then parametrize it. Where such a parameter holds varied values, as random ones do, a
+    UserWarning names it, once for each class of modules. (`fastinit.initialize_` reports or refuses all these.)
 
     When a scheme is applied, each fill takes a fresh key from torch's default CPU generator, so ``torch.manual_seed``
     decides all values.
@@ -86,6 +89,7 @@ class Scheme:
         self._names: dict[str, Initializer | None] = {}
         self._name: str | None = None  # of those that come with the package: their repr
         self._expected: list[Expected] = []  # the user's own rules
+        self._leftovers = Leftovers()
         self._add(rules)
         self._expected += [Expected(kind, rule, must=isinstance(kind, str)) for kind, rule in rules.items()]
 
@@ -101,6 +105,9 @@ class Scheme:
         Raises:
             TypeError: the argument is not a module.
             ValueError: the scheme has rules for full names, which one module does not know.
+
+        Warns:
+            UserWarning: the module has parameters of varied values, which may be random, that no rule names: once for each class.
 
         Examples:
             >>> layer = fastinit.keras_like(nn.LayerNorm(2))
@@ -121,6 +128,7 @@ class Scheme:
                     left(tensor)
                 else:
                     fill_with(initializer, tensor, None)
+        self._leftovers.say(module, found, lambda: (rules_of(self, module), list(chain.from_iterable(self._layers.values()))))
         return module
 
     def initializers(self, module: nn.Module) -> dict[str, Initializer]:
@@ -155,7 +163,10 @@ class Scheme:
             choice = rules.find(name, name in buffers)
             if choice and choice.initializer and _is_fillable(name, tensor):
                 owner, _, attribute = name.rpartition(".")
-                found[name] = padded(module.get_submodule(owner), attribute, choice.initializer)
+                holder = module.get_submodule(owner)
+                initializer = resolved(choice, holder, attribute, tensor, trusted=is_written(tensor))
+                if initializer:
+                    found[name] = padded(holder, attribute, initializer)
         return found
 
     def override(self, rules: Rules) -> Scheme:
@@ -245,12 +256,13 @@ def expected_of(scheme: Scheme) -> list[Expected]:
 
 def rules_of(scheme: Scheme, module: nn.Module) -> ModuleRules:
     """What a scheme's rules by type have for a module, and for what they name below it."""
-    mappings: list[Mapped] = []
+    mappings: list[tuple[Mapped, bool]] = []
     for kind in type(module).__mro__:
         for rule in reversed(scheme._layers.get(kind, ())):
             if rule is None:
                 return ModuleRules(mappings, closed=True)
-            mappings.append(rule(module) if callable(rule) else rule)
+            own = any(kind is each.kind and rule is each.rule for each in scheme._expected)
+            mappings.append((rule(module) if callable(rule) else rule, own))
     return ModuleRules(mappings, closed=False)
 
 
@@ -279,19 +291,19 @@ def choice_of(
         buffer: whether it is a buffer.
         meant: the canonical name of one that may go through another path of a shared module.
     """
+    found = (choice for rules, name in owners if (choice := rules.find(name, buffer)))
     for pattern in reversed(list(scheme._names)):
         if matches(full_name, pattern, buffer) or meant(pattern) == full_name:
-            return Choice(scheme._names[pattern], by_name=True)
-    for rules, name in owners:
-        choice = rules.find(name, buffer)
-        if choice:
-            return choice
-    return None
+            if any(each.kind == pattern for each in scheme._expected):
+                return Choice(scheme._names[pattern], by_name=True, own=True)
+            known = next(found, None)  # names are the package's guess: they say how large, not of what there is a matrix
+            return known if known is None or known.initializer is None else Choice(scheme._names[pattern], own=known.own)
+    return next(found, None)
 
 
 def _is_fillable(name: str, tensor: Tensor) -> bool:
     """Whether a scheme that is applied fills it: floats and complex numbers that have a shape, and counters of batches."""
-    if isinstance(tensor, (UninitializedParameter, UninitializedBuffer)):
+    if isinstance(tensor, (UninitializedParameter, UninitializedBuffer)) or is_frozen(tensor):
         return False
     return tensor.is_floating_point() or tensor.is_complex() or name.endswith("num_batches_tracked")
 

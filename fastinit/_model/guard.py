@@ -1,0 +1,110 @@
+"""Constants that a constructor has set on purpose: a zero gate, a Dirac kernel, the last gain of a residual block.
+
+A scheme for any model knows of a parameter its type, not what the model's constructor made of it. So where a model holds what a
+constructor gave, what is constant there is compared with what the scheme would write.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from fastinit._core.fans import fans
+from fastinit._core.laws import Initializer, law_of
+from fastinit._core.shard import is_dtensor
+from fastinit._initializers.constants import ones_, zeros_
+from fastinit._model.slots import Slot
+from fastinit._schemes.calling import fill_with
+from fastinit._schemes.held import are_all, are_varied, common_value, constant_value, first_values
+from fastinit._schemes.keras_rules import NORMS
+from fastinit._torch import is_written, own_parameters
+
+_NORMS = tuple(NORMS)
+_SMALL = 65536  # elements of tensors that are read together
+_DENSE = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
+
+
+class Candidate(NamedTuple):
+    """A parameter that a rule of the package's would fill."""
+
+    slot: Slot
+    initializer: Initializer
+    key: int
+
+
+class Guard:
+    """What the parameters of a model hold, and whether a constructor gave it.
+
+    It did where half of the matrices at least hold varied values that were written in place. Memory that nobody has written since
+    it was made (`to_empty`) may hold anything, and proves nothing; nor do copies and shards. After training, which gradients or a
+    varied gain give away, nothing is a constructor's.
+    """
+
+    def __init__(self, found: list[Slot]) -> None:
+        parameters = [slot for slot in found if not slot.buffer and not slot.parametrized]
+        self._first = first_values(slot.tensor for slot in parameters)
+        drawn = [slot.tensor for slot in parameters if slot.choice and slot.choice.initializer and slot.tensor.ndim > 1]
+        unknown = any(is_dtensor(tensor) for tensor in drawn) or any(self._is_trained(slot) for slot in parameters)
+        varied = sum(self._is_varied(tensor) and is_written(tensor) for tensor in drawn)
+        self.constructed = 0 < len(drawn) <= 2 * varied and not unknown
+
+    def _is_varied(self, tensor: Tensor) -> bool:
+        return are_varied(self._first.get(id(tensor), []))
+
+    def _is_trained(self, slot: Slot) -> bool:
+        return slot.tensor.grad is not None or (isinstance(slot.module, _NORMS) and self._is_varied(slot.tensor))
+
+    def replaced(self, candidates: list[Candidate]) -> dict[str, str]:
+        """What parameters of a constructed model hold on purpose and their initializers would replace: in words, by name."""
+        suspects: list[Candidate] = []
+        equal: dict[float, list[Candidate]] = defaultdict(list)  # by the constant that they get: most hold it already
+        for one in candidates:
+            slot, tensor = one.slot, one.slot.tensor
+            is_own = not hasattr(slot.module, "reset_parameters") or is_written(tensor)  # else a module that nobody has filled
+            if slot.parametrized or not is_own or id(tensor) not in self._first:
+                continue
+            first = self._first[id(tensor)]
+            value = 0.0 if one.initializer is zeros_ else 1.0 if one.initializer is ones_ else None
+            if value is not None and {*first} == {value} and tensor.numel() <= _SMALL:
+                equal[value].append(one)
+            elif not are_varied(first) or _is_foreign_bias(slot, first):
+                suspects.append(one)
+        for value, alike in equal.items():
+            if not are_all([one.slot.tensor for one in alike], value):
+                suspects += alike
+        held = {one.slot.name: _held(one) for one in suspects}
+        return {name: words for name, words in held.items() if words is not None}
+
+
+def _held(candidate: Candidate) -> str | None:
+    """What a parameter holds and its initializer would replace, in words."""
+    slot, initializer, key = candidate
+    tensor = slot.tensor
+    held = common_value(tensor)
+    if held is None:
+        largest = float(tensor.detach().abs().max())
+        return f"values up to {largest:.3g}, larger than its type's" if _is_foreign_bias(slot, [largest]) else None
+    if isinstance(slot.module, nn.PReLU) and held == 0.25:  # torch's default, not the model's
+        return None
+    found, constant = law_of(initializer, tensor.shape, tensor.dtype), constant_value(tensor)
+    if found is None:
+        with torch.no_grad():
+            filled = tensor.clone()
+            fill_with(initializer, filled, key)
+            if torch.equal(filled, tensor):
+                return None
+    elif found[0].name == "constant" and constant == float(found[0].parameters[0]):
+        return None
+    return f"{'' if constant is not None else 'mostly '}{held:.6g}"
+
+
+def _is_foreign_bias(slot: Slot, values: list[float]) -> bool:
+    """Whether values of a bias are too large for torch's own: it draws within one over the root of the fan."""
+    if slot.attribute != "bias" or not isinstance(slot.module, _DENSE):
+        return False
+    weight = own_parameters(slot.module).get("weight")
+    return weight is not None and max(map(abs, values)) > 1.01 / math.sqrt(max(1, fans(weight.shape)[0]))

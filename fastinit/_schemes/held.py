@@ -1,0 +1,110 @@
+"""What a tensor holds before it is filled: one constant, mostly one, or varied values."""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from itertools import islice
+
+import torch
+from torch import Tensor
+
+from fastinit._core.check import is_plain
+from fastinit._core.memory import check_memory
+from fastinit._core.modes import safe_torch
+from fastinit._core.shard import is_dtensor
+from fastinit._torch import FakeTensor, without_dispatch_modes
+
+_FIRST, _SOME = 4, 4096  # elements that are looked at
+
+
+def is_vector(shape: torch.Size) -> bool:
+    """Whether at most one dimension is above 1: such a parameter is no matrix, whatever its number of dimensions."""
+    return sum(size > 1 for size in shape) <= 1
+
+
+def first_values(tensors: Iterable[Tensor]) -> dict[int, list[float]]:
+    """The first elements in memory of each tensor that has some, by the tensor's id: read together, a microsecond for each."""
+    together: dict[tuple[torch.device, torch.dtype], dict[int, Tensor]] = defaultdict(dict)
+    with without_dispatch_modes(), torch.no_grad():
+        for tensor in tensors:
+            if _is_readable(tensor):
+                count = min(_FIRST, tensor.numel())
+                first = tensor.as_strided((count,), (1,)) if tensor.is_contiguous() else _row(tensor)[:count]
+                together[tensor.device, tensor.dtype][id(tensor)] = first
+        found: dict[int, list[float]] = {}
+        for parts in together.values():
+            values = iter(torch.cat([part.float() for part in parts.values()]).tolist())
+            found |= {number: list(islice(values, len(part))) for number, part in parts.items()}
+    return found
+
+
+def are_varied(values: list[float]) -> bool:
+    """Whether several values are numbers and all differ, as drawn ones do nearly always."""
+    return 1 < len(values) == len(set(values)) and all(map(math.isfinite, values))
+
+
+def common_value(tensor: Tensor) -> float | None:
+    """The value that all elements of a tensor of floats have, or at least half of four or more, as in a Dirac kernel.
+
+    None: there is no such value, or it is not finite, or the tensor has no memory. A single element is a draw as well as a
+    constant, unless it is 0 or 1. Of large tensors some elements are looked at.
+    """
+    if not _is_readable(tensor):
+        return None
+    with safe_torch(without_dispatch_modes()), torch.no_grad():
+        some = _some(tensor)
+        value, share = float(some[0]), 1.0
+        if not bool((some == some[0]).all()):
+            values, counts = some.unique(return_counts=True)
+            value, share = float(values[counts.argmax()]), int(counts.max()) / some.numel() if some.numel() >= 4 else 0.0
+    alone = tensor.numel() == 1 and value not in (0.0, 1.0)
+    return value if share >= 0.5 and math.isfinite(value) and not alone else None
+
+
+def constant_value(tensor: Tensor) -> float | None:
+    """The value that all elements have; None as above."""
+    value = common_value(tensor)
+    return value if value is not None and are_all([tensor], value) else None
+
+
+def are_all(tensors: Sequence[Tensor], value: float) -> bool:
+    """Whether all elements of all tensors are a value."""
+    with safe_torch(without_dispatch_modes()), torch.no_grad():
+        return bool((torch.cat([tensor.flatten().float() for tensor in tensors]) == value).all())
+
+
+def is_varied(tensor: Tensor) -> bool:
+    """Whether a tensor has several elements, all numbers, and values that no constant explains."""
+    if not _is_readable(tensor) or tensor.numel() < 2:
+        return False
+    return are_varied(first_values([tensor])[id(tensor)]) or (common_value(tensor) is None and bool(tensor.isfinite().all()))
+
+
+def _is_readable(tensor: Tensor) -> bool:
+    """Whether the elements are here, and all of them."""
+    if is_dtensor(tensor):  # ranks that hold other parts could come to other decisions
+        return False
+    if tensor.is_meta or isinstance(tensor, FakeTensor) or tensor.layout is not torch.strided or not is_plain(tensor):
+        return False
+    if not tensor.numel() or not tensor.is_floating_point():
+        return False
+    try:
+        check_memory(tensor)
+    except ValueError:
+        return False
+    return True
+
+
+def _row(tensor: Tensor) -> Tensor:
+    """The first elements of a tensor with gaps, without a copy of the whole."""
+    while not tensor.is_contiguous() and tensor.ndim > 1:
+        tensor = tensor[0]
+    return tensor.flatten()
+
+
+def _some(tensor: Tensor) -> Tensor:
+    """Elements of a tensor, evenly spaced if it has more than some thousands: floats on the CPU."""
+    every = -(-tensor.numel() // _SOME)
+    return tensor.flatten()[::every].cpu().float()
