@@ -27,6 +27,7 @@ from fastinit._initializers.torch_names import (
     xavier_uniform_,
 )
 from fastinit._initializers.variance_scaling import variance_scaling_
+from fastinit._model.audit import audit
 from fastinit._model.initialize import initialize_
 from fastinit._schemes.ready import gpt2_like, keras_like, torch_like, truncated_like
 from fastinit._schemes.scheme import Scheme
@@ -38,6 +39,7 @@ __all__ = [
     "Scheme",
     "__version__",
     "accelerate",
+    "audit",
     "backend",
     "backends",
     "bits_",

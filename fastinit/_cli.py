@@ -1,4 +1,4 @@
-"""The command line: ``fastinit info | check | bench | demo``. Parses, hands over; failures become exit statuses."""
+"""The command line: ``fastinit info | check | audit | bench | demo``. Parses, hands over; failures become exit statuses."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         argv: the arguments without the program's name; None: those of the process.
 
     Returns:
-        The exit status: 0; 1 if `check` found a fault; 2 if an optional package is missing, a file cannot be written, or the
-            command has moved.
+        The exit status: 0; 1 if `check` found a fault, or `audit` a parameter; 2 if an optional package is missing, a file
+            cannot be written, what is named is not there, or the command has moved.
 
     Raises:
         SystemExit: wrong arguments (status 2), --help or --version (status 0), as argparse does.
@@ -56,6 +56,8 @@ def parser() -> argparse.ArgumentParser:
     check_help = "verify this installation on this machine, in about a minute; exit status 1 on any fault"
     check = commands.add_parser("check", help=check_help)
     check.add_argument("--full", dest="moved", action="store_const", const=_FULL, help="moved; says where to")
+    audit_help = "whether a scheme suits a model: what its constructor sets is kept, the rest drawn; exit status 1 where not"
+    _add_audit(commands.add_parser("audit", help=audit_help))
     _add_bench(commands.add_parser("bench", help="measure fills against torch.nn.init and Tensor.fill_, in some minutes"))
     demo = commands.add_parser(
         "demo", help="initialize GPT-2 small, then train a small network from four kinds of initial weights"
@@ -65,6 +67,16 @@ def parser() -> argparse.ArgumentParser:
     study = commands.add_parser("study", help="moved; says where to", description=_STUDY)
     study.set_defaults(moved=_STUDY)
     return top
+
+
+def _add_audit(audit: argparse.ArgumentParser) -> None:
+    audit.add_argument("target", metavar="package.module:function", help="takes nothing, and returns a new model; built twice")
+    audit.add_argument(
+        "--scheme", default="keras_like", metavar="NAME", help="such as gpt2_like(12), or package.module:scheme (%(default)s)"
+    )
+    audit.add_argument("--seed", type=int, default=0, metavar="N", help="of the constructions, and of the keys (%(default)s)")
+    audit.add_argument("--allow", action="append", default=[], metavar="PATTERN", help="names that may be changed or left")
+    audit.add_argument("--json", metavar="FILE", help="write the audit")
 
 
 def _add_bench(bench: argparse.ArgumentParser) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 
 
 class Refused(Exception):
-    """A file cannot be written, or is not what it should be; says which file, and why, in a line."""
+    """A file, or what else is named, is not there, or not what it should be; says which, and why, in a line."""
 
 
 def check_writable(path: str | pathlib.Path | None) -> None:
