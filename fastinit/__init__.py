@@ -28,6 +28,7 @@ from fastinit._initializers.torch_names import (
 )
 from fastinit._initializers.variance_scaling import variance_scaling_
 from fastinit._model.audit import audit
+from fastinit._model.constructed import from_constructor
 from fastinit._model.initialize import initialize_
 from fastinit._schemes.ready import gpt2_like, keras_like, torch_like, truncated_like
 from fastinit._schemes.scheme import Scheme
@@ -47,6 +48,7 @@ __all__ = [
     "constant_",
     "dirac_",
     "eye_",
+    "from_constructor",
     "glorot_normal_",
     "glorot_uniform_",
     "gpt2_like",

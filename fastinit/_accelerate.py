@@ -8,7 +8,6 @@ import pkgutil
 import threading
 import warnings
 from collections.abc import Callable
-from contextvars import ContextVar
 from types import FunctionType, MethodType
 from typing import Any, TypeVar
 
@@ -17,6 +16,7 @@ from torch.overrides import TorchFunctionMode
 
 from fastinit._core.check import depth_of_user
 from fastinit._core.keys import key
+from fastinit._core.modes import blocks
 from fastinit._draws import Draws
 from fastinit._fill import check_backends
 from fastinit._serving import HANDLERS, Block, Handler, places, routed
@@ -265,7 +265,8 @@ def _serve(handler: Handler, torch_function: Callable[..., Any], args: tuple[Any
 
 def _innermost() -> Block | None:
     """The block that decides here. A context may have been taken to another thread, and blocks closed from anywhere."""
-    for block in reversed(blocks.get()):
+    known: tuple[Block, ...] = blocks.get()
+    for block in reversed(known):
         if block.is_open and block.router is thread.router:
             return block
     return None
@@ -298,7 +299,6 @@ def _restore() -> None:
     placed.clear()
 
 
-blocks: ContextVar[tuple[Block, ...]] = ContextVar("blocks of fastinit.accelerate", default=())  # some may be closed
 opened: list[Block] = []  # of all threads
 thread = _Thread()
 _lock = threading.RLock()  # a finalizer may close a block at any point

@@ -7,6 +7,8 @@ import os
 import sys
 import threading
 from collections.abc import Iterator
+from contextvars import ContextVar
+from typing import Any
 
 import torch
 
@@ -77,3 +79,16 @@ def safe_torch(mode: contextlib.AbstractContextManager[object] | None = None) ->
                 yield
             finally:
                 torch.set_num_threads(threads)
+
+
+blocks: ContextVar[tuple[Any, ...]] = ContextVar("blocks of fastinit.accelerate", default=())  # some may be closed
+
+
+@contextlib.contextmanager
+def not_accelerated() -> Iterator[None]:
+    """No block of `accelerate` that is open now serves what is called inside this one; those opened inside do."""
+    token = blocks.set(())
+    try:
+        yield
+    finally:
+        blocks.reset(token)

@@ -229,15 +229,23 @@ def cut_where_sharded(function: _Filling) -> _Filling:
             return function(tensor, *args, **kwargs)
         if is_loaded(tensor):
             return left(tensor)
-        held = local_blocks(tensor)
-        whole = function(torch.empty(tensor.shape, dtype=tensor.dtype, device=tensor.device), *args, **kwargs)
-        with torch.no_grad(), safe_torch(), plain_local(tensor) as local:
-            for block in held:
-                block.of_local(local).copy_(block.of_whole(whole))
-        torch.autograd.graph.increment_version(tensor)
+        local_blocks(tensor)  # raises before the whole is made
+        copy_whole_(tensor, function(torch.empty(tensor.shape, dtype=tensor.dtype, device=tensor.device), *args, **kwargs))
         return tensor
 
     return cast(_Filling, sharded)
+
+
+def copy_whole_(tensor: Tensor, whole: Tensor) -> None:
+    """Copy a whole tensor into one of its shape; into a DTensor what this rank holds of it."""
+    with torch.no_grad(), safe_torch():
+        if is_dtensor(whole) or not is_dtensor(tensor):
+            tensor.copy_(whole)
+            return
+        with plain_local(tensor) as local:
+            for block in local_blocks(tensor):
+                block.of_local(local).copy_(block.of_whole(whole))
+        torch.autograd.graph.increment_version(tensor)
 
 
 def fill_rows_(tensor: Tensor, rows: range, value: float, axis: int = 0) -> None:

@@ -13,14 +13,14 @@ from fastinit._core import keys
 from fastinit._core.check import unmarked
 from fastinit._core.laws import Initializer
 from fastinit._core.modes import safe_torch
-from fastinit._core.shard import local_of
+from fastinit._core.shard import copy_whole_, local_of
 from fastinit._fill import check_backends, run, written
+from fastinit._model.constructed import Giver, ResetBuffers, from_constructor, giver_of
 from fastinit._model.materialize import alias, install
 from fastinit._model.report import Entry, Report
-from fastinit._model.slots import Slot, slots, sources
+from fastinit._model.slots import Slot, canonical, slots, sources
 from fastinit._model.tasks import (
     Overwrite,
-    ResetBuffers,
     Task,
     check_aliases,
     check_covered,
@@ -46,7 +46,7 @@ def initialize_(
     device: str | torch.device | None = None,
     strict: bool = True,
     prefix: str = "",
-    reset_buffers: ResetBuffers | None = None,
+    reset_buffers: ResetBuffers | from_constructor | None = None,
     overwrite_loaded: bool = False,
     overwrite_constants: bool = False,
 ) -> Report:
@@ -128,27 +128,23 @@ def initialize_(
     found, unused = slots(model, scheme, prefix)
     if strict and not prefix:
         check_rules(unused)
+    giver = giver_of(reset_buffers, model, int(seed), canonical(prefix))
     overwrite = Overwrite(overwrite_loaded, overwrite_constants)
-    entries = _fill_model(found, int(seed), place, strict, reset_buffers, overwrite)
+    entries = _fill_model(found, int(seed), place, strict, giver, overwrite)
     return Report(seed, entries, tuple(rule.words for rule in unused))
 
 
 def _fill_model(
-    found: list[Slot],
-    seed: int,
-    place: torch.device | None,
-    strict: bool,
-    reset_buffers: ResetBuffers | None,
-    overwrite: Overwrite,
+    found: list[Slot], seed: int, place: torch.device | None, strict: bool, giver: Giver | None, overwrite: Overwrite
 ) -> tuple[Entry, ...]:
     """Decide, check and plan everything, then write."""
     source = sources(found)
     with torch.no_grad():
         tasks = tasks_of(found, source, seed, overwrite)
         all_tasks = list(tasks.values())
-        if strict:
+        if strict and not (giver and giver.knows_all):
             check_covered(all_tasks)
-        find_values(all_tasks, place, reset_buffers)
+        find_values(all_tasks, place, giver)
         with without_own_references({slot.module for slot in found if place not in (None, slot.tensor.device)}):
             check_aliases(found, source, place)
             for task in all_tasks:
@@ -158,7 +154,8 @@ def _fill_model(
             _carry_out(all_tasks)
             moved = [(slot, tasks[owner]) for slot, owner in zip(found, source, strict=True) if not tasks[owner].in_place]
             install((slot, alias(task.slot.tensor, slot.tensor, task.target)) for slot, task in moved)
-    return tuple(_entry_of(slot, tasks[owner], found[owner] is not slot) for slot, owner in zip(found, source, strict=True))
+    pairs = [(slot, found[owner], tasks[owner]) for slot, owner in zip(found, source, strict=True)]
+    return tuple(_entry_of(slot, task, owner is not slot) for slot, owner, task in pairs if not slot.steps or owner is slot)
 
 
 def _check_arguments(model: Any, scheme: Any, prefix: Any, reset_buffers: Any) -> None:
@@ -176,8 +173,8 @@ def _check_arguments(model: Any, scheme: Any, prefix: Any, reset_buffers: Any) -
         raise TypeError(f"prefix must be a str. Received: {prefix!r} ({type(prefix).__name__}). Pass e.g. 'model.layers.7'.")
     if reset_buffers is not None and not callable(reset_buffers):
         raise TypeError(
-            f"reset_buffers must be a function of module and name, or None. Received: {reset_buffers!r} "
-            f"({type(reset_buffers).__name__}). Pass e.g. lambda module, name: module.computed(name)."
+            f"reset_buffers must be from_constructor(...), a function of module and name, or None. Received: {reset_buffers!r} "
+            f"({type(reset_buffers).__name__}). Pass e.g. fastinit.from_constructor(lambda: Model(...))."
         )
 
 
@@ -219,9 +216,9 @@ def _carry_out(tasks: list[Task]) -> None:
 @safe_torch()
 def _write(task: Task) -> None:
     """A fill that is no plan."""
-    if task.initializer is None and not task.in_place:
-        assert task.values is not None
-        task.target.copy_(task.values)
+    if task.initializer is None and task.values is not None and task.values is not task.target:
+        if not (task.values.is_meta or isinstance(task.target, FakeTensor)):
+            copy_whole_(task.target, task.values)
     elif task.initializer is not None:
         with unmarked(task.target):
             if task.key is None:  # a constant, of integers
@@ -255,7 +252,7 @@ def _entry_of(slot: Slot, task: Task, tied: bool) -> Entry:
         shape=tuple(slot.tensor.shape),
         dtype=str(slot.tensor.dtype).removeprefix("torch."),
         state="tied" if tied and not task.loaded else task.state,
-        kind="buffer" if slot.buffer else "parameter",
+        kind=slot.kind,
         initializer=None if tied else _initializer_of(task),
         key=None if tied or task.initializer is None else task.key,
         source=task.slot.name if tied else None,
@@ -266,4 +263,4 @@ def _entry_of(slot: Slot, task: Task, tied: bool) -> Entry:
 def _initializer_of(task: Task) -> str | None:
     if task.initializer is not None:
         return name_of(task.initializer)
-    return "reset_buffers" if task.state == "filled" else None
+    return task.by or None

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from fastinit._core.modes import safe_torch
 from fastinit._core.shard import is_dtensor
+from fastinit._model.plain import put
 from fastinit._model.slots import Slot
 from fastinit._torch import can_set_data, can_swap, own_buffers, own_parameters, swap
 
@@ -70,6 +71,8 @@ def install(found: Iterable[tuple[Slot, Tensor]]) -> None:
     for slot, new, gradient in sorted(ready, key=lambda item: item[0].buffer):  # what is a parameter elsewhere stays that one
         if slot.parametrized:
             setattr(slot.module, slot.attribute, new)
+        elif slot.steps:
+            put(slot.module, slot.steps, renewed.get(id(slot.tensor), new))
         elif slot.buffer:
             own_buffers(slot.module)[slot.attribute] = renewed.get(id(slot.tensor), new)
         else:

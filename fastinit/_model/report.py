@@ -25,7 +25,7 @@ class Entry(NamedTuple):
             because a rule says None, or it is loaded, or it is a buffer that no rule names; "frozen", a parameter that is not
             trained, left as it was; "kept", a constant of the constructor's that a rule would have replaced; or "missed", a
             parameter that no rule names.
-        kind: "parameter" or "buffer".
+        kind: "parameter", "buffer", or "plain attribute": a tensor on meta that was neither.
         initializer: what filled it, as one would write the call; None where nothing did.
         key: the key of its values, an int in [0, 2**64); None where they are not random.
         source: the name that a tied one is tied to; else None.
@@ -36,7 +36,7 @@ class Entry(NamedTuple):
     shape: tuple[int, ...]
     dtype: str
     state: State
-    kind: Literal["parameter", "buffer"] = "parameter"
+    kind: Literal["parameter", "buffer", "plain attribute"] = "parameter"
     initializer: str | None = None
     key: int | None = None
     source: str | None = None

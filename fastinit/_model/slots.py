@@ -6,7 +6,7 @@ import sys
 from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple, cast
+from typing import Any, Literal, NamedTuple, cast
 
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
@@ -17,6 +17,7 @@ from fastinit._core.check import absence, is_plain
 from fastinit._core.memory import PartlyShared, holders_of
 from fastinit._core.modes import safe_torch
 from fastinit._core.shard import is_dtensor, local_of
+from fastinit._model.plain import Steps, plain_tensors, words
 from fastinit._schemes.rules import Choice, ModuleRules
 from fastinit._schemes.scheme import Scheme, choice_of, is_lazy, rules_of
 from fastinit._schemes.unused import Place, Unused, joined, unused_rules
@@ -44,6 +45,16 @@ class Slot(NamedTuple):
     choice: Choice | None  # the scheme's
     buffer: bool = False
     parametrized: bool = False
+    steps: Steps = ()  # of a plain attribute, which is called a buffer too: the way to it
+
+    @property
+    def path(self) -> str:
+        """The canonical name of its module."""
+        return self.name[: -len(self.attribute)].rstrip(".")
+
+    @property
+    def kind(self) -> Literal["parameter", "buffer", "plain attribute"]:
+        return "plain attribute" if self.steps else "buffer" if self.buffer else "parameter"
 
 
 class _Step(NamedTuple):
@@ -188,7 +199,7 @@ def slots(model: nn.Module, scheme: Scheme, prefix: str) -> tuple[list[Slot], li
     if "torch.distributed.fsdp" in sys.modules:
         _reshard(model)
     walk = _Walk(scheme)
-    walk.walk(model, ".".join(part for part in prefix.split(".") if part and part not in _WRAPPERS))
+    walk.walk(model, canonical(prefix))
     found = walk.slots()
     places: dict[str, Slot] = {}
     for slot in found:
@@ -198,7 +209,43 @@ def slots(model: nn.Module, scheme: Scheme, prefix: str) -> tuple[list[Slot], li
     if walk.refused:
         lines = "\n".join(f"  {line}" for line in walk.refused)
         raise ValueError(f"cannot initialize (a rule None for a module's type leaves it); nothing was written:\n{lines}")
+    if any(slot.tensor.is_meta for slot in found):
+        found += _plain_slots(walk.places)
     return found, unused_rules(scheme, walk.places, walk.meant)
+
+
+def canonical(name: str) -> str:
+    """A name without those of wrappers."""
+    return ".".join(part for part in name.split(".") if part and part not in _WRAPPERS)
+
+
+def child_at(module: nn.Module, path: str) -> nn.Module | None:
+    """The module of a canonical path; None where there is none."""
+    found: Any = module
+    for name in filter(None, path.split(".")):
+        found = getattr(unwrapped(found, name), name, None)
+        if not isinstance(found, nn.Module):
+            return None
+    return cast(nn.Module, found)
+
+
+def unwrapped(module: nn.Module, name: str | None = None) -> nn.Module:
+    """The module, or what it wraps: the first that has something of a name, or the innermost."""
+    while name is None or not hasattr(module, name):
+        inner = next((child for step, child in _children(module) if step in _WRAPPERS), None)
+        if inner is None:
+            break
+        module = inner
+    return module
+
+
+def _plain_slots(places: list[Place]) -> Iterator[Slot]:
+    """Those of plain attributes on meta."""
+    for place in places:
+        for steps, tensor in plain_tensors(place.module):
+            if _tensor_refusal(tensor) is None:
+                attribute = words(steps)
+                yield Slot(joined(place.path, attribute), place.module, attribute, tensor, None, buffer=True, steps=steps)
 
 
 def _is_parametrized(module: nn.Module) -> bool:

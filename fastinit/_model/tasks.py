@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from fastinit._core import keys
 from fastinit._core.check import ALL_DTYPES, DRAWN_DTYPES, FLOAT_DTYPES, check_tensor, is_frozen, is_loaded
@@ -16,9 +15,10 @@ from fastinit._core.laws import Initializer, Law, call_of, declaration_of, law_o
 from fastinit._core.memory import check_memory
 from fastinit._core.plan import Plan
 from fastinit._core.recipes import recipe
-from fastinit._core.shard import local_of
+from fastinit._core.shard import is_dtensor, local_blocks, local_of
 from fastinit._fill import parts_of, plans_of
 from fastinit._initializers.constants import ones_, zeros_
+from fastinit._model.constructed import Giver
 from fastinit._model.guard import Candidate, Guard
 from fastinit._model.materialize import alias_refusal, fresh, kind_of
 from fastinit._model.mend import Missed, message
@@ -30,8 +30,8 @@ from fastinit._schemes.norms import resolved
 from fastinit._schemes.padding import padded, padding_row, zero_row_
 from fastinit._schemes.rules import Choice
 from fastinit._schemes.unused import Unused
+from fastinit._torch import FakeTensor
 
-ResetBuffers = Callable[[nn.Module, str], Tensor | None]  # of a module and a buffer's name in it; None: not known
 _RUNNING_STATISTICS: dict[str, Initializer] = {
     "running_mean": zeros_,
     "running_var": ones_,
@@ -54,7 +54,8 @@ class Task:
     state: State  # as of a report's entry
     initializer: Initializer | None = None
     key: int | None = None  # None: no random bits are used
-    values: Tensor | None = None  # where there is no initializer: what new memory gets
+    values: Tensor | None = None  # where there is no initializer: what new memory gets, or all
+    by: str = ""  # whose values they are
     target: Tensor = field(init=False)  # what is written: the slot's tensor, or new memory
     plans: list[Plan] | None = None  # None: the initializer is called, by itself
     loaded: bool = False  # left because transformers has marked it so
@@ -152,8 +153,8 @@ def check_covered(tasks: list[Task]) -> None:
         raise ValueError(message(missed, [task.slot for task in tasks if task.state not in ("missed", "kept")]))
 
 
-def find_values(tasks: list[Task], place: torch.device | None, reset_buffers: ResetBuffers | None) -> None:
-    """Ask the callback for meta buffers that no rule names.
+def find_values(tasks: list[Task], place: torch.device | None, giver: Giver | None) -> None:
+    """Ask for what no initializer gives: for meta tensors, and where all is known for what no rule names.
 
     Raises:
         ValueError: meta tensors without a device to go to, or whose values nobody knows; names them all.
@@ -162,31 +163,50 @@ def find_values(tasks: list[Task], place: torch.device | None, reset_buffers: Re
     if on_meta and place is None:
         names = "\n".join(f"  {_described(task.slot)}" for task in on_meta)
         raise ValueError(f"these tensors are on meta, pass device= to materialize them; nothing was written:\n{names}")
+    asked = [task for task in tasks if task.initializer is None and _is_asked(task, giver)]
+    given = giver.give([task.slot for task in asked]) if giver and asked else [None] * len(asked)
     unknown = []
-    for task in (task for task in on_meta if task.initializer is None):
-        task.values = _given(task.slot, reset_buffers) if task.slot.buffer and reset_buffers else None
-        task.state = "filled"
-        if task.values is None:
-            unknown.append(f"  {_described(task.slot)}")
+    for task, values in zip(asked, given, strict=True):
+        if values is None and task.slot.tensor.numel():
+            unknown.append(f"  {_described(task.slot)}{_why_left(task)}")
+            continue
+        task.values = torch.empty(task.slot.tensor.shape) if values is None else _checked(task.slot, values)
+        task.state = "left" if task.values.is_meta else "filled"
+        task.by = giver.by if giver else ""
     if unknown:
         raise ValueError(
             "nobody knows the values of these tensors on meta, and nothing was written:\n"
             + "\n".join(unknown)
-            + "\nParameters need a rule that fills them; for buffers, pass reset_buffers=, a function of module and name that "
-            "returns their values."
+            + "\nPass reset_buffers=fastinit.from_constructor(lambda: Model(...)): what no rule fills takes what a construction "
+            "writes. Or give parameters a rule that fills them, and pass a function of module and name for the others."
         )
 
 
-def _given(slot: Slot, reset_buffers: ResetBuffers) -> Tensor | None:
-    """What the callback returns for a buffer, checked."""
-    values = reset_buffers(slot.module, slot.attribute)
-    if values is None:
-        return None
+def _is_told(task: Task) -> bool:
+    """Whether a rule None leaves it."""
+    return task.state == "left" and not task.loaded and (task.slot.choice is not None or not task.slot.buffer)
+
+
+def _why_left(task: Task) -> str:
+    if _is_told(task):
+        return ": its rule is None, which leaves it"
+    return ": it is frozen, and no rule has its full name" if task.state == "frozen" else ""
+
+
+def _is_asked(task: Task, giver: Giver | None) -> bool:
+    if task.slot.tensor.is_meta:
+        return True
+    known = giver is not None and giver.knows_all and not isinstance(local_of(task.slot.tensor), FakeTensor)
+    return known and not task.loaded and not _is_told(task)
+
+
+def _checked(slot: Slot, values: Tensor) -> Tensor:
+    """What was given for a slot. A plain attribute may stay on meta."""
     if not isinstance(values, Tensor):
         raise TypeError(f"reset_buffers must return a tensor or None. Received: {values!r} for {_described(slot)}.")
-    if values.shape != slot.tensor.shape or values.is_meta:
+    if values.shape != slot.tensor.shape or (values.is_meta and not slot.steps):
         what = "a tensor on meta" if values.is_meta else f"shape {tuple(values.shape)}"
-        raise ValueError(f"reset_buffers must return a buffer's values. Received: {what} for {_described(slot)}.")
+        raise ValueError(f"reset_buffers must return a {slot.kind}'s values. Received: {what} for {_described(slot)}.")
     return values
 
 
@@ -194,7 +214,11 @@ def check_aliases(found: list[Slot], source: list[int], place: torch.device | No
     """Raise ValueError for tensors that share memory but could not share new memory."""
     refused = []
     for slot, owner in zip(found, source, strict=True):
-        if _moves(found[owner], place) and (reason := alias_refusal(found[owner].tensor, slot.tensor)):
+        if found[owner].steps and not slot.steps:
+            refused.append(
+                f"  {slot.name} is a part of {found[owner].name}, a plain attribute. Make that a view of it, or a copy"
+            )
+        elif _moves(found[owner], place) and (reason := alias_refusal(found[owner].tensor, slot.tensor)):
             refused.append(f"  {slot.name} shares memory with {found[owner].name}: {reason}")
     if refused:
         raise ValueError("the model cannot be materialized, and nothing was written:\n" + "\n".join(refused))
@@ -206,9 +230,8 @@ def _is_drawn(tensor: Tensor) -> bool:
 
 
 def _described(slot: Slot) -> str:
-    kind = "buffer" if slot.buffer else "parameter"
     dtype = str(slot.tensor.dtype).removeprefix("torch.")
-    return f"{slot.name} ({kind} of {type(slot.module).__name__}, {dtype}, shape {tuple(slot.tensor.shape)})"
+    return f"{slot.name} ({slot.kind} of {type(slot.module).__name__}, {dtype}, shape {tuple(slot.tensor.shape)})"
 
 
 def check_rules(unused: list[Unused]) -> None:
@@ -266,7 +289,12 @@ def prepare(task: Task, place: torch.device | None) -> None:
         law = None if task.initializer is None else _law_of_task(task)
         if slot.parametrized and place not in (None, slot.tensor.device):
             raise ValueError(f"it is parametrized, and stays on {slot.tensor.device}. Call .to({str(place)!r}) first.")
-        if not slot.tensor.is_meta and (task.initializer is not None or _moves(slot, place)):
+        if slot.steps and task.state == "left":  # it stays on meta
+            return
+        given = task.values is not None and task.values is not slot.tensor
+        if given and is_dtensor(slot.tensor):
+            local_blocks(slot.tensor)  # raises
+        if not slot.tensor.is_meta and (given or task.initializer is not None or _moves(slot, place)):
             check_memory(local_of(slot.tensor))
         if _moves(slot, place) and (task.initializer is not None or not slot.parametrized):  # else its inverse would round
             task.target = fresh(slot.tensor, place or slot.tensor.device)

@@ -79,31 +79,32 @@ class _Watched(WatchingMode):
 
     def __torch_dispatch__(self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None) -> Any:
         given = kwargs or {}
-        self.written = self.written or any(_storage(tensor) == self.storage for tensor in _changed(func, args, given))
+        self.written = self.written or any(_storage(tensor) == self.storage for tensor in changed(func, args, given))
         if self.key is not None and torch.Tag.nondeterministic_seeded in func.tags:
-            return self.draw(func, args, given)
+            return draw(func, args, given, self.generator)
         return func(*args, **given)
-
-    def draw(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        """Run a random operation by this call's generator, unless the initializer has chosen one."""
-        given = dict(zip(_names(func), args, strict=False)) | kwargs
-        chosen = given.get("generator")
-        if chosen is not None and not is_default_generator(chosen):
-            return func(*args, **kwargs)
-        if func.overloadpacket in _FILLS_LIKE:  # torch makes a tensor like the first, and fills it
-            bounds = args[1:] if len(args) != 2 else (0, args[1])
-            options = {name: value for name, value in kwargs.items() if name != "generator"}
-            out = torch.ops.aten.empty_like.default(args[0], **options)
-            return _FILLS_LIKE[func.overloadpacket](out, *bounds, generator=self.generator(out.device))
-        tensors = [value for value in args if isinstance(value, Tensor)]
-        device = tensors[0].device if tensors else torch.device(kwargs.get("device") or "cpu")
-        return _with_generator(func)(**given | {"generator": self.generator(device)})
 
     def generator(self, device: torch.device) -> Generator:
         if device not in self.generators:
             assert self.key is not None
             self.generators[device] = Generator(device).manual_seed(self.key)
         return self.generators[device]
+
+
+def draw(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], generator: Callable[[torch.device], Generator]) -> Any:
+    """Run a random operation by a generator of ours, unless the caller has chosen one."""
+    given = dict(zip(_names(func), args, strict=False)) | kwargs
+    chosen = given.get("generator")
+    if chosen is not None and not is_default_generator(chosen):
+        return func(*args, **kwargs)
+    if func.overloadpacket in _FILLS_LIKE:  # torch makes a tensor like the first, and fills it
+        bounds = args[1:] if len(args) != 2 else (0, args[1])
+        options = {name: value for name, value in kwargs.items() if name != "generator"}
+        out = torch.ops.aten.empty_like.default(args[0], **options)
+        return _FILLS_LIKE[func.overloadpacket](out, *bounds, generator=generator(out.device))
+    tensors = [value for value in args if isinstance(value, Tensor)]
+    device = tensors[0].device if tensors else torch.device(kwargs.get("device") or "cpu")
+    return _with_generator(func)(**given | {"generator": generator(device)})
 
 
 _FILLS_LIKE: dict[Any, Callable[..., Tensor]] = {
@@ -127,7 +128,7 @@ def _names(func: Any) -> list[str]:
     return [argument.name for argument in func._schema.arguments]
 
 
-def _changed(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Iterator[Tensor]:
+def changed(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Iterator[Tensor]:
     """The tensors that an operation writes."""
     if not func._schema.is_mutable:
         return
