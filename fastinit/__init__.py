@@ -13,9 +13,10 @@ from fastinit._backends.choose import backend, backends
 from fastinit._core.keys import key
 from fastinit._core.recipes import STREAM_VERSION
 from fastinit._fill import warm_up
-from fastinit._initializers.constants import constant_, ones_, zeros_
+from fastinit._initializers.constants import constant_, forget_gate_bias_, ones_, zeros_
 from fastinit._initializers.glorot import glorot_normal_, glorot_uniform_
 from fastinit._initializers.he_lecun import he_normal_, he_uniform_, lecun_normal_, lecun_uniform_
+from fastinit._initializers.layouts import in_layout
 from fastinit._initializers.old_names import OLD_NAMES
 from fastinit._initializers.plain import bits_, normal_, trunc_normal_, truncated_normal_, uniform_
 from fastinit._initializers.structured import dirac_, eye_, orthogonal_, sparse_
@@ -30,6 +31,7 @@ from fastinit._initializers.variance_scaling import variance_scaling_
 from fastinit._model.audit import audit
 from fastinit._model.constructed import from_constructor
 from fastinit._model.initialize import initialize_
+from fastinit._schemes.depth import by_depth
 from fastinit._schemes.ready import gpt2_like, keras_like, torch_like, truncated_like
 from fastinit._schemes.scheme import Scheme
 
@@ -44,16 +46,19 @@ __all__ = [
     "backend",
     "backends",
     "bits_",
+    "by_depth",
     "calculate_gain",
     "constant_",
     "dirac_",
     "eye_",
+    "forget_gate_bias_",
     "from_constructor",
     "glorot_normal_",
     "glorot_uniform_",
     "gpt2_like",
     "he_normal_",
     "he_uniform_",
+    "in_layout",
     "initialize_",
     "kaiming_normal_",
     "kaiming_uniform_",

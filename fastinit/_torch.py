@@ -122,7 +122,7 @@ def is_transformers_loading() -> bool:
 
 def is_written(tensor: Tensor) -> bool:
     """Whether a tensor's memory was written in place since it was made: by a constructor, say, and not after `to_empty`."""
-    return not tensor.is_inference() and tensor._version > 0
+    return not torch.compiler.is_compiling() and not tensor.is_inference() and tensor._version > 0
 
 
 def base_of(tensor: Tensor) -> Tensor:

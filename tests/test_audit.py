@@ -1,8 +1,10 @@
 """`audit`: what a constructor draws is drawn, what it sets is kept, and all else is named; and its command."""
 
 import functools
+import importlib
 import json
 import random
+import sys
 
 import numpy as np
 import pytest
@@ -32,7 +34,6 @@ class Kinds(nn.Module):
         nn.init.zeros_(self.zero.weight)
 
 
-NOTHING = {nn.Module: {"*": None}}
 KEPT = {"gate": None, "table": None, "token": None, "unwritten": None}
 
 
@@ -127,11 +128,17 @@ def test_a_default_of_torchs_own_type_is_no_fault():
     assert {entry.state for entry in norms.entries} == {"default"}
 
 
-def test_frozen_and_random_is_left():
-    build = lambda: nn.Linear(3, 3).requires_grad_(False)  # noqa: E731
-    assert fastinit.audit(build, fastinit.Scheme({nn.Linear: {"*": None}})).left == ["weight", "bias"]
-    named = fastinit.Scheme({"weight": fastinit.normal_, "bias": fastinit.zeros_})
-    assert fastinit.audit(build, named).drawn == ["weight", "bias"]
+def test_frozen_ones_are_expected_to_stay_unless_nobody_wrote_them():
+    class Frozen(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.drawn, self.unwritten = nn.Linear(3, 3), nn.Parameter(torch.empty(3))
+            self.requires_grad_(False)
+
+    left = fastinit.audit(Frozen, fastinit.Scheme({nn.Module: {"*": None}}))
+    assert left.frozen == ["drawn.weight", "drawn.bias"] and left.left == ["unwritten"] and not left.clean
+    named = fastinit.Scheme({"*.weight": fastinit.normal_, "*.bias": None, "unwritten": fastinit.zeros_})
+    assert fastinit.audit(Frozen, named, check=True).drawn == ["unwritten", "drawn.weight"]
 
 
 def test_what_strict_refuses_is_kept_in_words():
@@ -247,6 +254,7 @@ class Small(nn.Module):
         self.norm = nn.LayerNorm(width)
         nn.init.zeros_(self.norm.weight)
 kept = fastinit.keras_like.override({nn.LayerNorm: {"weight": None}})
+changing = fastinit.keras_like.override({nn.LayerNorm: {"weight": fastinit.ones_}})
 def made():
     return kept
 def broken():
@@ -259,19 +267,20 @@ def module(tmp_path, monkeypatch):
     """A file in the current folder, which no path of Python's has."""
     (tmp_path / "audited.py").write_text(MODULE)
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("sys.path", list(__import__("sys").path))
-    yield "audited"
-    __import__("sys").modules.pop("audited", None)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    yield
+    sys.modules.pop("audited", None)
 
 
-def test_the_command_tells_and_returns_1(module, capsys, tmp_path):
-    scheme = fastinit.keras_like
+def test_the_command_tells_and_returns_1_where_it_is_not_clean(module, capsys, tmp_path):
     assert _cli.main(["audit", "audited:Small", "--json", "out.json", "--scheme", "audited:kept"]) == 0
     assert capsys.readouterr().out.endswith("\nclean\n")
     assert json.loads((tmp_path / "out.json").read_text())["clean"] is True
-    code = _cli.main(["audit", "audited:Small", "--seed", "3"])
-    printed, found = capsys.readouterr().out, fastinit.audit(__import__("audited").Small, scheme, seed=3)
-    assert code == (0 if found.clean else 1) and printed == f"{found}\n" and isinstance(found, Audit)
+    assert _cli.main(["audit", "audited:Small", "--seed", "3", "--scheme", "audited:changing"]) == 1
+    own = importlib.import_module("audited")
+    found = fastinit.audit(own.Small, own.changing, seed=3)
+    assert capsys.readouterr().out == f"{found}\n" and isinstance(found, Audit) and found.changed == ["norm.weight"]
+    assert _cli.main(["audit", "audited:Small", "--scheme", "audited:changing", "--allow", "norm.*"]) == 0
 
 
 @pytest.mark.parametrize("scheme", ["audited:kept", "audited:made"])
@@ -303,8 +312,3 @@ def test_the_command_takes_a_ready_scheme_with_its_numbers(capsys):
 def test_the_command_says_what_is_wrong(module, capsys, arguments, says):
     assert _cli.main(["audit", *arguments]) == 2
     assert says in capsys.readouterr().err
-
-
-def test_the_command_allows(module):
-    scheme = ["--scheme", "audited:made", "--allow", "norm.*"]
-    assert _cli.main(["audit", "audited:Small", *scheme]) == 0

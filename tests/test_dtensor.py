@@ -2,6 +2,7 @@
 
 import itertools
 import math
+from functools import partial
 
 import pytest
 import torch
@@ -67,7 +68,7 @@ def test_a_model_of_dtensors_on_any_mesh(case, dtype, meta, chance):
             super().__init__()
             self.weight, self.plain = nn.Parameter(weight), nn.Linear(3, 3, dtype=dtype)
 
-    scheme = fastinit.truncated_like(0.02, 2.0)
+    scheme = fastinit.truncated_like(0.02, 2.0).override({Experts: {"weight": partial(fastinit.truncated_normal_, std=0.02)}})
     alone = Experts(torch.empty(shape, dtype=dtype))
     report = fastinit.initialize_(alone, scheme, seed=1)
     coordinates = list(itertools.product(*map(range, mesh_shape)))

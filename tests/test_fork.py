@@ -70,7 +70,7 @@ def started(fastinit, numbers=None, words=None, normed=None, embedding=None, dte
         "a map of words": map_of_words,
         "accelerate": accelerated,
         "any dtype's zero": lambda: keras_rules.zero_(torch.empty(BIG, dtype=torch.int64)),
-        "forget_bias_": lambda: keras_rules.forget_bias_(ones(4 * BIG)),
+        "forget_gate_bias_": lambda: fastinit.forget_gate_bias_(ones(4 * BIG)),
         "padding": lambda: filled(embedding, "weight"),
         "GRU": lambda: filled(nn.GRU(20, 200), "weight_hh_l0"),
         "GRU by apply": lambda: nn.GRUCell(20, 200).apply(constant_matrices(fastinit)).weight_hh,

@@ -148,7 +148,7 @@ def test_batched_constants_have_the_bits_of_fill(value, dtype):
     if abs(value) > torch.finfo(dtype).max and (value < float("inf") or dtype is torch.float8_e4m3fn):
         value = torch.finfo(dtype).max
     model = nn.Module()
-    model.weight = nn.Parameter(torch.full((37,), 7.0).to(dtype), requires_grad=False)
+    model.weight = nn.Parameter(torch.full((37,), 7.0).to(dtype))
     fastinit.initialize_(model, fastinit.Scheme({nn.Module: {"weight": partial(fastinit.constant_, val=value)}}), seed=0)
     assert same_bits(model.weight.detach(), torch.empty(37, dtype=dtype).fill_(value))
 
@@ -199,7 +199,7 @@ def test_layouts_versions_and_empty_parameters():
 
 
 def test_a_view_that_is_negated_when_it_is_read():
-    model = nn.Module()
+    model = nn.Linear(5, 4, bias=False)
     model.weight = nn.Parameter(torch.full((4, 5), 7.0 + 7.0j).conj().imag)
     assert model.weight.is_neg()
     fastinit.initialize_(model, fastinit.gpt2_like(1), seed=0)
@@ -328,11 +328,12 @@ def test_wrong_arguments():
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_a_meta_model_is_materialised_with_the_same_bits(dtype):
     expected = Network().to(dtype)
-    report = fastinit.initialize_(expected, seed=4)
+    scheme = fastinit.keras_like.override({"convolution.weight": fastinit.glorot_uniform_})  # which is frozen
+    report = fastinit.initialize_(expected, scheme, seed=4)
     model = on_meta(lambda: Network().to(dtype))
     model.convolution.weight.requires_grad_(False)
     model.convolution.weight.tag = "kept"
-    assert fastinit.initialize_(model, seed=4, device="cpu") == report
+    assert fastinit.initialize_(model, scheme, seed=4, device="cpu") == report
     assert equal(bits(model), bits(expected)) and model.head.weight is model.embedding.weight
     assert isinstance(model.head.weight, nn.Parameter) and model.convolution.weight.tag == "kept"
     assert not model.convolution.weight.requires_grad and model.head.weight.requires_grad

@@ -86,14 +86,31 @@ class Block(nn.Module):
         self.mlp = nn.ModuleDict({"up": nn.Linear(width, 4 * width), "c_proj": nn.Linear(4 * width, width)})
 
 
+class OwnNorm(nn.Module):
+    def __init__(self, width):
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(width))
+
+
 class Own(nn.Module):
-    """A normalization of its own, tokens, and a table of two dimensions that are named bias."""
+    """A normalization of its own, positions, experts and their router."""
 
     def __init__(self, width):
         super().__init__()
-        self.weight = nn.Parameter(torch.full((width,), 7.0))
-        self.cls_token = nn.Parameter(torch.full((1, 1, width), 7.0))
-        self.expert_bias = nn.Parameter(torch.full((3, width), 7.0))
+        self.norm, self.pos_embed = OwnNorm(width), nn.Parameter(torch.randn(1, 5, width))
+        self.experts, self.router = OwnExperts(width), TopKRouter(width)
+
+
+class OwnExperts(nn.Module):
+    def __init__(self, width):
+        super().__init__()
+        self.down_proj = nn.Parameter(torch.randn(3, width, 2 * width))
+
+
+class TopKRouter(nn.Module):
+    def __init__(self, width):
+        super().__init__()
+        self.weight = nn.Parameter(torch.randn(3, width))
 
 
 def test_gpt2_like():
@@ -107,12 +124,14 @@ def test_gpt2_like():
         "h.1.c_proj.weight": 0.02 / 4,
         "h.1.mlp.c_proj.weight": 0.02 / 4,
         "h.0.mlp.up.weight": 0.02,
-        "own.cls_token": 0.02,
+        "own.pos_embed": 0.02,
+        "own.experts.down_proj": 0.02,
+        "own.router.weight": 0.02,
     }.items():
         assert same_bits(values[name], normal(values[name].shape, std, 3, name)), name
-    for name, value in {"h.0.ln_1.weight": 1, "own.weight": 1, "norm.running_var": 1, "slope.weight": 0.25}.items():
+    for name, value in {"h.0.ln_1.weight": 1, "own.norm.weight": 1, "norm.running_var": 1, "slope.weight": 0.25}.items():
         assert (values[name] == value).all(), name
-    for name in ("h.0.ln_1.bias", "h.1.c_proj.bias", "own.expert_bias", "norm.running_mean", "norm.bias"):
+    for name in ("h.0.ln_1.bias", "h.1.c_proj.bias", "norm.running_mean", "norm.bias"):
         assert (values[name] == 0).all(), name
     assert not report.missed
     fastinit.initialize_(model, gpt2_like(8, std=0.1, residual=["*.up.weight"]), seed=3)
@@ -130,8 +149,8 @@ def test_truncated_like():
     fastinit.initialize_(model, truncated_like(0.05, 1.5), seed=1)
     expected = fastinit.truncated_normal_(torch.empty(16, 3, 4, 4), std=0.05, a=-0.075, b=0.075, key=fastinit.key(1, "0.weight"))
     assert same_bits(model[0].weight.detach(), expected) and expected.abs().max() <= 0.075
-    assert (model[1].weight == 1).all() and (model[2].weight == 1).all() and (model[2].expert_bias == 0).all()
-    assert 0 < model[2].cls_token.abs().max() <= 0.075 and (model[3].in_proj_bias == 0).all()
+    assert (model[1].weight == 1).all() and (model[2].norm.weight == 1).all() and (model[3].in_proj_bias == 0).all()
+    assert 0 < model[2].pos_embed.abs().max() <= 0.075
     assert (model[3].bias_k == 0).all() and (model[3].bias_v == 0).all()
     torch.manual_seed(0)
     model.apply(truncated_like())
@@ -211,7 +230,7 @@ def test_schemes_print_as_tables_copy_and_pickle():
     lines = [line.split() for line in str(scheme).splitlines()]
     assert lines[0] == ["module", "parameter", "initializer"] and lines[1] == ["full", "name", "*.gain", "None"]
     assert ["full", "name", "*.c_proj.weight", f"normal_(std={0.02 / math.sqrt(24)})"] in lines
-    assert ["Module", "by", "the", "module", "matrices_biases_norms(matrix=normal_(std=0.02))"] in lines
+    assert ["Module", "by", "the", "module", "known_by_class"] in lines
     assert ["LSTM", "weight_hh*", "orthogonal_"] in lines and ["Conv1d", "by", "the", "module", "None"] in lines
     assert max(map(len, str(torch_like).splitlines())) < 100
     for twin in (copy.deepcopy(scheme), pickle.loads(pickle.dumps(scheme))):

@@ -167,6 +167,11 @@ def _resnet_scheme(model: nn.Module) -> Scheme:
     return fastinit.torch_like.override({nn.Conv2d: {"weight": he}})
 
 
+def _vit_scheme(model: nn.Module) -> Scheme:
+    token = partial(fastinit.truncated_normal_, std=STD, a=-SIGMAS * STD, b=SIGMAS * STD)
+    return fastinit.truncated_like(STD, SIGMAS).override({"*cls_token": token})
+
+
 def _llama_scheme(model: nn.Module) -> Scheme:
     """Normal weights; the frequencies of the rotary embedding, which are buffers, as the library computes them."""
     from transformers.models.llama.modeling_llama import LlamaRotaryEmbedding
@@ -187,6 +192,7 @@ _GPT2 = _Start(f"normal {STD:g}, as GPT-2", lambda m: fastinit.gpt2_like(_layers
 TRUNCATED = _Start(
     f"normal {STD:g} cut at {SIGMAS:g} sigmas", lambda m: fastinit.truncated_like(STD, SIGMAS), _by_parameter(_torch_truncated_)
 )
+_VIT = TRUNCATED._replace(scheme=_vit_scheme)
 _LLAMA = _Start(f"normal {STD:g}", _llama_scheme, _by_parameter(_torch_normal_))
 _TORCH = _Start("torch's defaults", lambda m: fastinit.torch_like, _by_module(_torch_reset))
 _RESNET = _Start("He normal, fan out", _resnet_scheme, _by_module(_resnet_reset), _zero_last)
@@ -201,9 +207,9 @@ MODELS = {
         _GPT2,
         fills=(_GPT2, TRUNCATED),
     ),
-    "vit-b": Model("transformers", _hf_vit, _UNCUT, TRUNCATED),
+    "vit-b": Model("transformers", _hf_vit, _UNCUT, _VIT),
     "llama-1b": Model("transformers", _hf_llama, _LLAMA.text, _LLAMA),
     "timm-resnet50": Model("timm", _timm_resnet, _RESNET.text, _RESNET, fills=(_TORCH, _RESNET)),
-    "timm-vit-b16": Model("timm", _timm_vit, _UNCUT, TRUNCATED, fills=(TRUNCATED,)),
+    "timm-vit-b16": Model("timm", _timm_vit, _UNCUT, _VIT, fills=(_VIT,)),
     "torch-gpt2": Model("torch", _plain_gpt2, _TORCH.text, _TORCH, fills=(_TORCH,)),  # on request: needs no library
 }

@@ -9,10 +9,22 @@ from torch import Generator, Size, Tensor
 from torch import dtype as DType
 
 from fastinit._core import keys
-from fastinit._core.check import ALL_DTYPES, FLOAT_DTYPES, PLAIN, as_float, check_tensor, is_loaded, left, shown, whole_shape
+from fastinit._core.check import (
+    ALL_DTYPES,
+    DRAWN_DTYPES,
+    FLOAT_DTYPES,
+    PLAIN,
+    as_float,
+    check_dtype,
+    check_tensor,
+    is_loaded,
+    left,
+    shown,
+    whole_shape,
+)
 from fastinit._core.laws import Law, constant, declares
 from fastinit._core.memory import real_views
-from fastinit._core.shard import is_dtensor, local_blocks
+from fastinit._core.shard import fill_rows_, is_dtensor, local_blocks
 from fastinit._fill import writing
 
 _WITHOUT_INFINITY = (torch.float8_e4m3fn, torch.float8_e4m3fnuz, torch.float8_e5m2fnuz, torch.float8_e8m0fnu)
@@ -178,4 +190,57 @@ def constant_(tensor: Tensor, val: complex, *, generator: Generator | None = Non
             return tensor.fill_(value)
         for view, part in zip(views, (value.real, value.imag), strict=True):
             view.fill_(part)
+    return tensor
+
+
+def _check_gates(shape: Size, dtype: DType, val: float) -> None:
+    """Raise for wrong arguments; there is no single law."""
+    check_dtype(dtype, DRAWN_DTYPES)
+    _value_in(dtype, val)
+    if not shape or shape[0] % 4:
+        raise ValueError(
+            "the bias of an LSTM has four gates: dimension 0 must be a multiple of 4. "
+            f"Received: shape={tuple(shape)}. Pass bias_ih or bias_hh."
+        )
+
+
+@declares(_check_gates)
+def forget_gate_bias_(tensor: Tensor, val: float = 1.0, *, generator: Generator | None = None, key: int | None = None) -> Tensor:
+    """Fill the bias of an LSTM with 0, and with a value for the forget gate, the second of torch's gates i, f, g, o.
+
+    torch adds two biases, bias_ih and bias_hh, where others have one: give the value to one of them.
+
+    Args:
+        tensor: the bias to fill, [4 * hidden]; floats or complex numbers.
+        val: what the forget gate's part gets, as `constant_` takes it. The default is that of Keras.
+        generator: accepted as by every initializer, checked, and not used: nothing random is drawn.
+        key: accepted as by every initializer, an int in [0, 2**64), checked, and not used.
+
+    Returns:
+        The tensor that was given.
+
+    Raises:
+        TypeError: the tensor has a dtype that cannot be filled, or another argument has a wrong type.
+        ValueError: dimension 0 is no multiple of 4; val is beyond the range of the dtype; generator and key are both given, or
+            wrong; the tensor is sparse or overlaps itself. The tensor is then untouched.
+
+    Reference:
+        Gers et al. 2000, "Learning to forget"; Jozefowicz et al. 2015, "An empirical exploration of recurrent network
+        architectures"; Keras, keras.layers.LSTM (unit_forget_bias).
+
+    Examples:
+        >>> fastinit.forget_gate_bias_(torch.empty(8), 2.0).tolist()
+        [0.0, 0.0, 2.0, 2.0, 0.0, 0.0, 0.0, 0.0]
+        >>> rule = {nn.LSTM: {"bias_ih*": partial(fastinit.forget_gate_bias_, val=2.0)}}
+        >>> report = fastinit.initialize_(nn.LSTM(3, 2), fastinit.keras_like.override(rule), seed=0)
+    """
+    check_tensor(tensor, DRAWN_DTYPES)
+    shape = whole_shape(tensor)
+    _check_gates(shape, tensor.dtype, val)
+    if is_loaded(tensor):
+        keys.check_source(generator, key, tensor.device)
+        return left(tensor)
+    zeros_(tensor, generator=generator, key=key)
+    gate = shape[0] // 4
+    fill_rows_(tensor, range(gate, 2 * gate), _value_in(tensor.dtype, val))
     return tensor

@@ -8,8 +8,8 @@ from fastinit._fill import fill_
 from fastinit._initializers.scaling import Fan, scaled, shape_of, squared
 
 
-def glorot_uniform_law(shape: Size, dtype: DType, gain: float, fan_in: Fan, fan_out: Fan, batch_dims: int) -> Law:
-    return scaled(shape, dtype, squared(gain), "fan_avg", "uniform", fan_in, fan_out, batch_dims)
+def glorot_uniform_law(shape: Size, dtype: DType, gain: float, fan_in: Fan, fan_out: Fan, batch_dims: int, groups: int) -> Law:
+    return scaled(shape, dtype, squared(gain), "fan_avg", "uniform", fan_in, fan_out, batch_dims, groups)
 
 
 @declares(glorot_uniform_law)
@@ -22,6 +22,7 @@ def glorot_uniform_(
     fan_in: float | None = None,
     fan_out: float | None = None,
     batch_dims: int = 0,
+    groups: int = 1,
 ) -> Tensor:
     """Fill a weight from U(-limit, limit), limit = gain * sqrt(6 / (fan_in + fan_out)).
 
@@ -34,17 +35,18 @@ def glorot_uniform_(
         key: an int in [0, 2**64), see `fastinit.key`: the values then depend on the arguments only. None: a fresh draw
             from the generator. At most one of key and generator is given.
         fan_in: the inputs of one output, a number > 0. None: taken from the shape, in * kernel positions.
-        fan_out: the outputs of one input, a number > 0. None: taken from the shape, out * kernel positions.
+        fan_out: the outputs of one input, a number > 0. None: taken from the shape, out / groups * kernel positions.
         batch_dims: how many leading dimensions stack independent weights, such as experts, >= 0.
+        groups: those of a convolution, whose weight is [out, in / groups, *kernel], >= 1.
 
     Returns:
         The tensor that was given.
 
     Raises:
         TypeError: the tensor has a dtype that cannot be filled, or another argument has a wrong type.
-        ValueError: gain is not > 0, or its square leaves the range of a float; a fan is not > 0, or the shape has fewer than
-            two dimensions and does not give the fans; generator and key are both given, or wrong; the tensor is sparse or
-            overlaps itself. The tensor is then untouched.
+        ValueError: gain is not > 0, or its square leaves the range of a float; a fan is not > 0, or the shape has fewer
+            than two dimensions and does not give the fans; groups does not divide out; generator and key are both given, or
+            wrong; the tensor is sparse or overlaps itself. The tensor is then untouched.
 
     Reference:
         Glorot and Bengio 2010, "Understanding the difficulty of training deep feedforward neural networks"; Keras,
@@ -55,12 +57,12 @@ def glorot_uniform_(
         >>> bool(weight.abs().max() <= (6 / (100 + 200)) ** 0.5)
         True
     """
-    law = glorot_uniform_law(shape_of(tensor), tensor.dtype, gain, fan_in, fan_out, batch_dims)
+    law = glorot_uniform_law(shape_of(tensor), tensor.dtype, gain, fan_in, fan_out, batch_dims, groups)
     return fill_(tensor, law, generator, key)
 
 
-def _glorot_normal_law(shape: Size, dtype: DType, gain: float, fan_in: Fan, fan_out: Fan, batch_dims: int) -> Law:
-    return scaled(shape, dtype, squared(gain), "fan_avg", "truncated_normal", fan_in, fan_out, batch_dims)
+def _glorot_normal_law(shape: Size, dtype: DType, gain: float, fan_in: Fan, fan_out: Fan, batch_dims: int, groups: int) -> Law:
+    return scaled(shape, dtype, squared(gain), "fan_avg", "truncated_normal", fan_in, fan_out, batch_dims, groups)
 
 
 @declares(_glorot_normal_law)
@@ -73,6 +75,7 @@ def glorot_normal_(
     fan_in: float | None = None,
     fan_out: float | None = None,
     batch_dims: int = 0,
+    groups: int = 1,
 ) -> Tensor:
     """Fill a weight from a normal cut at two sigmas; its std after the cut is gain * sqrt(2 / (fan_in + fan_out)).
 
@@ -85,17 +88,18 @@ def glorot_normal_(
         key: an int in [0, 2**64), see `fastinit.key`: the values then depend on the arguments only. None: a fresh draw
             from the generator. At most one of key and generator is given.
         fan_in: the inputs of one output, a number > 0. None: taken from the shape, in * kernel positions.
-        fan_out: the outputs of one input, a number > 0. None: taken from the shape, out * kernel positions.
+        fan_out: the outputs of one input, a number > 0. None: taken from the shape, out / groups * kernel positions.
         batch_dims: how many leading dimensions stack independent weights, such as experts, >= 0.
+        groups: those of a convolution, whose weight is [out, in / groups, *kernel], >= 1.
 
     Returns:
         The tensor that was given.
 
     Raises:
         TypeError: the tensor has a dtype that cannot be filled, or another argument has a wrong type.
-        ValueError: gain is not > 0, or its square leaves the range of a float; a fan is not > 0, or the shape has fewer than
-            two dimensions and does not give the fans; generator and key are both given, or wrong; the tensor is sparse or
-            overlaps itself. The tensor is then untouched.
+        ValueError: gain is not > 0, or its square leaves the range of a float; a fan is not > 0, or the shape has fewer
+            than two dimensions and does not give the fans; groups does not divide out; generator and key are both given, or
+            wrong; the tensor is sparse or overlaps itself. The tensor is then untouched.
 
     Reference:
         Glorot and Bengio 2010, "Understanding the difficulty of training deep feedforward neural networks"; Keras,
@@ -106,5 +110,5 @@ def glorot_normal_(
         >>> round(weight.std().item() / (2 / (100 + 200)) ** 0.5, 1)
         1.0
     """
-    law = _glorot_normal_law(shape_of(tensor), tensor.dtype, gain, fan_in, fan_out, batch_dims)
+    law = _glorot_normal_law(shape_of(tensor), tensor.dtype, gain, fan_in, fan_out, batch_dims, groups)
     return fill_(tensor, law, generator, key)

@@ -8,8 +8,8 @@ from fastinit._fill import fill_
 from fastinit._initializers.scaling import Fan, scaled, shape_of
 
 
-def _he_uniform_law(shape: Size, dtype: DType, fan_in: Fan, fan_out: Fan, batch_dims: int) -> Law:
-    return scaled(shape, dtype, 2.0, "fan_in", "uniform", fan_in, fan_out, batch_dims)
+def _he_uniform_law(shape: Size, dtype: DType, fan_in: Fan, fan_out: Fan, batch_dims: int, groups: int) -> Law:
+    return scaled(shape, dtype, 2.0, "fan_in", "uniform", fan_in, fan_out, batch_dims, groups)
 
 
 @declares(_he_uniform_law)
@@ -21,6 +21,7 @@ def he_uniform_(
     fan_in: float | None = None,
     fan_out: float | None = None,
     batch_dims: int = 0,
+    groups: int = 1,
 ) -> Tensor:
     """Fill a weight from U(-limit, limit), limit = sqrt(6 / fan_in).
 
@@ -32,16 +33,18 @@ def he_uniform_(
         key: an int in [0, 2**64), see `fastinit.key`: the values then depend on the arguments only. None: a fresh draw
             from the generator. At most one of key and generator is given.
         fan_in: the inputs of one output, a number > 0. None: taken from the shape, in * kernel positions.
-        fan_out: the outputs of one input, a number > 0. None: taken from the shape, out * kernel positions.
+        fan_out: the outputs of one input, a number > 0. None: taken from the shape, out / groups * kernel positions.
         batch_dims: how many leading dimensions stack independent weights, such as experts, >= 0.
+        groups: those of a convolution, whose weight is [out, in / groups, *kernel], >= 1.
 
     Returns:
         The tensor that was given.
 
     Raises:
         TypeError: the tensor has a dtype that cannot be filled, or another argument has a wrong type.
-        ValueError: a fan is not > 0, or the shape has fewer than two dimensions and does not give the fans; generator and key
-            are both given, or wrong; the tensor is sparse or overlaps itself. The tensor is then untouched.
+        ValueError: a fan is not > 0, or the shape has fewer than two dimensions and does not give the fans; groups does not
+            divide out; generator and key are both given, or wrong; the tensor is sparse or overlaps itself. The tensor is
+            then untouched.
 
     Reference:
         He et al. 2015, "Delving deep into rectifiers"; Keras, keras.initializers.HeUniform.
@@ -51,12 +54,12 @@ def he_uniform_(
         >>> bool(weight.abs().max() <= (6 / 100) ** 0.5)
         True
     """
-    law = _he_uniform_law(shape_of(tensor), tensor.dtype, fan_in, fan_out, batch_dims)
+    law = _he_uniform_law(shape_of(tensor), tensor.dtype, fan_in, fan_out, batch_dims, groups)
     return fill_(tensor, law, generator, key)
 
 
-def _he_normal_law(shape: Size, dtype: DType, fan_in: Fan, fan_out: Fan, batch_dims: int) -> Law:
-    return scaled(shape, dtype, 2.0, "fan_in", "truncated_normal", fan_in, fan_out, batch_dims)
+def _he_normal_law(shape: Size, dtype: DType, fan_in: Fan, fan_out: Fan, batch_dims: int, groups: int) -> Law:
+    return scaled(shape, dtype, 2.0, "fan_in", "truncated_normal", fan_in, fan_out, batch_dims, groups)
 
 
 @declares(_he_normal_law)
@@ -68,6 +71,7 @@ def he_normal_(
     fan_in: float | None = None,
     fan_out: float | None = None,
     batch_dims: int = 0,
+    groups: int = 1,
 ) -> Tensor:
     """Fill a weight from a normal cut at two sigmas; its std after the cut is sqrt(2 / fan_in).
 
@@ -79,16 +83,18 @@ def he_normal_(
         key: an int in [0, 2**64), see `fastinit.key`: the values then depend on the arguments only. None: a fresh draw
             from the generator. At most one of key and generator is given.
         fan_in: the inputs of one output, a number > 0. None: taken from the shape, in * kernel positions.
-        fan_out: the outputs of one input, a number > 0. None: taken from the shape, out * kernel positions.
+        fan_out: the outputs of one input, a number > 0. None: taken from the shape, out / groups * kernel positions.
         batch_dims: how many leading dimensions stack independent weights, such as experts, >= 0.
+        groups: those of a convolution, whose weight is [out, in / groups, *kernel], >= 1.
 
     Returns:
         The tensor that was given.
 
     Raises:
         TypeError: the tensor has a dtype that cannot be filled, or another argument has a wrong type.
-        ValueError: a fan is not > 0, or the shape has fewer than two dimensions and does not give the fans; generator and key
-            are both given, or wrong; the tensor is sparse or overlaps itself. The tensor is then untouched.
+        ValueError: a fan is not > 0, or the shape has fewer than two dimensions and does not give the fans; groups does not
+            divide out; generator and key are both given, or wrong; the tensor is sparse or overlaps itself. The tensor is
+            then untouched.
 
     Reference:
         He et al. 2015, "Delving deep into rectifiers"; Keras, keras.initializers.HeNormal.
@@ -98,12 +104,12 @@ def he_normal_(
         >>> round(weight.std().item() / (2 / 100) ** 0.5, 1)
         1.0
     """
-    law = _he_normal_law(shape_of(tensor), tensor.dtype, fan_in, fan_out, batch_dims)
+    law = _he_normal_law(shape_of(tensor), tensor.dtype, fan_in, fan_out, batch_dims, groups)
     return fill_(tensor, law, generator, key)
 
 
-def _lecun_uniform_law(shape: Size, dtype: DType, fan_in: Fan, fan_out: Fan, batch_dims: int) -> Law:
-    return scaled(shape, dtype, 1.0, "fan_in", "uniform", fan_in, fan_out, batch_dims)
+def _lecun_uniform_law(shape: Size, dtype: DType, fan_in: Fan, fan_out: Fan, batch_dims: int, groups: int) -> Law:
+    return scaled(shape, dtype, 1.0, "fan_in", "uniform", fan_in, fan_out, batch_dims, groups)
 
 
 @declares(_lecun_uniform_law)
@@ -115,6 +121,7 @@ def lecun_uniform_(
     fan_in: float | None = None,
     fan_out: float | None = None,
     batch_dims: int = 0,
+    groups: int = 1,
 ) -> Tensor:
     """Fill a weight from U(-limit, limit), limit = sqrt(3 / fan_in).
 
@@ -126,16 +133,18 @@ def lecun_uniform_(
         key: an int in [0, 2**64), see `fastinit.key`: the values then depend on the arguments only. None: a fresh draw
             from the generator. At most one of key and generator is given.
         fan_in: the inputs of one output, a number > 0. None: taken from the shape, in * kernel positions.
-        fan_out: the outputs of one input, a number > 0. None: taken from the shape, out * kernel positions.
+        fan_out: the outputs of one input, a number > 0. None: taken from the shape, out / groups * kernel positions.
         batch_dims: how many leading dimensions stack independent weights, such as experts, >= 0.
+        groups: those of a convolution, whose weight is [out, in / groups, *kernel], >= 1.
 
     Returns:
         The tensor that was given.
 
     Raises:
         TypeError: the tensor has a dtype that cannot be filled, or another argument has a wrong type.
-        ValueError: a fan is not > 0, or the shape has fewer than two dimensions and does not give the fans; generator and key
-            are both given, or wrong; the tensor is sparse or overlaps itself. The tensor is then untouched.
+        ValueError: a fan is not > 0, or the shape has fewer than two dimensions and does not give the fans; groups does not
+            divide out; generator and key are both given, or wrong; the tensor is sparse or overlaps itself. The tensor is
+            then untouched.
 
     Reference:
         LeCun et al. 1998, "Efficient BackProp"; Klambauer et al. 2017, "Self-normalizing neural networks"; Keras,
@@ -146,12 +155,12 @@ def lecun_uniform_(
         >>> bool(weight.abs().max() <= (3 / 100) ** 0.5)
         True
     """
-    law = _lecun_uniform_law(shape_of(tensor), tensor.dtype, fan_in, fan_out, batch_dims)
+    law = _lecun_uniform_law(shape_of(tensor), tensor.dtype, fan_in, fan_out, batch_dims, groups)
     return fill_(tensor, law, generator, key)
 
 
-def _lecun_normal_law(shape: Size, dtype: DType, fan_in: Fan, fan_out: Fan, batch_dims: int) -> Law:
-    return scaled(shape, dtype, 1.0, "fan_in", "truncated_normal", fan_in, fan_out, batch_dims)
+def _lecun_normal_law(shape: Size, dtype: DType, fan_in: Fan, fan_out: Fan, batch_dims: int, groups: int) -> Law:
+    return scaled(shape, dtype, 1.0, "fan_in", "truncated_normal", fan_in, fan_out, batch_dims, groups)
 
 
 @declares(_lecun_normal_law)
@@ -163,6 +172,7 @@ def lecun_normal_(
     fan_in: float | None = None,
     fan_out: float | None = None,
     batch_dims: int = 0,
+    groups: int = 1,
 ) -> Tensor:
     """Fill a weight from a normal cut at two sigmas; its std after the cut is sqrt(1 / fan_in).
 
@@ -174,16 +184,18 @@ def lecun_normal_(
         key: an int in [0, 2**64), see `fastinit.key`: the values then depend on the arguments only. None: a fresh draw
             from the generator. At most one of key and generator is given.
         fan_in: the inputs of one output, a number > 0. None: taken from the shape, in * kernel positions.
-        fan_out: the outputs of one input, a number > 0. None: taken from the shape, out * kernel positions.
+        fan_out: the outputs of one input, a number > 0. None: taken from the shape, out / groups * kernel positions.
         batch_dims: how many leading dimensions stack independent weights, such as experts, >= 0.
+        groups: those of a convolution, whose weight is [out, in / groups, *kernel], >= 1.
 
     Returns:
         The tensor that was given.
 
     Raises:
         TypeError: the tensor has a dtype that cannot be filled, or another argument has a wrong type.
-        ValueError: a fan is not > 0, or the shape has fewer than two dimensions and does not give the fans; generator and key
-            are both given, or wrong; the tensor is sparse or overlaps itself. The tensor is then untouched.
+        ValueError: a fan is not > 0, or the shape has fewer than two dimensions and does not give the fans; groups does not
+            divide out; generator and key are both given, or wrong; the tensor is sparse or overlaps itself. The tensor is
+            then untouched.
 
     Reference:
         LeCun et al. 1998, "Efficient BackProp"; Klambauer et al. 2017, "Self-normalizing neural networks"; Keras,
@@ -194,5 +206,5 @@ def lecun_normal_(
         >>> round(weight.std().item() / (1 / 100) ** 0.5, 1)
         1.0
     """
-    law = _lecun_normal_law(shape_of(tensor), tensor.dtype, fan_in, fan_out, batch_dims)
+    law = _lecun_normal_law(shape_of(tensor), tensor.dtype, fan_in, fan_out, batch_dims, groups)
     return fill_(tensor, law, generator, key)

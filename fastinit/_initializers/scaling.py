@@ -52,7 +52,15 @@ def shape_of(tensor: Tensor) -> Size:
 
 
 def scaled(
-    shape: Size, dtype: DType, scale: float, mode: Mode, distribution: Distribution, fan_in: Fan, fan_out: Fan, batch_dims: int
+    shape: Size,
+    dtype: DType,
+    scale: float,
+    mode: Mode,
+    distribution: Distribution,
+    fan_in: Fan,
+    fan_out: Fan,
+    batch_dims: int,
+    groups: int,
 ) -> Law:
     """The law of variance scale / n, n being the units of the mode. Keras knows it of real weights alone."""
     if dtype.is_complex:
@@ -61,7 +69,7 @@ def scaled(
         raise ValueError(
             f"distribution must be one of {_DISTRIBUTIONS}. Received: distribution={distribution!r}. Pass one of these names."
         )
-    variance = positive("scale", scale) / _units(shape, mode, fan_in, fan_out, batch_dims)
+    variance = positive("scale", scale) / _units(shape, mode, fan_in, fan_out, batch_dims, groups)
     if not 0 < 3.0 * variance < math.inf:
         raise ValueError(f"scale / n leaves the range of a float. Received: scale={scale}, fan_in={fan_in}, fan_out={fan_out}.")
     if distribution == "uniform":
@@ -73,11 +81,11 @@ def scaled(
     return truncated_normal(0.0, std, -2.0 * std, 2.0 * std)
 
 
-def _units(shape: Size, mode: Mode, fan_in: Fan, fan_out: Fan, batch_dims: int) -> float:
+def _units(shape: Size, mode: Mode, fan_in: Fan, fan_out: Fan, batch_dims: int, groups: int) -> float:
     """The n of a mode, at least 1: a weight of no inputs has no values to scale, but must not divide by zero."""
     if not is_one_of(mode, _MODES):
         raise ValueError(f"mode must be one of {_MODES}. Received: mode={mode!r}. Pass one of these names.")
-    n_in, n_out = fans.resolve(shape, batch_dims, fan_in, fan_out, mode)
+    n_in, n_out = fans.resolve(shape, batch_dims, fan_in, fan_out, mode, groups)
     if mode == "fan_in":
         return max(1.0, n_in)
     return max(1.0, n_out) if mode == "fan_out" else max(1.0, n_in / 2.0 + n_out / 2.0)
@@ -101,8 +109,8 @@ def symmetric(std: float) -> Law:
     return uniform(-limit, limit)
 
 
-def xavier_std(shape: Size, gain: float, fan_in: Fan, fan_out: Fan, batch_dims: int) -> float:
-    n_in, n_out = fans.resolve(shape, batch_dims, fan_in, fan_out, "fan_avg")
+def xavier_std(shape: Size, gain: float, fan_in: Fan, fan_out: Fan, batch_dims: int, groups: int) -> float:
+    n_in, n_out = fans.resolve(shape, batch_dims, fan_in, fan_out, "fan_avg", groups)
     gain = not_negative("gain", gain)
     std = gain * math.sqrt(1.0 / ((n_in / 2.0 + n_out / 2.0) or 0.5))
     if not 0 < 2.0 * std < math.inf and is_less(0.0, gain):  # sqrt(3) std is the limit of the uniform one
@@ -111,7 +119,7 @@ def xavier_std(shape: Size, gain: float, fan_in: Fan, fan_out: Fan, batch_dims: 
 
 
 def kaiming_std(
-    shape: Size, a: Slope, mode: FanMode, nonlinearity: Nonlinearity, fan_in: Fan, fan_out: Fan, batch_dims: int
+    shape: Size, a: Slope, mode: FanMode, nonlinearity: Nonlinearity, fan_in: Fan, fan_out: Fan, batch_dims: int, groups: int
 ) -> float:
     lower: Any = mode
     if not is_one_of(mode, _FAN_MODES):
@@ -125,7 +133,7 @@ def kaiming_std(
         )
     slope = _slope(a) if nonlinearity == "leaky_relu" else None
     gain = torch.nn.init.calculate_gain(nonlinearity, slope)
-    n_in, n_out = fans.resolve(shape, batch_dims, fan_in, fan_out, lower)
+    n_in, n_out = fans.resolve(shape, batch_dims, fan_in, fan_out, lower, groups)
     return gain / math.sqrt((n_in if lower == "fan_in" else n_out) or 1)  # no fan: no elements either
 
 

@@ -20,6 +20,7 @@ from fastinit._core.check import (
     shown,
     whole_shape,
 )
+from fastinit._core.fans import check_batch_dims
 from fastinit._core.laws import Law, declares, normal, uniform
 from fastinit._core.memory import real_views
 from fastinit._core.modes import ieee_arithmetic, is_flushing
@@ -29,13 +30,16 @@ from fastinit._core.shard import cut_where_sharded
 from fastinit._fill import Key, fill_, key_of, writing, written
 
 
-def _check_orthogonal(shape: Size, dtype: DType, gain: float) -> None:
+def _check_orthogonal(shape: Size, dtype: DType, gain: float, batch_dims: int) -> None:
     """Raise for wrong arguments; there is no single law."""
     check_dtype(dtype, FLOAT_DTYPES)
+    check_batch_dims(batch_dims)
     gain = finite("gain", gain)
-    if len(shape) < 2:
+    if len(shape) - batch_dims < 2:
+        after = f" after batch_dims={shown(batch_dims)}" if batch_dims else ""
         raise ValueError(
-            f"orthogonal_ needs at least two dimensions. Received: shape={tuple(shape)}. View the tensor as a matrix first."
+            f"orthogonal_ needs at least two dimensions{after}. Received: shape={tuple(shape)}. "
+            "View the tensor as a matrix first."
         )
     if abs(gain) > torch.finfo(dtype).max:
         raise ValueError(f"gain must lie within the range of {dtype}. Received: gain={gain}.")
@@ -43,7 +47,9 @@ def _check_orthogonal(shape: Size, dtype: DType, gain: float) -> None:
 
 @declares(_check_orthogonal)
 @cut_where_sharded
-def orthogonal_(tensor: Tensor, gain: float = 1.0, generator: Generator | None = None, *, key: int | None = None) -> Tensor:
+def orthogonal_(
+    tensor: Tensor, gain: float = 1.0, generator: Generator | None = None, *, key: int | None = None, batch_dims: int = 0
+) -> Tensor:
     """Fill a tensor with a (semi-)orthogonal matrix, uniform over all of them (Haar), times the gain.
 
     The matrix is [size(0), the other dimensions flattened], as torch has it: its rows are orthonormal, or its columns where it
@@ -59,14 +65,16 @@ def orthogonal_(tensor: Tensor, gain: float = 1.0, generator: Generator | None =
             torch's default CPU generator, which `torch.manual_seed` seeds, whatever the device.
         key: an int in [0, 2**64), see `fastinit.key`: the values then depend on the arguments only. None: a fresh draw
             from the generator. At most one of key and generator is given.
+        batch_dims: how many leading dimensions stack independent matrices, such as experts, >= 0: each is orthogonal by itself,
+            and all are cut from one Gaussian tensor of one key.
 
     Returns:
         The tensor that was given.
 
     Raises:
         TypeError: the tensor has a dtype that cannot be filled, or another argument has a wrong type.
-        ValueError: gain is not finite or beyond the range of the dtype; the tensor has fewer than two dimensions; generator
-            and key are both given, or wrong; the tensor is sparse or overlaps itself. The tensor is then untouched.
+        ValueError: gain is not finite or beyond the range of the dtype; fewer than two dimensions are left after batch_dims;
+            generator and key are both given, or wrong; the tensor is sparse or overlaps itself. The tensor is then untouched.
 
     Reference:
         Saxe et al. 2014, "Exact solutions to the nonlinear dynamics of learning in deep linear neural networks"; Mezzadri
@@ -79,7 +87,7 @@ def orthogonal_(tensor: Tensor, gain: float = 1.0, generator: Generator | None =
         True
     """
     check_tensor(tensor)
-    _check_orthogonal(whole_shape(tensor), tensor.dtype, gain)
+    _check_orthogonal(whole_shape(tensor), tensor.dtype, gain, batch_dims)
     keys.check_source(generator, key, tensor.device)
     if is_loaded(tensor):
         return left(tensor)
@@ -87,7 +95,7 @@ def orthogonal_(tensor: Tensor, gain: float = 1.0, generator: Generator | None =
         written(tensor)
         return tensor
     with writing(tensor):
-        made = haar(_gaussian(tensor, generator, key), float(gain)).unflatten(1, tensor.shape[1:])
+        made = haar(_gaussian(tensor, generator, key, batch_dims), float(gain)).reshape(tensor.shape)
         tensor.copy_(made if made.device == tensor.device else made.to(tensor.dtype))  # rounded where it was computed
     return tensor
 
@@ -97,22 +105,22 @@ def _place(tensor: Tensor) -> torch.device:
     return torch.device("cpu") if is_staged(tensor.device.type) else tensor.device
 
 
-def _gaussian(tensor: Tensor, generator: Generator | None, key: int | None) -> Tensor:
+def _gaussian(tensor: Tensor, generator: Generator | None, key: int | None, batch_dims: int) -> Tensor:
     real = torch.float64 if tensor.dtype == torch.float64 else torch.float32
-    matrix: Tensor = tensor.new_empty(tensor.shape, dtype=real, device=_place(tensor)).flatten(1)
+    matrix: Tensor = tensor.new_empty(tensor.shape, dtype=real, device=_place(tensor)).flatten(batch_dims + 1)
     return fill_(matrix, normal(0.0, 1.0), generator, key)
 
 
 def haar(gaussian: Tensor, gain: float) -> Tensor:
-    """Orthonormalize the shorter side of a Gaussian matrix, and multiply it by the gain.
+    """Orthonormalize the shorter side of a Gaussian matrix, or of each of several, and multiply it by the gain.
 
     LAPACK's Q is not uniform: its signs follow its own convention. Those of R's diagonal undo it; a zero there (the
     matrix is singular) counts as positive, since a column times zero would be lost. Beside Q there is no other copy.
     """
-    wide = gaussian.shape[0] < gaussian.shape[1]
-    q, r = torch.linalg.qr(gaussian.T if wide else gaussian)
-    q.mul_(torch.where(torch.diagonal(r) < 0, -1.0, 1.0)).mul_(gain)
-    matrix: Tensor = q.T if wide else q
+    wide = gaussian.shape[-2] < gaussian.shape[-1]
+    q, r = torch.linalg.qr(gaussian.mT if wide else gaussian)
+    q.mul_(torch.where(r.diagonal(dim1=-2, dim2=-1).unsqueeze(-2) < 0, -1.0, 1.0)).mul_(gain)
+    matrix: Tensor = q.mT if wide else q
     return matrix
 
 

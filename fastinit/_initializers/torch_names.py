@@ -37,8 +37,8 @@ def calculate_gain(nonlinearity: Nonlinearity, param: float | None = None) -> fl
     return torch.nn.init.calculate_gain(nonlinearity, param)
 
 
-def _xavier_uniform_law(shape: Size, dtype: DType, gain: float, fan_in: Fan, fan_out: Fan, batch_dims: int) -> Law:
-    return symmetric(xavier_std(shape, gain, fan_in, fan_out, batch_dims))
+def _xavier_uniform_law(shape: Size, dtype: DType, gain: float, fan_in: Fan, fan_out: Fan, batch_dims: int, groups: int) -> Law:
+    return symmetric(xavier_std(shape, gain, fan_in, fan_out, batch_dims, groups))
 
 
 @declares(_xavier_uniform_law)
@@ -51,6 +51,7 @@ def xavier_uniform_(
     fan_in: float | None = None,
     fan_out: float | None = None,
     batch_dims: int = 0,
+    groups: int = 1,
 ) -> Tensor:
     """Fill a weight from U(-limit, limit), limit = gain * sqrt(6 / (fan_in + fan_out)).
 
@@ -63,17 +64,18 @@ def xavier_uniform_(
         key: an int in [0, 2**64), see `fastinit.key`: the values then depend on the arguments only. None: a fresh draw
             from the generator. At most one of key and generator is given.
         fan_in: the inputs of one output, a number > 0. None: taken from the shape, in * kernel positions.
-        fan_out: the outputs of one input, a number > 0. None: taken from the shape, out * kernel positions.
+        fan_out: the outputs of one input, a number > 0. None: taken from the shape, out / groups * kernel positions.
         batch_dims: how many leading dimensions stack independent weights, such as experts, >= 0.
+        groups: those of a convolution, whose weight is [out, in / groups, *kernel], >= 1.
 
     Returns:
         The tensor that was given.
 
     Raises:
         TypeError: the tensor has a dtype that cannot be filled, or another argument has a wrong type.
-        ValueError: gain is not >= 0, or the std leaves the range of a float; a fan is not > 0, or the shape has fewer than two
-            dimensions and does not give the fans; generator and key are both given, or wrong; the tensor is sparse or overlaps
-            itself. The tensor is then untouched.
+        ValueError: gain is not >= 0, or the std leaves the range of a float; a fan is not > 0, or the shape has fewer than
+            two dimensions and does not give the fans; groups does not divide out; generator and key are both given, or
+            wrong; the tensor is sparse or overlaps itself. The tensor is then untouched.
 
     Reference:
         Glorot and Bengio 2010, "Understanding the difficulty of training deep feedforward neural networks"; PyTorch,
@@ -84,12 +86,12 @@ def xavier_uniform_(
         >>> bool(weight.abs().max() <= (6 / (100 + 200)) ** 0.5)
         True
     """
-    law = _xavier_uniform_law(shape_of(tensor), tensor.dtype, gain, fan_in, fan_out, batch_dims)
+    law = _xavier_uniform_law(shape_of(tensor), tensor.dtype, gain, fan_in, fan_out, batch_dims, groups)
     return fill_(tensor, law, generator, key, DRAWN_DTYPES)
 
 
-def _xavier_normal_law(shape: Size, dtype: DType, gain: float, fan_in: Fan, fan_out: Fan, batch_dims: int) -> Law:
-    return normal(0.0, xavier_std(shape, gain, fan_in, fan_out, batch_dims))
+def _xavier_normal_law(shape: Size, dtype: DType, gain: float, fan_in: Fan, fan_out: Fan, batch_dims: int, groups: int) -> Law:
+    return normal(0.0, xavier_std(shape, gain, fan_in, fan_out, batch_dims, groups))
 
 
 @declares(_xavier_normal_law)
@@ -102,6 +104,7 @@ def xavier_normal_(
     fan_in: float | None = None,
     fan_out: float | None = None,
     batch_dims: int = 0,
+    groups: int = 1,
 ) -> Tensor:
     """Fill a weight from N(0, std**2), std = gain * sqrt(2 / (fan_in + fan_out)), uncut.
 
@@ -114,17 +117,18 @@ def xavier_normal_(
         key: an int in [0, 2**64), see `fastinit.key`: the values then depend on the arguments only. None: a fresh draw
             from the generator. At most one of key and generator is given.
         fan_in: the inputs of one output, a number > 0. None: taken from the shape, in * kernel positions.
-        fan_out: the outputs of one input, a number > 0. None: taken from the shape, out * kernel positions.
+        fan_out: the outputs of one input, a number > 0. None: taken from the shape, out / groups * kernel positions.
         batch_dims: how many leading dimensions stack independent weights, such as experts, >= 0.
+        groups: those of a convolution, whose weight is [out, in / groups, *kernel], >= 1.
 
     Returns:
         The tensor that was given.
 
     Raises:
         TypeError: the tensor has a dtype that cannot be filled, or another argument has a wrong type.
-        ValueError: gain is not >= 0, or the std leaves the range of a float; a fan is not > 0, or the shape has fewer than two
-            dimensions and does not give the fans; generator and key are both given, or wrong; the tensor is sparse or overlaps
-            itself. The tensor is then untouched.
+        ValueError: gain is not >= 0, or the std leaves the range of a float; a fan is not > 0, or the shape has fewer than
+            two dimensions and does not give the fans; groups does not divide out; generator and key are both given, or
+            wrong; the tensor is sparse or overlaps itself. The tensor is then untouched.
 
     Reference:
         Glorot and Bengio 2010, "Understanding the difficulty of training deep feedforward neural networks"; PyTorch,
@@ -135,7 +139,7 @@ def xavier_normal_(
         >>> round(weight.std().item() / (2 / (100 + 200)) ** 0.5, 1)
         1.0
     """
-    law = _xavier_normal_law(shape_of(tensor), tensor.dtype, gain, fan_in, fan_out, batch_dims)
+    law = _xavier_normal_law(shape_of(tensor), tensor.dtype, gain, fan_in, fan_out, batch_dims, groups)
     return fill_(tensor, law, generator, key, DRAWN_DTYPES)
 
 
@@ -144,9 +148,17 @@ def _warn_of_no_elements() -> None:
 
 
 def _kaiming_uniform_law(
-    shape: Size, dtype: DType, a: Slope, mode: FanMode, nonlinearity: Nonlinearity, fan_in: Fan, fan_out: Fan, batch_dims: int
+    shape: Size,
+    dtype: DType,
+    a: Slope,
+    mode: FanMode,
+    nonlinearity: Nonlinearity,
+    fan_in: Fan,
+    fan_out: Fan,
+    batch_dims: int,
+    groups: int,
 ) -> Law:
-    return symmetric(kaiming_std(shape, a, mode, nonlinearity, fan_in, fan_out, batch_dims))
+    return symmetric(kaiming_std(shape, a, mode, nonlinearity, fan_in, fan_out, batch_dims, groups))
 
 
 @declares(_kaiming_uniform_law)
@@ -161,6 +173,7 @@ def kaiming_uniform_(
     fan_in: float | None = None,
     fan_out: float | None = None,
     batch_dims: int = 0,
+    groups: int = 1,
 ) -> Tensor:
     """Fill a weight from U(-limit, limit), limit = gain * sqrt(3 / fan), with torch's gain for the nonlinearity.
 
@@ -177,17 +190,18 @@ def kaiming_uniform_(
         key: an int in [0, 2**64), see `fastinit.key`: the values then depend on the arguments only. None: a fresh draw
             from the generator. At most one of key and generator is given.
         fan_in: the inputs of one output, a number > 0. None: taken from the shape, in * kernel positions.
-        fan_out: the outputs of one input, a number > 0. None: taken from the shape, out * kernel positions.
+        fan_out: the outputs of one input, a number > 0. None: taken from the shape, out / groups * kernel positions.
         batch_dims: how many leading dimensions stack independent weights, such as experts, >= 0.
+        groups: those of a convolution, whose weight is [out, in / groups, *kernel], >= 1.
 
     Returns:
         The tensor that was given.
 
     Raises:
         TypeError: the tensor has a dtype that cannot be filled, or another argument has a wrong type.
-        ValueError: mode or nonlinearity is not one of its names; a ** 2 leaves the range of a float; a fan is not > 0, or the
-            shape has fewer than two dimensions and does not give the fans; generator and key are both given, or wrong; the
-            tensor is sparse or overlaps itself. The tensor is then untouched.
+        ValueError: mode or nonlinearity is not one of its names; a ** 2 leaves the range of a float; a fan is not > 0, or
+            the shape has fewer than two dimensions and does not give the fans; groups does not divide out; generator and
+            key are both given, or wrong; the tensor is sparse or overlaps itself. The tensor is then untouched.
 
     Warns:
         UserWarning: the tensor has no elements, as torch says.
@@ -201,16 +215,24 @@ def kaiming_uniform_(
         True
     """
     shape = shape_of(tensor)
-    law = _kaiming_uniform_law(shape, tensor.dtype, a, mode, nonlinearity, fan_in, fan_out, batch_dims)
+    law = _kaiming_uniform_law(shape, tensor.dtype, a, mode, nonlinearity, fan_in, fan_out, batch_dims, groups)
     if 0 in shape:
         _warn_of_no_elements()
     return fill_(tensor, law, generator, key, DRAWN_DTYPES)
 
 
 def _kaiming_normal_law(
-    shape: Size, dtype: DType, a: Slope, mode: FanMode, nonlinearity: Nonlinearity, fan_in: Fan, fan_out: Fan, batch_dims: int
+    shape: Size,
+    dtype: DType,
+    a: Slope,
+    mode: FanMode,
+    nonlinearity: Nonlinearity,
+    fan_in: Fan,
+    fan_out: Fan,
+    batch_dims: int,
+    groups: int,
 ) -> Law:
-    return normal(0.0, kaiming_std(shape, a, mode, nonlinearity, fan_in, fan_out, batch_dims))
+    return normal(0.0, kaiming_std(shape, a, mode, nonlinearity, fan_in, fan_out, batch_dims, groups))
 
 
 @declares(_kaiming_normal_law)
@@ -225,6 +247,7 @@ def kaiming_normal_(
     fan_in: float | None = None,
     fan_out: float | None = None,
     batch_dims: int = 0,
+    groups: int = 1,
 ) -> Tensor:
     """Fill a weight from N(0, std**2), std = gain / sqrt(fan), uncut, with torch's gain for the nonlinearity.
 
@@ -241,17 +264,18 @@ def kaiming_normal_(
         key: an int in [0, 2**64), see `fastinit.key`: the values then depend on the arguments only. None: a fresh draw
             from the generator. At most one of key and generator is given.
         fan_in: the inputs of one output, a number > 0. None: taken from the shape, in * kernel positions.
-        fan_out: the outputs of one input, a number > 0. None: taken from the shape, out * kernel positions.
+        fan_out: the outputs of one input, a number > 0. None: taken from the shape, out / groups * kernel positions.
         batch_dims: how many leading dimensions stack independent weights, such as experts, >= 0.
+        groups: those of a convolution, whose weight is [out, in / groups, *kernel], >= 1.
 
     Returns:
         The tensor that was given.
 
     Raises:
         TypeError: the tensor has a dtype that cannot be filled, or another argument has a wrong type.
-        ValueError: mode or nonlinearity is not one of its names; a ** 2 leaves the range of a float; a fan is not > 0, or the
-            shape has fewer than two dimensions and does not give the fans; generator and key are both given, or wrong; the
-            tensor is sparse or overlaps itself. The tensor is then untouched.
+        ValueError: mode or nonlinearity is not one of its names; a ** 2 leaves the range of a float; a fan is not > 0, or
+            the shape has fewer than two dimensions and does not give the fans; groups does not divide out; generator and
+            key are both given, or wrong; the tensor is sparse or overlaps itself. The tensor is then untouched.
 
     Warns:
         UserWarning: the tensor has no elements, as torch says.
@@ -265,7 +289,7 @@ def kaiming_normal_(
         1.0
     """
     shape = shape_of(tensor)
-    law = _kaiming_normal_law(shape, tensor.dtype, a, mode, nonlinearity, fan_in, fan_out, batch_dims)
+    law = _kaiming_normal_law(shape, tensor.dtype, a, mode, nonlinearity, fan_in, fan_out, batch_dims, groups)
     if 0 in shape:
         _warn_of_no_elements()
     return fill_(tensor, law, generator, key, DRAWN_DTYPES)

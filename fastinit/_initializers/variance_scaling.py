@@ -10,9 +10,17 @@ from fastinit._initializers.scaling import Distribution, Fan, scaled, shape_of
 
 
 def _variance_scaling_law(
-    shape: Size, dtype: DType, scale: float, mode: Mode, distribution: Distribution, fan_in: Fan, fan_out: Fan, batch_dims: int
+    shape: Size,
+    dtype: DType,
+    scale: float,
+    mode: Mode,
+    distribution: Distribution,
+    fan_in: Fan,
+    fan_out: Fan,
+    batch_dims: int,
+    groups: int,
 ) -> Law:
-    return scaled(shape, dtype, scale, mode, distribution, fan_in, fan_out, batch_dims)
+    return scaled(shape, dtype, scale, mode, distribution, fan_in, fan_out, batch_dims, groups)
 
 
 @declares(_variance_scaling_law)
@@ -27,6 +35,7 @@ def variance_scaling_(
     fan_in: float | None = None,
     fan_out: float | None = None,
     batch_dims: int = 0,
+    groups: int = 1,
 ) -> Tensor:
     """Fill a weight with values of variance scale / n, where n counts the units that the weight connects.
 
@@ -45,17 +54,19 @@ def variance_scaling_(
         key: an int in [0, 2**64), see `fastinit.key`: the values then depend on the arguments only. None: a fresh draw
             from the generator. At most one of key and generator is given.
         fan_in: the inputs of one output, a number > 0. None: taken from the shape, in * kernel positions.
-        fan_out: the outputs of one input, a number > 0. None: taken from the shape, out * kernel positions.
+        fan_out: the outputs of one input, a number > 0. None: taken from the shape, out / groups * kernel positions.
         batch_dims: how many leading dimensions stack independent weights, such as experts, >= 0.
+        groups: those of a convolution, whose weight is [out, in / groups, *kernel], >= 1.
 
     Returns:
         The tensor that was given.
 
     Raises:
         TypeError: the tensor has a dtype that cannot be filled, or another argument has a wrong type.
-        ValueError: scale is not > 0, or scale / n leaves the range of a float; mode or distribution is not one of its names; a
-            fan is not > 0, or the shape has fewer than two dimensions and does not give the fans; generator and key are both
-            given, or wrong; the tensor is sparse or overlaps itself. The tensor is then untouched.
+        ValueError: scale is not > 0, or scale / n leaves the range of a float; mode or distribution is not one of its
+            names; a fan is not > 0, or the shape has fewer than two dimensions and does not give the fans; groups does not
+            divide out; generator and key are both given, or wrong; the tensor is sparse or overlaps itself. The tensor is
+            then untouched.
 
     Reference:
         Keras, keras.initializers.VarianceScaling.
@@ -65,5 +76,5 @@ def variance_scaling_(
         >>> bool(weight.abs().max() <= (3 * 2.0 / 100) ** 0.5)
         True
     """
-    law = scaled(shape_of(tensor), tensor.dtype, scale, mode, distribution, fan_in, fan_out, batch_dims)
+    law = scaled(shape_of(tensor), tensor.dtype, scale, mode, distribution, fan_in, fan_out, batch_dims, groups)
     return fill_(tensor, law, generator, key)

@@ -60,8 +60,8 @@ class AuditEntry(NamedTuple):
         shape: its shape.
         state: "drawn": random in the constructor, and filled. "kept": constant in the constructor, and as it was. "default": a
             constant that is the default of torch's type itself (a norm's 1 and 0, nn.PReLU's 0.25), which the scheme's rule for
-            that type changes. "frozen": a constant that does not require gradients, and is as it was. "changed": any other
-            constant that was changed. "left": random in the constructor, or never written by it, and as it was.
+            that type changes. "frozen": not trained (requires_grad is False), and as it was, constant or random. "changed": any
+            other constant that was changed. "left": random in the constructor, or never written by it, and as it was.
         before: the values that the constructor gave.
         after: the values after `initialize_`.
         initializer: what filled it, as one would write the call; None where nothing did.
@@ -112,6 +112,11 @@ class Audit:
     def kept(self) -> list[str]:
         """The names of what is constant in the constructor and as it was."""
         return self.names("kept")
+
+    @property
+    def frozen(self) -> list[str]:
+        """The names of what is not trained and as it was."""
+        return self.names("frozen")
 
     @property
     def changed(self) -> list[str]:
@@ -326,7 +331,8 @@ def _entry(
     by = next((entry.initializer for entry in report.entries if entry.name == reported), None)
     state: _State = "drawn"
     if _same(old, new):
-        state = "left" if not constant else "kept" if new.requires_grad else "frozen"
+        frozen = not new.requires_grad and not _has_nan(new)
+        state = "frozen" if frozen else "kept" if constant else "left"
     elif constant:
         state = "default" if _is_default(module, attribute, before) else "changed"
     allowed = state in _FAULTS and any(fnmatch.fnmatchcase(name, pattern) for pattern in allow)

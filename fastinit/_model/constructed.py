@@ -1,36 +1,26 @@
 """Values that no rule gives: what a function knows of a module, or what the model's constructor writes.
 
-The constructor runs on the CPU, as it is, but for the matrices that nobody asks for: they go to meta when they are registered,
-and cost neither time nor memory. Where something that is asked for depends on them, it runs once more, with all of them.
+The constructor runs once, but for the matrices that nobody asks for (`fastinit._model.building`). Where something that is asked
+for depends on them, it runs once more, with all of them.
 """
 
 from __future__ import annotations
 
 import contextlib
-import random
-import sys
-import threading
-import weakref
-from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
-from torch.nn.modules.module import register_module_parameter_registration_hook
 
-from fastinit._core.keys import key
-from fastinit._core.modes import not_accelerated, safe_torch
-from fastinit._core.shard import local_of
-from fastinit._model.materialize import fresh, kind_of
+from fastinit._core.modes import safe_torch
+from fastinit._model.building import Building, Wanted, on_cpu, storage_of
+from fastinit._model.materialize import kind_of
 from fastinit._model.plain import look_up
 from fastinit._model.slots import Slot, child_at, unwrapped
-from fastinit._schemes.calling import changed, draw
-from fastinit._torch import FakeTensor, WatchingMode, storage_number, without_torch_function
 
 ResetBuffers = Callable[[nn.Module, str], Tensor | None]  # of a module and a name in it; None: not known
-_Wanted = frozenset[tuple[str, tuple[int, ...]]]  # names in their modules, and shapes
 
 
 class Giver(Protocol):
@@ -41,6 +31,9 @@ class Giver(Protocol):
 
     def give(self, slots: list[Slot]) -> list[Tensor | None]:
         """The values of slots; None where they are not known."""
+
+    def hold(self, slots: list[Slot]) -> list[Tensor | None]:
+        """What slots would hold that a rule fills, asked after `give`; None where it is not known."""
 
 
 class from_constructor:
@@ -131,6 +124,9 @@ class _Function:
     def give(self, slots: list[Slot]) -> list[Tensor | None]:
         return [self.function(slot.module, slot.attribute) if slot.buffer else None for slot in slots]
 
+    def hold(self, slots: list[Slot]) -> list[Tensor | None]:
+        return [None] * len(slots)
+
 
 @dataclass
 class _Construction:
@@ -142,27 +138,42 @@ class _Construction:
     prefix: str  # canonical
     by: str = "as constructed"
     knows_all: bool = True
+    built: nn.Module | None = None
+    building: Building | None = None  # of the light one
 
     def give(self, slots: list[Slot]) -> list[Tensor | None]:
-        light = self.light(frozenset((slot.attribute, tuple(slot.tensor.shape)) for slot in slots))
-        found: list[Tensor | None] = [None] * len(slots) if light is None else self.values(light, slots)
+        self.light(frozenset((slot.attribute, tuple(slot.tensor.shape)) for slot in slots))
+        found: list[Tensor | None] = [None] * len(slots) if self.built is None else self.values(self.built, slots)
         again = [number for number, values in enumerate(found) if values is None or values.is_meta]
         if again:
-            del light
-            for number, values in zip(again, self.values(self.whole(), [slots[number] for number in again]), strict=True):
+            self.built, self.building = None, None  # its memory
+            self.built = self.whole()
+            for number, values in zip(again, self.values(self.built, [slots[number] for number in again]), strict=True):
                 found[number] = values
         return [None if values is None else _cast(values, slot.tensor) for values, slot in zip(found, slots, strict=True)]
 
-    def light(self, wanted: _Wanted) -> nn.Module | None:
-        """A model whose matrices are on meta, unless they are wanted; None if it cannot be built so."""
-        with _on_cpu(self.seed, wanted) as building, contextlib.suppress(Exception):
+    def hold(self, slots: list[Slot]) -> list[Tensor | None]:
+        if self.built is None:
+            self.light(frozenset())
+        built, building = self.built or self.whole(), self.building
+        self.built, self.building = None, None
+        start, found = len(self.start(built)), []
+        for slot in slots:
+            values = _value_of(child_at(built, slot.path[start:]), slot)
+            if isinstance(values, Tensor) and values.is_meta:
+                values = building and building.constant_of(values)
+            found.append(values.detach() if isinstance(values, Tensor) and values.shape == slot.tensor.shape else None)
+        return found
+
+    def light(self, wanted: Wanted) -> None:
+        """Build a model whose matrices are on meta, unless they are wanted, if it can be built so."""
+        with on_cpu(self.seed, wanted) as building, contextlib.suppress(Exception):
             built = self.build()
-            return None if building.confused else built
-        return None
+            self.built, self.building = (None, None) if building.confused else (built, building)
 
     def whole(self) -> nn.Module:
         try:
-            with _on_cpu(self.seed):
+            with on_cpu(self.seed):
                 return self.build()
         except Exception as error:
             words = f"from_constructor: build() failed: {error} ({type(error).__name__}). Nothing was written."
@@ -176,8 +187,8 @@ class _Construction:
         """
         start = len(self.start(built))
         found = [_value_of(child_at(built, slot.path[start:]), slot) for slot in slots]
-        given = {_storage(values) for values, slot in zip(found, slots, strict=True) if not slot.steps}
-        drawn = {_storage(parameter) for parameter in built.parameters()} - given
+        given = {storage_of(values) for values, slot in zip(found, slots, strict=True) if not slot.steps}
+        drawn = {storage_of(parameter) for parameter in built.parameters()} - given
         wrong = [
             f"  {slot.name}: {reason}"
             for values, slot in zip(found, slots, strict=True)
@@ -202,12 +213,6 @@ def _value_of(module: nn.Module | None, slot: Slot) -> Any:
     return None if module is None else look_up(unwrapped(module, steps[0]), steps)
 
 
-def _storage(value: Any) -> int | None:
-    """The number of a tensor's storage, if it is a tensor and has one."""
-    local = local_of(value)
-    return storage_number(local) if isinstance(local, Tensor) and local.layout is torch.strided else None
-
-
 def _refusal(values: Any, slot: Slot) -> str | None:
     """Why what was built cannot be a slot's values; None where it can."""
     if not isinstance(values, Tensor):
@@ -220,7 +225,7 @@ def _refusal(values: Any, slot: Slot) -> str | None:
 
 
 def _alias_refusal(values: Any, slot: Slot, drawn: set[int | None]) -> str | None:
-    if not slot.steps or _storage(values) not in drawn:
+    if not slot.steps or storage_of(values) not in drawn:
         return None
     return "a plain attribute that is a parameter there, or a view of one, which a rule fills, and is none here. Set it anew"
 
@@ -235,97 +240,3 @@ def _cast(values: Tensor, tensor: Tensor) -> Tensor:
         toward = torch.where(lost > 0, torch.inf, -torch.inf).float()
         even = (single.view(torch.int32) & 1) == 0
         return torch.where(even & (lost != 0) & single.isfinite(), torch.nextafter(single, toward), single)
-
-
-# --- the constructor's surroundings -------------------------------------------------------------------------------------------
-
-
-class _Building(WatchingMode):
-    """Sees what a constructor registers and draws, in this thread.
-
-    Parameters of two dimensions or more go to meta when they are registered, unless they are wanted. What is drawn does not
-    depend on which those are: a parameter's draws have keys of its own, by its number, and so have those of its shape that follow
-    (what lies beyond a cut is drawn again); all others have keys by the number of parameters before them and their shape.
-    """
-
-    def __init__(self, seed: int, wanted: _Wanted | None) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
-        self.seed, self.wanted = seed, wanted  # None: all are
-        self.thread, self.initial = threading.get_ident(), torch.initial_seed()
-        self.confused = False  # something depends on what is on meta, without an error
-        self.parameters = 0
-        self.numbers: dict[int, tuple[weakref.ref[Tensor], int]] = {}  # by storage
-        self.last: tuple[int, str] = (0, "")  # the parameter that was drawn last, and its shape
-        self.draws: Counter[tuple[str | int, ...]] = Counter()
-
-    def register(self, module: nn.Module, name: str, parameter: Any) -> Any:
-        """torch's hook: what is registered in the place of a parameter."""
-        if threading.get_ident() != self.thread or type(parameter) is not nn.Parameter or isinstance(parameter.data, FakeTensor):
-            return None
-        light = self.wanted is not None and parameter.dim() >= 2 and (name, tuple(parameter.shape)) not in self.wanted
-        new = fresh(parameter, torch.device("meta")) if light and not parameter.is_meta else parameter
-        self.parameters += 1
-        self.numbers[storage_number(new)] = weakref.ref(new), self.parameters
-        return new
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None) -> Any:
-        given = kwargs or {}
-        with without_torch_function():
-            tensors = [value for value in (*args, *given.values()) if isinstance(value, Tensor)]
-            on_meta = sum(tensor.is_meta for tensor in tensors)
-            if torch.Tag.nondeterministic_seeded in func.tags:
-                return self.draw(func, args, given, tensors)
-            if 0 < on_meta < len(tensors):
-                written = list(changed(func, args, given))
-                self.confused = self.confused or not written or not all(tensor.is_meta for tensor in written)
-            return func(*args, **given)
-
-    def draw(self, func: Any, args: tuple[Any, ...], given: dict[str, Any], tensors: list[Tensor]) -> Any:
-        if torch.initial_seed() != self.initial:  # the constructor has seeded torch's generator
-            self.confused = self.confused or any(tensor.is_meta for tensor in tensors)
-            return func(*args, **given)
-        place = self.place(func, tensors[0] if tensors else None, args)
-        self.draws[place] += 1
-        if tensors and tensors[0].is_meta:
-            return func(*args, **given)
-        number = key(self.seed, "from_constructor", *place, self.draws[place])
-        return draw(func, args, given, lambda device: torch.Generator(device).manual_seed(number))
-
-    def place(self, func: Any, tensor: Tensor | None, args: tuple[Any, ...]) -> tuple[str | int, ...]:
-        """What the key of a draw is of."""
-        shape = str(args if tensor is None else tuple(tensor.shape))
-        held, number = self.numbers.get(_storage(tensor) or 0, (None, 0))
-        if held is not None and _storage(held()) == _storage(tensor):  # else it is gone, and another has its place
-            self.last = number, shape
-            return "parameter", number
-        return ("beside", self.last[0]) if shape == self.last[1] else ("after", self.parameters, str(func), shape)
-
-
-@contextlib.contextmanager
-def _on_cpu(seed: int, wanted: _Wanted | None = None) -> Iterator[_Building]:
-    """A constructor runs on the CPU, whatever is around it, and draws by a seed. The generators are put back."""
-    start = key(seed, "from_constructor")
-    with torch.random.fork_rng(devices=[]), _other_generators(start), not_accelerated(), safe_torch(), torch.device("cpu"):
-        torch.default_generator.manual_seed(start)
-        with _Building(seed, wanted) as building:
-            handle = register_module_parameter_registration_hook(building.register)
-            try:
-                yield building
-            finally:
-                handle.remove()
-
-
-@contextlib.contextmanager
-def _other_generators(seed: int) -> Iterator[None]:
-    """Python's, and NumPy's where it is in use, are seeded."""
-    numpy: Any = sys.modules.get("numpy")
-    before, before_numpy = random.getstate(), numpy and numpy.random.get_state()
-    try:
-        random.seed(seed)
-        if numpy:
-            numpy.random.seed(seed % 2**32)
-        yield
-    finally:
-        random.setstate(before)
-        if numpy:
-            numpy.random.set_state(before_numpy)

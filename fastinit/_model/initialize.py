@@ -37,6 +37,8 @@ from fastinit._schemes.ready import keras_like
 from fastinit._schemes.scheme import Scheme
 from fastinit._torch import FakeTensor, without_own_references
 
+_ALL_FROZEN = "all that rules name is frozen (requires_grad is False), and nothing was filled: only rules for full names fill it"
+
 
 def initialize_(
     model: nn.Module,
@@ -84,8 +86,11 @@ def initialize_(
         strict: whether a parameter that no rule names is an error. False: it is left as it is, and reported as missed. Likewise
             for constants that the model's constructor has set, see overwrite_constants; they are reported as kept.
         prefix: goes before all names, for a part of a larger model: "model.layers.7" for one layer. The default adds nothing.
-        reset_buffers: called as ``reset_buffers(module, name)`` for buffers on meta that no rule names and that are no running
-            statistics: returns the values of the module's buffer, a tensor of its shape, or None. None: there are no such.
+        reset_buffers: what no rule gives. Either `from_constructor`, for all of it. Or a function, called as
+            ``reset_buffers(module, name)`` for buffers on meta that no rule names and that are no running statistics, and for
+            tensors on meta that are plain attributes of modules (also in their lists, tuples and dicts, by names such as
+            "cache['k']", "steps[0]"): it returns the values, a tensor of that shape, or None; of a plain attribute itself, to
+            leave it on meta. None: there are no such.
         overwrite_loaded: whether tensors that transformers has marked as loaded (by a true attribute ``_is_hf_initialized``)
             are filled too. False: they are left as they are, and reported so.
         overwrite_constants: whether constants of the model's constructor are filled too: a gate of zeros, a Dirac kernel, a last
@@ -104,7 +109,7 @@ def initialize_(
         ValueError: names all parameters that no rule names, rules of `Scheme.override` and for full names that match nothing
             (where strict, and the prefix is empty), modules that cannot be initialized (lazy, quantized, FSDP1,
             parametrized without an inverse), a module that contains itself, tensors that cannot get new memory, and meta
-            tensors without a device or values.
+            tensors without a device or values; or what `from_constructor` built does not fit the model.
             Nothing was written.
         RuntimeError: a fill failed; says at which parameter, if its initializer has no law, and what had been written, if
             anything. Where memory is short, it is torch.OutOfMemoryError or MemoryError if that was the error. Or there is no
@@ -144,7 +149,7 @@ def _fill_model(
         all_tasks = list(tasks.values())
         if strict and not (giver and giver.knows_all):
             check_covered(all_tasks)
-        find_values(all_tasks, place, giver)
+        find_values(all_tasks, place, giver, overwrite.constants)
         with without_own_references({slot.module for slot in found if place not in (None, slot.tensor.device)}):
             check_aliases(found, source, place)
             for task in all_tasks:
@@ -154,6 +159,8 @@ def _fill_model(
             _carry_out(all_tasks)
             moved = [(slot, tasks[owner]) for slot, owner in zip(found, source, strict=True) if not tasks[owner].in_place]
             install((slot, alias(task.slot.tensor, slot.tensor, task.target)) for slot, task in moved)
+            if not any(task.state == "filled" for task in all_tasks) and any(task.state == "frozen" for task in all_tasks):
+                warnings.warn(_ALL_FROZEN, UserWarning, stacklevel=3)
     pairs = [(slot, found[owner], tasks[owner]) for slot, owner in zip(found, source, strict=True)]
     return tuple(_entry_of(slot, task, owner is not slot) for slot, owner, task in pairs if not slot.steps or owner is slot)
 

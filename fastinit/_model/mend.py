@@ -76,8 +76,8 @@ def _described(kind: _Kind, slots: list[Slot]) -> str:
     holds = f", holding {kind.holds}, which the scheme would replace" if kind.holds else ""
     names = ", ".join(slot.name for slot in slots[:_SHOWN])
     more = f" and {len(slots) - _SHOWN} more" if len(slots) > _SHOWN else ""
-    count = f"{len(slots)} " if len(slots) > 1 else ""
-    return f"{names}{more} ({kind.attribute} of {count}{kind.module.__name__}, {dtypes}, {shape}{holds})"
+    of = f"parameters of {len(slots)} modules" if len(slots) > 1 else "parameter of"
+    return f"{names}{more} ({of} {kind.module.__name__}, {dtypes}, {shape}{holds})"
 
 
 # --- the mend -----------------------------------------------------------------------------------------------------------------
@@ -136,11 +136,12 @@ def _law(tensor: Tensor) -> _Mend:
     known = n >= _ENOUGH and math.isfinite(std) and std > 0 and abs(mean) < 4 * std / math.sqrt(n)
     if known and not _is_repetitive(tensor):
         kurtosis, spread = ((values - mean) / std).pow(4).mean().item(), math.sqrt(24 / n)
+        largest = values.abs().max().item()
+        if abs(kurtosis - 1.8) < 3 * spread and largest < 1.8 * std:
+            limit = f"{largest * (n + 1) / n:.2g}"
+            return _Mend(f"partial(fastinit.uniform_, a=-{limit}, b={limit})", "as the constructor draws it")
         if abs(kurtosis - 3.0) < 5 * spread:
             return _Mend(f"partial(fastinit.normal_, std={std:.2g})", "as the constructor draws it")
-        if abs(kurtosis - 1.8) < 3 * spread and values.abs().max().item() < 1.8 * std:
-            limit = f"{math.sqrt(3) * std:.2g}"
-            return _Mend(f"partial(fastinit.uniform_, a=-{limit}, b={limit})", "as the constructor draws it")
     return _Mend("None", "stays as it is: not known to be random")
 
 

@@ -18,6 +18,7 @@ from fastinit._core.memory import PartlyShared, holders_of
 from fastinit._core.modes import safe_torch
 from fastinit._core.shard import is_dtensor, local_of
 from fastinit._model.plain import Steps, plain_tensors, words
+from fastinit._schemes.depth import ByDepth
 from fastinit._schemes.rules import Choice, ModuleRules
 from fastinit._schemes.scheme import Scheme, choice_of, is_lazy, rules_of
 from fastinit._schemes.unused import Place, Unused, joined, unused_rules
@@ -82,6 +83,7 @@ class _Walk:
     reaching: list[tuple[ModuleRules, str]] = field(default_factory=list)  # all rules that name parameters below their module
     first: dict[int, str] = field(default_factory=dict)  # by a module's id
     again: dict[str, str] = field(default_factory=dict)  # a later path of a module -> its first
+    modules: dict[str, nn.Module] = field(default_factory=dict)  # by path, once one asks
 
     def walk(self, model: nn.Module, path: str) -> None:
         around: list[nn.Module] = []  # the modules that the next one lies in
@@ -150,6 +152,11 @@ class _Walk:
             path = self.again.get(path, path)
         return path or name
 
+    def children(self, path: str) -> list[str] | None:
+        """The names of the children of a module; None: the model has no such module."""
+        self.modules = self.modules or {place.path: place.module for place in self.places}  # of a wrapper's path what it wraps
+        return [name for name, _ in _children(self.modules[path])] if path in self.modules else None
+
     def slots(self) -> list[Slot]:
         """The slots with what decides about them: all paths of a module are known now."""
         later = defaultdict(list)  # rules by type name parameters below through later paths too
@@ -161,6 +168,8 @@ class _Walk:
             if owners:
                 owners[-1:-1] = later[slot.name]
                 choice = choice_of(self.scheme, slot.name, owners, slot.buffer, self.meant)
+                if choice and isinstance(choice.initializer, ByDepth):
+                    choice = choice._replace(initializer=choice.initializer.at(slot.name, self.children))
                 self.found[number] = (slot._replace(choice=choice), owners)
         return [slot for slot, _ in self.found]
 

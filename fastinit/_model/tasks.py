@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -88,16 +89,32 @@ def tasks_of(found: list[Slot], source: list[int], seed: int, overwrite: Overwri
 
 def _guarded(tasks: dict[int, Task], guard: Guard) -> dict[int, Task]:
     """The tasks, less those that would replace what a constructor has set on purpose."""
-    candidates = [
-        Candidate(task.slot, task.initializer, task.key)
-        for task in tasks.values()
-        if not task.own and not task.slot.buffer and task.initializer is not None and task.key is not None
-    ]
-    held = guard.replaced(candidates)
+    held = guard.replaced(_candidates(tasks.values()))
     return {
         owner: Task(task.slot, "kept", values=task.slot.tensor, holds=held[task.slot.name]) if task.slot.name in held else task
         for owner, task in tasks.items()
     }
+
+
+def _candidates(tasks: Iterable[Task]) -> list[Candidate]:
+    """What a rule of the package's would fill."""
+    return [
+        Candidate(task.slot, task.initializer, task.key)
+        for task in tasks
+        if not task.own and not task.slot.buffer and task.initializer is not None and task.key is not None
+    ]
+
+
+def _keep_constants(tasks: list[Task], giver: Giver) -> None:
+    """Let tensors on meta have what their constructor sets on purpose, as in a model that was constructed."""
+    candidates = _candidates(tasks)
+    held = giver.hold([one.slot for one in candidates]) if candidates else []
+    pairs = [(one, values) for one, values in zip(candidates, held, strict=True) if values is not None]
+    real = {one.slot.name: one._replace(slot=one.slot._replace(tensor=values)) for one, values in pairs}
+    replaced = Guard([one.slot for one in real.values()]).replaced([*real.values()])
+    for task in tasks:
+        if task.slot.name in replaced:
+            task.initializer, task.key, task.values, task.by = None, None, real[task.slot.name].slot.tensor, giver.by
 
 
 def _task_of(slot: Slot, sharers: list[Slot], seed: int, overwrite: bool, constructed: bool) -> Task:
@@ -153,7 +170,7 @@ def check_covered(tasks: list[Task]) -> None:
         raise ValueError(message(missed, [task.slot for task in tasks if task.state not in ("missed", "kept")]))
 
 
-def find_values(tasks: list[Task], place: torch.device | None, giver: Giver | None) -> None:
+def find_values(tasks: list[Task], place: torch.device | None, giver: Giver | None, constants: bool) -> None:
     """Ask for what no initializer gives: for meta tensors, and where all is known for what no rule names.
 
     Raises:
@@ -173,6 +190,8 @@ def find_values(tasks: list[Task], place: torch.device | None, giver: Giver | No
         task.values = torch.empty(task.slot.tensor.shape) if values is None else _checked(task.slot, values)
         task.state = "left" if task.values.is_meta else "filled"
         task.by = giver.by if giver else ""
+    if giver and giver.knows_all and not constants:
+        _keep_constants([task for task in tasks if task.slot.tensor.is_meta], giver)
     if unknown:
         raise ValueError(
             "nobody knows the values of these tensors on meta, and nothing was written:\n"
@@ -296,7 +315,7 @@ def prepare(task: Task, place: torch.device | None) -> None:
             local_blocks(slot.tensor)  # raises
         if not slot.tensor.is_meta and (given or task.initializer is not None or _moves(slot, place)):
             check_memory(local_of(slot.tensor))
-        if _moves(slot, place) and (task.initializer is not None or not slot.parametrized):  # else its inverse would round
+        if _moves(slot, place) and (given or task.initializer or not slot.parametrized):  # else its inverse would round
             task.target = fresh(slot.tensor, place or slot.tensor.device)
         if law is not None:
             values, task.key = law

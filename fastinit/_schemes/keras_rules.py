@@ -13,10 +13,10 @@ import torch
 from torch import Tensor, nn
 
 from fastinit._core.check import is_loaded, left
-from fastinit._core.laws import Law, constant, declares
+from fastinit._core.laws import Initializer, Law, constant, declares
 from fastinit._core.modes import safe_torch
-from fastinit._core.shard import fill_rows_, is_dtensor
-from fastinit._initializers.constants import ones_, zeros_
+from fastinit._core.shard import is_dtensor
+from fastinit._initializers.constants import forget_gate_bias_, ones_, zeros_
 from fastinit._initializers.glorot import glorot_uniform_, glorot_uniform_law
 from fastinit._initializers.plain import uniform_
 from fastinit._initializers.structured import orthogonal_
@@ -32,18 +32,9 @@ def zero_(tensor: Tensor) -> Tensor:
         return tensor.zero_()
 
 
-@declares(lambda shape, dtype: None)
-def forget_bias_(tensor: Tensor, *, key: int | None = None) -> Tensor:
-    """Fill the bias of an LSTM with 0, and with 1 for the forget gate, the second of the gates i, f, g, o."""
-    zeros_(tensor)
-    gate = tensor.shape[0] // 4
-    fill_rows_(tensor, range(gate, 2 * gate), 1.0)
-    return tensor
-
-
 def glorot_blocks_law(shape: torch.Size, dtype: torch.dtype, blocks: int) -> Law:
     fan_out, fan_in = shape[0] // blocks, shape[1]
-    return glorot_uniform_law(shape, dtype, 1.0, fan_in, fan_out, 0)
+    return glorot_uniform_law(shape, dtype, 1.0, fan_in, fan_out, 0, 1)
 
 
 @declares(glorot_blocks_law)
@@ -58,6 +49,11 @@ def glorot_blocks_(tensor: Tensor, blocks: int, *, key: int | None = None) -> Te
                 glorot_uniform_(block)
         return tensor
     return glorot_uniform_(tensor, key=key, fan_in=tensor.shape[1], fan_out=tensor.shape[0] // blocks)
+
+
+def gates(name: str, initializer: Initializer) -> Mapped:
+    """The rule for what torch's recurrent layers and cells call so, and not for a scale of it, such as weight_ih_l0_scale."""
+    return dict.fromkeys((name, f"{name}_l*[0-9]", f"{name}_l*_reverse"), initializer)
 
 
 def convolution(module: Any) -> Mapped:
@@ -92,9 +88,13 @@ NORMS: dict[type[nn.Module], Rule] = dict.fromkeys(
 )
 _EMBEDDING: Mapped = {"weight": partial(uniform_, a=-0.05, b=0.05)}
 # Keras draws one kernel for all gates, so the fans and the orthogonality are those of the whole stacked matrix.
-_RECURRENT: Mapped = {"weight_ih*": glorot_uniform_, "weight_hh*": orthogonal_, "bias_*": zeros_}
+_RECURRENT: Mapped = {
+    **gates("weight_ih", glorot_uniform_),
+    **gates("weight_hh", orthogonal_),
+    **gates("bias_?h", zeros_),
+}
 # torch adds two biases where Keras has one: a 1 in both would make the forget gate start at 2.
-_LSTM: Mapped = {**_RECURRENT, "bias_ih*": forget_bias_, "weight_hr*": glorot_uniform_}
+_LSTM: Mapped = {**_RECURRENT, **gates("bias_ih", forget_gate_bias_), **gates("weight_hr", glorot_uniform_)}
 # Keras's query, key and value are three kernels of fans (features, heads * size), and its output kernel has the fans
 # (heads * size, features): out_proj is an ordinary Linear. bias_k and bias_v are torch's own and count as biases.
 _ATTENTION: Mapped = {

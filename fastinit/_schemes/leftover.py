@@ -7,12 +7,13 @@ import warnings
 import weakref
 from collections.abc import Callable, Collection, Mapping
 
+import torch
 from torch import nn
 from torch.nn.utils import parametrize
 
 from fastinit._core.check import depth_of_user, is_frozen
 from fastinit._schemes.held import is_varied
-from fastinit._schemes.rules import ModuleRules, Rule
+from fastinit._schemes.rules import Choice, ModuleRules, Rule
 from fastinit._torch import children_of, own_parameters
 
 
@@ -33,24 +34,32 @@ class Leftovers:
             filled: the names of what was filled.
             rules: gives the scheme's for this module, and all that it has: some may fill the module's from an outer one.
         """
+        if torch.compiler.is_compiling():
+            return
         kind = type(module)
         known = self._said.get(kind)
         if (known is not None and known() not in (None, module)) or isinstance(module, parametrize.ParametrizationList):
             return
         names = _random(module, filled)
         if names:
-            own, others = rules()
+            (own, others), mine = rules(), own_parameters(module)
             below = [name for rule in others if isinstance(rule, Mapping) for name in rule if "." in name]
-            names = [name for name in names if own.find(name, buffer=False) is None and not _is_below(name, below)]
+            names = [name for name in names if not _is_below(name, below) and _is_left(own.find(name, False), name in mine)]
         if names:
             self._said[kind] = weakref.ref(module)
+            left = ", ".join(f"{kind.__name__}.{name}" for name in names)
             warnings.warn(
-                f"the scheme has no rule for {', '.join(f'{kind.__name__}.{name}' for name in names)}, and has left what may be "
-                "random as it was. Add a rule by scheme.override, or None if that is meant; or call fastinit.initialize_, which "
-                "names all that no rule fills.",
+                f"the scheme has left {left} as it was, which may be random: no rule fills it, or it is parametrized. Add a rule "
+                "by scheme.override, or None if that is meant; or call fastinit.initialize_, which names all that no rule fills, "
+                "and fills what weight_norm parametrizes.",
                 UserWarning,
                 stacklevel=depth_of_user(),
             )
+
+
+def _is_left(choice: Choice | None, plain: bool) -> bool:
+    """Whether no rule says that a parameter stays; one that is parametrized stays whatever fills it."""
+    return choice is None or (choice.initializer is not None and not plain)
 
 
 def _is_below(name: str, patterns: list[str]) -> bool:

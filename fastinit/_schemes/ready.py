@@ -1,20 +1,34 @@
 """The schemes that come with the package: Keras's defaults, PyTorch's, and those of transformers."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 
 from torch import nn
 
 from fastinit._core.check import positive, shown
+from fastinit._core.laws import Initializer
+from fastinit._initializers.glorot import glorot_uniform_
 from fastinit._initializers.plain import normal_, truncated_normal_
+from fastinit._initializers.torch_names import kaiming_uniform_
 from fastinit._schemes.keras_rules import KERAS_RULES
+from fastinit._schemes.known_layouts import laid_out, zero_bias
 from fastinit._schemes.norms import of_norm
 from fastinit._schemes.roles import known
+from fastinit._schemes.rules import Mapped
 from fastinit._schemes.scheme import Scheme, general, named
-from fastinit._schemes.torch_rules import TORCH_RULES
+from fastinit._schemes.torch_rules import TORCH_RULES, symmetric
 
-keras_like: Scheme = named("fastinit.keras_like", {nn.Module: of_norm, **KERAS_RULES})
+
+def by_class(module: nn.Module, matrix: Initializer, bias: Callable[[int], Initializer]) -> Mapped:
+    """Return the rule of a module of no type of torch's: normalizations, and matrices in a layout that is known."""
+    return of_norm(module) | laid_out(module, matrix, bias)
+
+
+_KERAS_OTHERS = partial(by_class, matrix=glorot_uniform_, bias=zero_bias)
+_TORCH_OTHERS = partial(by_class, matrix=partial(kaiming_uniform_, a=math.sqrt(5)), bias=symmetric)
+
+keras_like: Scheme = named("fastinit.keras_like", {nn.Module: _KERAS_OTHERS, **KERAS_RULES})
 """The default initializers of Keras 3, module type by module type, in torch's names and layouts.
 
 Checked against Keras 3.15: Dense, Conv, ConvTranspose, DepthwiseConv, SimpleRNN, LSTM, GRU and their cells, Embedding,
@@ -22,7 +36,7 @@ the normalizations, MultiHeadAttention, PReLU. Where torch has what Keras lacks 
 projections of an LSTM, Bilinear), the rule is Keras's for a kernel of that shape.
 """
 
-torch_like: Scheme = named("fastinit.torch_like", {nn.Module: of_norm, **TORCH_RULES})
+torch_like: Scheme = named("fastinit.torch_like", {nn.Module: _TORCH_OTHERS, **TORCH_RULES})
 """PyTorch's own defaults, filled with fastinit's keys and speed: the laws of each layer's reset_parameters (torch 2.13)."""
 
 # Where a transformer adds to its residual stream: GPT-2, PyTorch's layers, Llama and its kin, T5, ViT and fairseq.

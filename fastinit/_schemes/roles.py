@@ -15,7 +15,8 @@ from torch import nn
 from fastinit._core.laws import Initializer
 from fastinit._initializers.constants import constant_, zeros_
 from fastinit._schemes.held import is_vector
-from fastinit._schemes.keras_rules import NORMS
+from fastinit._schemes.keras_rules import NORMS, gates
+from fastinit._schemes.known_layouts import layout_of
 from fastinit._schemes.norms import of_norm
 from fastinit._schemes.rules import Mapped, Rule
 from fastinit._torch import own_parameters
@@ -31,7 +32,7 @@ def known(matrix: Initializer, embedding: Initializer | None = None, bias: Initi
     """The rules of a scheme for any model: what fills matrices, embeddings (as matrices, if not given) and biases."""
     table = embedding or matrix
     linear: Mapped = {"weight": matrix, "bias": bias}
-    recurrent: Mapped = {"weight_[ih][hr]*": matrix, "bias_[ih]h*": bias}
+    recurrent: Mapped = {**gates("weight_[ih][hr]", matrix), **gates("bias_[ih]h", bias)}
     lookup: Mapped = {"weight": table}
     return {
         nn.Module: partial(known_by_class, matrix=matrix, embedding=table, bias=bias),
@@ -50,23 +51,25 @@ def known(matrix: Initializer, embedding: Initializer | None = None, bias: Initi
 def known_by_class(module: nn.Module, matrix: Initializer, embedding: Initializer, bias: Initializer) -> Mapped:
     """The rule of a module of another type: normalizations, transformers' Conv1D, stacks of experts, tables of positions."""
     rule: dict[str, Initializer | None] = of_norm(module)
-    if is_conv1d(module):
+    if _is_conv1d(module):
         rule |= {"weight": matrix, "bias": bias}
     for name, tensor in own_parameters(module).items():
         if tensor is None or is_vector(tensor.shape) or name in rule:
             continue
-        if is_stack(module, name, tensor.ndim) or (name == "weight" and _ROUTER.search(type(module).__name__)):
+        if _is_stack(module, name, tensor.ndim) or (name == "weight" and _ROUTER.search(type(module).__name__)):
             rule[name] = matrix
+            if layout_of(module, name):
+                rule[f"{name}_bias"] = bias
         elif _POSITIONS.fullmatch(name):
             rule[name] = embedding
     return rule
 
 
-def is_conv1d(module: nn.Module) -> bool:
+def _is_conv1d(module: nn.Module) -> bool:
     """Whether a module is transformers' Conv1D, a linear map with a weight of [in, out]."""
     return any((kind.__module__, kind.__name__) == ("transformers.pytorch_utils", "Conv1D") for kind in type(module).__mro__)
 
 
-def is_stack(module: nn.Module, name: str, ndim: int) -> bool:
+def _is_stack(module: nn.Module, name: str, ndim: int) -> bool:
     """Whether a parameter is one matrix for each of a layer's experts."""
     return ndim == 3 and name in _STACKS and type(module).__name__.endswith("Experts")

@@ -17,8 +17,9 @@ from fastinit import _text
 from fastinit._core.check import is_frozen, is_loaded, left
 from fastinit._core.laws import Initializer
 from fastinit._schemes.calling import fill_with
+from fastinit._schemes.depth import refuse_depth
 from fastinit._schemes.leftover import Leftovers
-from fastinit._schemes.naming import name_of, name_of_rule
+from fastinit._schemes.naming import function_of, name_of, name_of_rule
 from fastinit._schemes.norms import resolved
 from fastinit._schemes.padding import padded
 from fastinit._schemes.rules import Choice, Mapped, ModuleRules, Rule, Rules, check_name_rule, check_type_rule, matches
@@ -104,7 +105,7 @@ class Scheme:
 
         Raises:
             TypeError: the argument is not a module.
-            ValueError: the scheme has rules for full names, which one module does not know.
+            ValueError: the scheme has rules for full names, or by depth, which one module does not know.
 
         Warns:
             UserWarning: the module has parameters of varied values, which may be random, that no rule names: once for each class.
@@ -120,6 +121,7 @@ class Scheme:
                 "applied to one module. Call fastinit.initialize_(model, scheme, seed=0)."
             )
         found = self.initializers(module)
+        refuse_depth(found.values())
         with torch.no_grad():
             for name, initializer in found.items():
                 owner, _, attribute = name.rpartition(".")
@@ -214,7 +216,7 @@ class Scheme:
         rows = [("full name", pattern, name_of(initializer)) for pattern, initializer in reversed(self._names.items())]
         for layers, kinds in groupby(self._layers, key=self._layers.__getitem__):
             named = textwrap.wrap(", ".join(kind.__name__ for kind in kinds), 40)
-            mappings = [rule if isinstance(rule, Mapping) else {"by the module": rule} for rule in reversed(layers)]
+            mappings = [rule if isinstance(rule, Mapping) else {"by the module": function_of(rule)} for rule in reversed(layers)]
             cells = [(name, name_of(initializer)) for mapping in mappings for name, initializer in mapping.items()]
             rows += [(kind or "", *(cell or ("", ""))) for kind, cell in zip_longest(named, cells)]
         return _text.aligned(("module", "parameter", "initializer"), rows)

@@ -11,7 +11,7 @@ from fastinit._core.laws import Initializer
 from fastinit._initializers.constants import constant_, zeros_
 from fastinit._initializers.plain import normal_, uniform_
 from fastinit._initializers.torch_names import kaiming_uniform_, xavier_normal_, xavier_uniform_
-from fastinit._schemes.keras_rules import NORMS
+from fastinit._schemes.keras_rules import NORMS, gates
 from fastinit._schemes.rules import Mapped, Rule
 
 
@@ -31,7 +31,7 @@ def bilinear(module: Any) -> Mapped:
 
 
 def recurrent(module: Any) -> Mapped:
-    return {"*": symmetric(module.hidden_size)}
+    return {**gates("weight_?[hr]", symmetric(module.hidden_size)), **gates("bias_?h", symmetric(module.hidden_size))}
 
 
 def prelu(module: Any) -> Mapped:

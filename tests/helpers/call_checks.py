@@ -67,6 +67,17 @@ def check_constant(values: torch.Tensor, x: Arguments, dtype: torch.dtype) -> No
     assert same(values, torch.full(values.shape, float(x["val"]), dtype=real).to(dtype))
 
 
+def gate_faults(x: Arguments, shape: tuple[int, ...]) -> list[Any]:
+    return constant_faults(x, shape) + [shape] * (not shape or shape[0] % 4 != 0)
+
+
+def check_gates(values: torch.Tensor, x: Arguments, dtype: torch.dtype) -> None:
+    """Zeros, but for the second quarter."""
+    quarter = len(values) // 4
+    check_constant(values[quarter : 2 * quarter], x, dtype)
+    assert not bool(torch.cat([values[:quarter], values[2 * quarter :]]).to(torch.complex128).any())
+
+
 def matrix_faults(x: Arguments, shape: tuple[int, ...]) -> list[Any]:
     return [shape] if len(shape) != 2 else []
 
@@ -89,7 +100,9 @@ def check_dirac(values: torch.Tensor, x: Arguments, dtype: torch.dtype) -> None:
 
 
 def orthogonal_faults(x: Arguments, shape: tuple[int, ...]) -> list[Any]:
-    return calls.bad(x, gain=calls.is_finite) + [shape] * (len(shape) < 2)
+    leading = x["batch_dims"] if calls.is_count(x["batch_dims"], 0) else 0
+    faults = calls.bad(x, gain=calls.is_finite, batch_dims=lambda n: calls.is_count(n, 0))
+    return faults + [shape] * (len(shape) - leading < 2)
 
 
 def orthogonal_served(x: Arguments, dtype: torch.dtype) -> bool | None:
@@ -99,14 +112,14 @@ def orthogonal_served(x: Arguments, dtype: torch.dtype) -> bool | None:
 def check_orthogonal(values: torch.Tensor, x: Arguments, dtype: torch.dtype) -> None:
     """Rows or columns of length |gain|, at right angles; each element as exact as its dtype and the arithmetic allow."""
     assert bool(values.double().isfinite().all()), "not finite"
-    matrix, gain = values.flatten(1).double(), abs(float(x["gain"]))
+    matrix, gain = values.flatten(x["batch_dims"] + 1).double(), abs(float(x["gain"]))
     if matrix.numel() and 2.0**-4 < gain < 2.0**4:
-        matrix = (matrix.T if matrix.shape[0] < matrix.shape[1] else matrix) / gain
-        long, short = matrix.shape
+        matrix = (matrix.mT if matrix.shape[-2] < matrix.shape[-1] else matrix) / gain
+        long, short = matrix.shape[-2:]
         error = max(torch.finfo(dtype).eps, torch.finfo(torch.float32).eps if dtype is not torch.float64 else 0.0)
         tiny = torch.finfo(dtype).smallest_normal / gain
         slack = 32 * long * error + 2 * long * tiny
-        assert bool(((matrix.T @ matrix - torch.eye(short).double()).abs() <= slack).all())
+        assert bool(((matrix.mT @ matrix - torch.eye(short).double()).abs() <= slack).all())
 
 
 def sparse_faults(x: Arguments, shape: tuple[int, ...]) -> list[Any]:
@@ -149,6 +162,8 @@ SCALING = {
     "mode": ("fan_in", calls.mostly(st.sampled_from(calls.MODES), calls.ODD_NAMES)),
     "distribution": ("truncated_normal", calls.mostly(st.sampled_from(calls.DISTRIBUTIONS), calls.ODD_NAMES)),
 }
+BATCH = {"batch_dims": FANS["batch_dims"]}
+GATES = st.one_of(*[st.sampled_from([[4], [8], [4, 3], [0], [20]])] * 6, shapes(0, 3))
 VALUE = {"val": (OMITTED, calls.mostly(st.floats(-400, 400), calls.ODD_NUMBERS))}
 GROUPS = {"groups": (1, calls.mostly(st.integers(1, 3), [0, -1, 1.0, True, None, "1", 10**400]))}
 SPARSITY = {"sparsity": (OMITTED, calls.mostly(st.floats(0, 1), calls.ODD_NUMBERS)), "std": (0.01, scales(-8, 8))}
@@ -184,7 +199,7 @@ SPECS = {
     "xavier_normal_": torch_spec(call_laws.xavier_law("untruncated_normal"), calls.torch_gain_faults, GAIN),
     "kaiming_uniform_": torch_spec(call_laws.kaiming_law("uniform"), calls.rectifier_faults, RECTIFIER),
     "kaiming_normal_": torch_spec(call_laws.kaiming_law("untruncated_normal"), calls.rectifier_faults, RECTIFIER),
-    "orthogonal_": Spec({**GAIN, **SOURCE}, orthogonal_faults, WEIGHT, None, check_orthogonal, served=orthogonal_served),
+    "orthogonal_": Spec({**GAIN, **SOURCE, **BATCH}, orthogonal_faults, WEIGHT, None, check_orthogonal, served=orthogonal_served),
     "sparse_": Spec(
         {**SPARSITY, **SOURCE}, sparse_faults, MATRIX, None, check_sparse, served=sparse_served, others=calls.COMPLEX
     ),
@@ -192,6 +207,13 @@ SPECS = {
     "ones_": Spec(SOURCE, NONE, ANY, None, lambda v, x, dtype: check_constant(v, {"val": 1}, dtype), EVERY, draws=False),
     "constant_": Spec(
         {**VALUE, **SOURCE}, constant_faults, ANY, None, check_constant, EVERY, draws=False, served=constant_served
+    ),
+    "forget_gate_bias_": Spec(
+        {"val": (1.0, VALUE["val"][1]), **SOURCE},
+        *(gate_faults, GATES, None, check_gates),
+        others=calls.COMPLEX,
+        draws=False,
+        served=constant_served,
     ),
     "eye_": Spec(SOURCE, matrix_faults, MATRIX, None, check_eye, EVERY, draws=False),
     "dirac_": Spec({**GROUPS, **SOURCE}, dirac_faults, KERNEL, None, check_dirac, EVERY, draws=False),

@@ -52,6 +52,7 @@ def truncated_law(x: Arguments, shape: tuple[int, ...]) -> Expected:
 def units(x: Arguments, shape: tuple[int, ...], mode: str) -> float:
     """The fan of a mode; one that the mode does not need is not looked at."""
     sizes = shape[x["batch_dims"] :]
+    sizes = (sizes[0] // x["groups"], *sizes[1:]) if sizes else ()
 
     def fan(name: str, axis: int) -> float:
         return float(sizes[axis] * math.prod(sizes[2:]) if x[name] is None else x[name])

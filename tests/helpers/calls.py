@@ -159,6 +159,7 @@ FANS = {
     "fan_in": (None, mostly(st.one_of(st.integers(1, 5000), st.floats(0.5, 1e6)), ODD_NUMBERS)),
     "fan_out": (None, mostly(st.one_of(st.integers(1, 5000), st.floats(0.5, 1e6)), ODD_NUMBERS)),
     "batch_dims": (0, mostly(st.integers(0, 2), [-1, 7, 1.0, True, None, "1", torch.tensor(1)])),
+    "groups": (1, mostly(st.sampled_from([1, 1, 1, 2, 3]), [0, -1, 7, 1.0, True, None, "1", torch.tensor(1), 10**400])),
 }
 GAIN = {"gain": (1.0, scales(-6, 6))}
 RECTIFIER = {
@@ -245,8 +246,11 @@ def fan_faults(x: Arguments, shape: tuple[int, ...], mode: str) -> list[Any]:
     """The fans a mode needs come from the shape where they are not given."""
     needed = [mode] if is_one_of(mode, MODES[:2]) else ["fan_in", "fan_out"]
     leading = x["batch_dims"] if is_count(x["batch_dims"], 0) else 0
-    missing = any(x[name] is None for name in needed) and len(shape) - leading < 2
-    return bad(x, fan_in=is_fan, fan_out=is_fan, batch_dims=lambda n: is_count(n, 0)) + [shape] * missing
+    of_shape = any(x[name] is None for name in needed)
+    missing = of_shape and len(shape) - leading < 2
+    uneven = of_shape and not missing and is_count(x["groups"], 1) and shape[leading] % x["groups"] != 0
+    counts = {"batch_dims": lambda n: is_count(n, 0), "groups": lambda n: is_count(n, 1)}
+    return bad(x, fan_in=is_fan, fan_out=is_fan, **counts) + [shape] * (missing or uneven)
 
 
 def is_fan(x: Any) -> bool:

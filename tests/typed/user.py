@@ -64,8 +64,11 @@ assert_type(report.json(indent=None), str)
 for entry in report.entries:
     assert_type(entry.shape, tuple[int, ...])
     assert_type(entry.initializer, str | None)
-    assert_type(entry.state, Literal["filled", "tied", "left", "missed"])
+    assert_type(entry.state, Literal["filled", "tied", "left", "frozen", "kept", "missed"])
     assert_type(entry.kind, Literal["parameter", "buffer", "plain attribute"])
+fastinit.initialize_(model, scheme, seed=0, reset_buffers=fastinit.from_constructor(lambda: nn.Linear(2, 2)))
+fastinit.from_constructor(nn.Linear(2, 2))
+fastinit.from_constructor(lambda: None)  # type: ignore[arg-type, return-value]
 fastinit.initialize_(model)  # type: ignore[call-arg]
 fastinit.initialize_(model, "keras_like", seed=0)  # type: ignore[arg-type]
 fastinit.initialize_(model, seed=0, reset_buffers=lambda module: None)  # type: ignore[arg-type, misc]
