@@ -13,7 +13,7 @@ from torch import nn
 
 import fastinit
 from fastinit import _cli
-from fastinit._model.audit import Audit
+from fastinit._model.audit_report import Audit, Statistics
 
 FULL = functools.partial(fastinit.constant_, val=0.5)
 
@@ -60,7 +60,12 @@ def test_values_before_and_after(found):
     table, zero, gate = found["table"], found["zero.weight"], found["gate"]
     assert table.before == pytest.approx((0.0, np.linspace(-1, 1, 4).std(), -1.0, 1.0)) and table.after == (0.0, 0.0, 0.0, 0.0)
     assert (zero.before.mean, zero.after.mean, zero.module, zero.initializer) == (0.0, 1.0, "BatchNorm1d", "ones_")
-    assert gate.before == gate.after and gate.before.least == pytest.approx(1e-5) and gate.shape == (4,)
+    assert (
+        gate.before == gate.after
+        and isinstance(gate.before, Statistics)
+        and gate.before.least == pytest.approx(1e-5)
+        and gate.shape == (4,)
+    )
     with pytest.raises(KeyError, match="gate2"):
         found["gate2"]
 

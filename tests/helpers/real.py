@@ -1,6 +1,6 @@
 """Real classes of transformers and timm, built tiny from configurations: what public models hold, and where.
 
-`MODELS` has a constructor for each by a name; `LIBRARIES` says which library has it. Nothing is downloaded.
+`MODELS` says of each name which library has it, and what makes it of the name. Nothing is downloaded.
 """
 
 import importlib
@@ -10,22 +10,23 @@ import torch
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
-OPERATORS = ("nms", "qnms")  # torchvision's, which a build for another torch, or for a GPU, does not bring
 _DECLARED = []  # the library of operators lives as long as somebody holds it
 
 
-def import_timm():
-    """Import timm beside a torchvision whose operators cannot be loaded: it asks for their names, and never calls them."""
+def imported(name):
+    """Import a library, beside a torchvision whose operators were built for another torch, if one is there: it is asked whether
+    they exist, and nothing here calls them."""
     try:
-        return importlib.import_module("timm")
+        importlib.import_module("torchvision")
+    except ModuleNotFoundError:
+        pass
     except RuntimeError as error:
         if "torchvision::" not in str(error):
             raise
-    library = torch.library.Library("torchvision", "DEF")
-    _DECLARED.append(library)
-    for name in OPERATORS:
-        library.define(f"{name}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
-    return importlib.import_module("timm")
+        _DECLARED.append(torch.library.Library("torchvision", "DEF"))
+        for operator in ("nms", "qnms"):
+            _DECLARED[-1].define(f"{operator}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
+    return importlib.import_module(name)
 
 
 _SIZES = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 4, "vocab_size": 64}
@@ -158,7 +159,7 @@ _TIMM = {
 
 def transformers_model(name):
     """A model of a tiny configuration; what takes a backbone gets a ResNet, whose outputs are told among its sizes."""
-    transformers = importlib.import_module("transformers")
+    transformers = imported("transformers")
     kind, sizes = getattr(transformers, name), dict(_TRANSFORMERS[name])
     if "out_features" in sizes:
         stages = {"embedding_size": 8, "hidden_sizes": [8, 16], "depths": [1, 1], "out_features": sizes.pop("out_features")}
@@ -167,7 +168,7 @@ def transformers_model(name):
 
 
 def timm_model(name):
-    timm, (module, _, kind) = import_timm(), name.split()[0].partition(".")
+    timm, (module, _, kind) = imported("timm"), name.split()[0].partition(".")
     sizes = {"num_classes": 5, **_TIMM[name]}
     return (
         getattr(importlib.import_module(f"timm.models.{module}"), kind)(**sizes) if kind else timm.create_model(module, **sizes)
