@@ -32,6 +32,7 @@ from fastinit._model.audit import audit
 from fastinit._model.constructed import from_constructor
 from fastinit._model.initialize import initialize_
 from fastinit._schemes.depth import by_depth
+from fastinit._schemes.families import llama_like, mup_like, t5_like, vit_like
 from fastinit._schemes.ready import gpt2_like, keras_like, torch_like, truncated_like
 from fastinit._schemes.scheme import Scheme
 
@@ -67,17 +68,21 @@ __all__ = [
     "laws",
     "lecun_normal_",
     "lecun_uniform_",
+    "llama_like",
+    "mup_like",
     "normal_",
     "ones_",
     "orthogonal_",
     "shard",
     "sparse_",
+    "t5_like",
     "torch_like",
     "trunc_normal_",
     "truncated_like",
     "truncated_normal_",
     "uniform_",
     "variance_scaling_",
+    "vit_like",
     "warm_up",
     "xavier_normal_",
     "xavier_uniform_",

@@ -124,7 +124,9 @@ def test_what_serves_its_own_file_alone_has_an_underscore():
     """Names without one are used by another file: of the package, the tests, the proof, the benchmarks."""
     folders = ("fastinit", "tests", "proof", "benchmarks")
     elsewhere = {path: words_of(path) for folder in folders for path in (ROOT / folder).glob("**/*.py")}
-    shown = {f"_schemes/{file}.py" for file in ("keras_rules", "torch_rules", "ready", "padding")}  # whose names a scheme prints
+    shown = {
+        f"_schemes/{file}.py" for file in ("keras_rules", "torch_rules", "ready", "families", "padding")
+    }  # whose names a scheme prints
     types = {"Backend", "BackendName"}  # of public signatures
     for name, text in FILES.items():
         if name in PUBLIC | shown | TRITON | {"_torch.py"}:

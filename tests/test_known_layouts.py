@@ -4,7 +4,7 @@ import math
 
 import pytest
 import torch
-from helpers.real import import_timm
+from helpers.pooled import library
 from torch import nn
 
 import fastinit
@@ -92,11 +92,23 @@ def stacks(transformers):
     yield Qwen3MoeExperts(transformers.Qwen3MoeConfig(**tiny))
 
 
+def routed(scheme):
+    router = named("SomeTopKRouter")()
+    router.weight, router.bias = nn.Parameter(torch.zeros(8, 40)), nn.Parameter(torch.ones(8))
+    assert not fastinit.initialize_(router, scheme, seed=0).missed
+    return router
+
+
+@pytest.mark.parametrize("scheme", [fastinit.keras_like, fastinit.torch_like], ids=repr)
+def test_a_router_is_a_linear_map(scheme):
+    weight, bias = limit_of(scheme, 40, 8)
+    assert fills(routed(scheme).weight, weight) and routed(scheme).bias.abs().max() <= bias
+
+
 @pytest.mark.extra
 @pytest.mark.parametrize("scheme", [fastinit.keras_like, fastinit.torch_like], ids=repr)
 def test_the_real_classes(scheme):
-    transformers = pytest.importorskip("transformers")
-    import_timm()  # some models of transformers ask for torchvision
+    transformers = library("transformers")
     from transformers.pytorch_utils import Conv1D
 
     layer = Conv1D(144, 48)

@@ -21,6 +21,7 @@ from fastinit._model.slots import Slot
 from fastinit._schemes.calling import fill_with
 from fastinit._schemes.held import are_all, are_varied, common_value, constant_value, first_values
 from fastinit._schemes.keras_rules import NORMS
+from fastinit._schemes.known_layouts import has_layouts
 from fastinit._torch import is_written, own_parameters
 
 _NORMS = tuple(NORMS)
@@ -90,6 +91,8 @@ def _held(candidate: Candidate) -> str | None:
         return f"values up to {largest:.3g}, larger than its type's" if _is_foreign_bias(slot, [largest]) else None
     if isinstance(slot.module, nn.PReLU) and held == 0.25:  # torch's default, not the model's
         return None
+    if held == 0.0 and slot.attribute.endswith("bias") and has_layouts(slot.module):  # the default of transformers' types
+        return None
     found, constant = law_of(initializer, tensor.shape, tensor.dtype), constant_value(tensor)
     if found is None:
         with torch.no_grad():
@@ -97,7 +100,7 @@ def _held(candidate: Candidate) -> str | None:
             fill_with(initializer, filled, key)
             if torch.equal(filled, tensor):
                 return None
-    elif found[0].name == "constant" and constant == float(found[0].parameters[0]):
+    elif found[0].name == "constant" and constant == float(torch.tensor(found[0].parameters[0], dtype=tensor.dtype)):
         return None
     return f"{'' if constant is not None else 'mostly '}{held:.6g}"
 

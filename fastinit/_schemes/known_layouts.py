@@ -1,7 +1,8 @@
-"""Weights of transformers' modules whose layout is known for sure: its Conv1D, and stacks of experts. It is never imported."""
+"""Weights of transformers' modules whose layout is known for sure: its Conv1D, routers, stacks of experts. Nothing is imported."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 
 from torch import nn
@@ -12,6 +13,7 @@ from fastinit._initializers.layouts import dimensions_of, in_layout, inputs_of
 from fastinit._torch import own_parameters
 
 _GATED = ("gate_up_proj", "up_proj", "gate_proj", "down_proj")
+_ROUTER = re.compile(r"(Router|MoEGate)$")  # a linear map from features to experts
 _PLAIN = dict.fromkeys(_GATED, "expert out in")
 _LAYOUTS = {  # by the name of a class of transformers that says nothing of it itself
     "Conv1D": {"weight": "in out"},
@@ -26,7 +28,7 @@ _LAYOUTS = {  # by the name of a class of transformers that says nothing of it i
 
 
 def layout_of(module: nn.Module, name: str) -> str | None:
-    """The layout of a module's weight, as `in_layout` takes it; None: it is torch's own, or not known."""
+    """The layout of a module's weight, as `in_layout` takes it; None: it is not known."""
     if not _is_of_transformers(type(module)):
         return None
     transposed, concatenated = (vars(module).get(name) for name in ("is_transposed", "is_concatenated"))
@@ -35,10 +37,17 @@ def layout_of(module: nn.Module, name: str) -> str | None:
         out = packed or "out"
         layout = f"expert in {out}" if transposed else f"expert {out} in"
         found = layout if name in _GATED else None
+    elif name == "weight" and _ROUTER.search(type(module).__name__):
+        found = "out in"
     else:
         found = next((known[name] for kind in type(module).__mro__ if name in (known := _LAYOUTS.get(kind.__name__, {}))), None)
     tensor = own_parameters(module).get(name)
     return found if found and tensor is not None and tensor.ndim == dimensions_of(found) else None
+
+
+def has_layouts(module: nn.Module) -> bool:
+    """Whether weights of a module have known layouts."""
+    return any(layout_of(module, name) for name in own_parameters(module))
 
 
 def laid_out(module: nn.Module, matrix: Initializer, bias: Callable[[int], Initializer]) -> dict[str, Initializer | None]:
@@ -49,7 +58,7 @@ def laid_out(module: nn.Module, matrix: Initializer, bias: Callable[[int], Initi
     for name, tensor in own_parameters(module).items():
         layout = layout_of(module, name)
         if layout:
-            rule[name] = in_layout(matrix, layout)
+            rule[name] = matrix if layout == "out in" else in_layout(matrix, layout)
             rule["bias" if name == "weight" else f"{name}_bias"] = bias(inputs_of(tensor.shape, layout))
     return rule
 

@@ -92,8 +92,8 @@ def truncated_like(std: float = 0.02, cutoff: float = 2.0) -> Scheme:
 
     Args:
         std: the standard deviation of the normal before the cut, finite, > 0. The default is that of ViT and BERT.
-        cutoff: where the normal is cut, in sigmas from its mean, > 0. The default is that of Keras, JAX and BERT; timm's
-            trunc_normal_(std=0.02) cuts at 100.
+        cutoff: where the normal is cut, in sigmas from its mean, > 0. The default is that of Keras, JAX and BERT. timm's
+            trunc_normal_(std=0.02) and transformers' ViT cut at 2, which is 100 sigmas: `vit_like` has their laws.
 
     Returns:
         A scheme for `fastinit.initialize_`, or for ``model.apply``.

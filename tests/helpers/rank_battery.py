@@ -32,6 +32,9 @@ INITIALIZERS = {
     "batch": lambda t: fastinit.lecun_normal_(t, batch_dims=t.ndim - 2, key=KEY),
     "constant": lambda t: fastinit.constant_(t, 0.5),
     "orthogonal": lambda t: fastinit.orthogonal_(t, key=KEY),
+    "members": lambda t: fastinit.orthogonal_(t, key=KEY, batch_dims=t.ndim - 2),
+    "layout": lambda t: fastinit.in_layout(fastinit.he_normal_, "expert in out" if t.ndim == 3 else "in out")(t, key=KEY),
+    "turned": lambda t: fastinit.in_layout(fastinit.orthogonal_, "expert in out" if t.ndim == 3 else "in out")(t, key=KEY),
 }
 MATRICES = {
     "eye": fastinit.eye_,
