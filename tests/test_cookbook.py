@@ -1,9 +1,9 @@
-"""The recipes of docs/cookbook.md, run as the page has them: what they draw has the laws of the authors' own code, what they keep is its.
+"""The recipes of docs/cookbook.md, run as the page has them: what they draw has the laws of the authors' own code, and the rest
+its values.
 
 Where a library is no package of the extras (nanoGPT, nanochat, torchtitan), a small model of its names stands for it.
 """
 
-import contextlib
 import pathlib
 import re
 import sys
@@ -65,9 +65,9 @@ def cook(monkeypatch):
             names["config"] = cookbook.GPTConfig()
         elif title in CONFIGS:
             name, sizes = CONFIGS[title]
-            names["config"] = getattr(library("transformers"), f"{name}Config")(**sizes)
+            names["config"] = getattr(real.library("transformers"), f"{name}Config")(**sizes)
         else:
-            create = library("timm").create_model
+            create = real.library("timm").create_model
             sizes = {"img_size": 32, "depth": 3, "embed_dim": 64, "num_heads": 4, "num_classes": 8}
             monkeypatch.setattr("timm.create_model", lambda name: create(name, **sizes))
         exec(code(SECTIONS[title]), names)
@@ -75,13 +75,6 @@ def cook(monkeypatch):
         return names
 
     return cooked
-
-
-def library(name):
-    """timm, or transformers, which imports a torchvision that is there: it must find its operators."""
-    with contextlib.suppress(ModuleNotFoundError):
-        real.import_timm()
-    return pytest.importorskip(name)
 
 
 def authors(make):

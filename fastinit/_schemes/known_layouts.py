@@ -1,4 +1,4 @@
-"""Weights of transformers' modules whose layout is known for sure: its Conv1D, routers, stacks of experts. Nothing is imported."""
+"""Weights of transformers' modules whose layout is known: its Conv1D, routers, stacks of experts. Nothing is imported."""
 
 from __future__ import annotations
 

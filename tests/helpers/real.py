@@ -6,6 +6,7 @@
 import importlib
 import os
 
+import pytest
 import torch
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
@@ -27,6 +28,17 @@ def imported(name):
         for operator in ("nms", "qnms"):
             _DECLARED[-1].define(f"{operator}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
     return importlib.import_module(name)
+
+
+def library(name):
+    """Import a library or skip; where it must be there (FASTINIT_TEST_LIBRARIES both, FASTINIT_TEST_ALL transformers), fail."""
+    try:
+        return imported(name)
+    except Exception as error:  # a library that was built for another torch fails in many ways
+        must = ["FASTINIT_TEST_LIBRARIES", *["FASTINIT_TEST_ALL"] * (name == "transformers")]
+        if any(os.environ.get(variable) == "1" for variable in must):
+            raise
+        return pytest.skip(f"{name} cannot be imported: {error}")
 
 
 _SIZES = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 4, "vocab_size": 64}
