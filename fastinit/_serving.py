@@ -174,7 +174,7 @@ def _drawn(block: Block, torch_function: Callable[..., Any], args: tuple[Any, ..
     result = torch_function(*args, **kwargs)
     if _has_values(result):
         given = kwargs.get("generator") is not None
-        reason = "a generator was given." if given else _NO_METHOD if is_parameter(result) else "it filled no parameter."
+        reason = "a generator was given." if given else _NO_METHOD if is_parameter(result) else _NO_PARAMETER
         block.draws.drew(result, block.leave(name, result, reason, block.decides(kwargs)))
     return result
 
@@ -259,6 +259,7 @@ _TRUNCATED = _Service(plain.trunc_normal_, {name: name for name in ("tensor", "m
 _NORMAL = {"self": "tensor", "mean": "mean", "std": "std", "generator": "generator"}
 _UNIFORM = {"self": "tensor", "from": "a", "to": "b", "generator": "generator"}
 _LOADED = "transformers has marked it as loaded: it stays as it is."
+_NO_PARAMETER = "it filled a tensor that is no parameter."
 _NO_METHOD = "this package does not serve this method."
 _DRAWING: dict[Any, str] = {
     torch: "rand randn randint randperm normal bernoulli multinomial poisson binomial rand_like randn_like randint_like",

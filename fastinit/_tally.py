@@ -117,7 +117,7 @@ def _sizes(shape: tuple[int, ...]) -> str:
 
 
 def _why(left: Left) -> str:
-    held = f" Held by {', '.join(left.parameters)}." if left.parameters else ""
+    held = f" Now in {', '.join(left.parameters)}." if left.parameters else ""
     return f"left: {left.reason}{held}"
 
 

@@ -105,7 +105,7 @@ def test_columns_and_json():
         torch.rand(())
     text, data = str(block.report), json.loads(block.report.json())
     assert text.splitlines()[-1] == "seed 3: 2 calls served, 2 left"
-    assert "torch.randn" in text and "2x3" in text and "Held by Made.w." in text and "scalar" in text and made.w is not None
+    assert "torch.randn" in text and "2x3" in text and "Now in Made.w." in text and "scalar" in text and made.w is not None
     assert data["seed"] == 3 and data["served"][0] == {"function": "kaiming_uniform_", "calls": 1, "elements": 32}
     assert data["left"][0]["parameters"] == ["Made.w"] and data["left"][1]["shape"] == []
     assert "\n" not in block.report.json(indent=None)
@@ -178,6 +178,7 @@ HELD = {
     "copied": written(lambda w: w.copy_(torch.randn(3, 4))),
     "copied to data": written(lambda w: w.data.copy_(torch.randn(3, 4))),
     "in part": written(lambda w: w[1].copy_(torch.randn(4))),
+    "overwritten in part": lambda _: (p := nn.Parameter(torch.randn(3, 4)), p.data[0].normal_(), p.data[1].zero_())[0],
     "by an index": written(lambda w: w.__setitem__((0, 1), torch.rand(()))),
     "by a whole slice": written(lambda w: w.__setitem__(slice(None), torch.rand(()))),
     "added": written(lambda w: w.add_(torch.rand(3, 4))),
