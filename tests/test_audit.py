@@ -93,6 +93,8 @@ def test_print_names_all_that_is_wrong_and_groups_the_rest():
     assert "*.linear.weight (12)" in text and "*.linear.bias (12)" in text and "7.linear" not in text
     assert "24 drawn, 12 changed" in text and text.endswith("not clean")
     assert "(1 -> 0)" in text
+    allowed = str(fastinit.audit(lambda: nn.Sequential(Layer(), Layer()), scheme, allow=["*.scale"]))
+    assert "0.scale" in allowed and "1.scale" in allowed and "*.scale" not in allowed
 
 
 def test_json_has_all_of_it(found):
