@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -10,12 +11,17 @@ from torch import Tensor, nn
 from fastinit._torch import children_of, own_buffers, own_parameters
 
 Steps = tuple[Any, ...]  # the attribute's name, then indices and keys
+_PLAIN = (bool, int, float, str, set, type(None))  # nearly all attributes
 
 
 def plain_tensors(module: nn.Module) -> Iterator[tuple[Steps, Tensor]]:
     """A module's plain attributes on meta, each with the way to it. Modules that are not registered are models of their own."""
     known = {id(place) for place in (own_parameters(module), own_buffers(module), children_of(module))}
-    waiting: list[tuple[Steps, Any]] = [((name,), value) for name, value in vars(module).items() if id(value) not in known]
+    waiting: list[tuple[Steps, Any]] = [
+        ((name,), value)
+        for name, value in vars(module).items()
+        if type(value) not in _PLAIN and (type(value) is not OrderedDict or value) and id(value) not in known
+    ]
     waiting.reverse()
     while waiting:
         steps, value = waiting.pop()
