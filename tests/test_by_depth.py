@@ -94,8 +94,8 @@ def test_names_without_a_number_and_apply_are_refused_with_the_mend():
         fastinit.initialize_(model, BASE.override({"layers.*.weight": by_depth(scaled, within="blocks")}), seed=0)
     with pytest.raises(TypeError, match="must make an initializer"):
         fastinit.initialize_(model, BASE.override({"layers.*.weight": by_depth(lambda index, layers: 0.02)}), seed=0)
-    typed = fastinit.Scheme({nn.Linear: {"bias": fastinit.ones_, "weight": by_depth(scaled)}})
-    for part in (model, nn.Linear(4, 4)):
+    typed = fastinit.Scheme({nn.Linear: {"weight": fastinit.ones_, "bias": by_depth(scaled)}})  # weights come first
+    for part in (model, model.head):
         with pytest.raises(ValueError, match=r"by_depth\(scaled\) needs the names.*initialize_"):
             part.apply(typed)
     with pytest.raises(ValueError, match="needs the names"):

@@ -21,7 +21,6 @@ from fastinit._model.slots import Slot
 from fastinit._schemes.calling import fill_with
 from fastinit._schemes.held import are_all, are_varied, common_value, constant_value, first_values
 from fastinit._schemes.keras_rules import NORMS
-from fastinit._schemes.known_layouts import has_layouts
 from fastinit._torch import is_written, own_parameters
 
 _NORMS = tuple(NORMS)
@@ -90,8 +89,6 @@ def _held(candidate: Candidate) -> str | None:
         largest = float(tensor.detach().abs().max())
         return f"values up to {largest:.3g}, larger than its type's" if _is_foreign_bias(slot, [largest]) else None
     if isinstance(slot.module, nn.PReLU) and held == 0.25:  # torch's default, not the model's
-        return None
-    if held == 0.0 and slot.attribute.endswith("bias") and has_layouts(slot.module):  # the default of transformers' types
         return None
     found, constant = law_of(initializer, tensor.shape, tensor.dtype), constant_value(tensor)
     if found is None:

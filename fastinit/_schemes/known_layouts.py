@@ -1,4 +1,4 @@
-"""Weights of transformers' modules whose layout is known: its Conv1D, routers, stacks of experts. Nothing is imported."""
+"""Weights of transformers' modules whose layout is known for sure: its Conv1D, routers and stacks of experts."""
 
 from __future__ import annotations
 
@@ -43,11 +43,6 @@ def layout_of(module: nn.Module, name: str) -> str | None:
         found = next((known[name] for kind in type(module).__mro__ if name in (known := _LAYOUTS.get(kind.__name__, {}))), None)
     tensor = own_parameters(module).get(name)
     return found if found and tensor is not None and tensor.ndim == dimensions_of(found) else None
-
-
-def has_layouts(module: nn.Module) -> bool:
-    """Whether weights of a module have known layouts."""
-    return any(layout_of(module, name) for name in own_parameters(module))
 
 
 def laid_out(module: nn.Module, matrix: Initializer, bias: Callable[[int], Initializer]) -> dict[str, Initializer | None]:
