@@ -143,8 +143,9 @@ def is_plain_kind(kind: type) -> bool:
 
 def is_frozen(tensor: Any) -> bool:
     """Whether a tensor is a parameter that is not trained, such as a table of sines. Integers never are."""
-    trained = tensor.requires_grad or not (tensor.is_floating_point() or tensor.is_complex())
-    return isinstance(tensor, torch.nn.Parameter) and not trained
+    if tensor.requires_grad or not isinstance(tensor, torch.nn.Parameter):
+        return False
+    return tensor.is_floating_point() or tensor.is_complex()
 
 
 def depth_of_user() -> int:

@@ -121,13 +121,15 @@ def _task_of(slot: Slot, sharers: list[Slot], seed: int, overwrite: bool, constr
     if not overwrite and any(is_loaded(sharer.tensor) for sharer in sharers) and not slot.tensor.is_meta:
         return Task(slot, "left", values=slot.tensor, loaded=True)
     ruled = [sharer for sharer in sharers if sharer.choice]
-    named = any(sharer.choice and sharer.choice.by_name for sharer in ruled)
-    if not named and all(is_frozen(sharer.tensor) for sharer in sharers):
+    decider = min(ruled, key=_rank) if len(ruled) > 1 else ruled[0] if ruled else slot
+    choice = decider.choice or Choice(_running_statistic(slot), own=True)
+    named = choice.by_name
+    if is_frozen(slot.tensor) and not named and all(is_frozen(sharer.tensor) for sharer in sharers):
         return Task(slot, "frozen", values=slot.tensor)
-    decided = _decided(ruled, constructed) if ruled else Choice(_running_statistic(slot), own=True)
-    initializer = decided.initializer
+    initializer = resolved(choice, decider.module, decider.attribute, decider.tensor, constructed)
     if initializer is None:
-        return Task(slot, "left" if decided.leaves or slot.buffer else "missed", values=slot.tensor)
+        told = slot.buffer or (decider.choice is not None and choice.initializer is None)
+        return Task(slot, "left" if told else "missed", values=slot.tensor)
     if not (slot.buffer or named or _is_drawn(slot.tensor)):  # packed or quantized weights, which a rule by type does not mean
         return Task(slot, "missed", values=slot.tensor)
     for sharer in sharers:
@@ -137,21 +139,14 @@ def _task_of(slot: Slot, sharers: list[Slot], seed: int, overwrite: bool, constr
             raise ValueError(
                 f"{sharer.name} has a padding row, and is a part of {slot.name}. Make it a copy, or padding_idx None."
             )
-    return Task(slot, "filled", initializer, keys.key(seed, slot.name), own=decided.own)
+    return Task(slot, "filled", initializer, keys.key(seed, slot.name), own=choice.own)
 
 
-def _decided(ruled: list[Slot], constructed: bool) -> Choice:
-    """What the rules of those that share memory have for it: a rule for a full name decides, then that of an embedding with a
-    padding row, then the first in the model."""
-
-    def rank(slot: Slot) -> int:
-        assert slot.choice is not None
-        return 0 if slot.choice.by_name else 1 if padding_row(slot.module, slot.attribute) is not None else 2
-
-    slot = min(ruled, key=rank)
+def _rank(slot: Slot) -> int:
+    """Of the rules of those that share memory a rule for a full name decides, then that of an embedding with a padding row, then
+    the first in the model."""
     assert slot.choice is not None
-    initializer = resolved(slot.choice, slot.module, slot.attribute, slot.tensor, constructed)
-    return slot.choice._replace(initializer=initializer, leaves=slot.choice.initializer is None)
+    return 0 if slot.choice.by_name else 1 if padding_row(slot.module, slot.attribute) is not None else 2
 
 
 def _running_statistic(slot: Slot) -> Initializer | None:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
-from itertools import islice
+from itertools import accumulate
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -26,7 +27,7 @@ def is_vector(shape: torch.Size) -> bool:
 
 def first_values(tensors: Iterable[Tensor]) -> dict[int, list[float]]:
     """The first elements in memory of each tensor that has some, by the tensor's id: read together, a microsecond for each."""
-    together: dict[tuple[torch.device, torch.dtype], dict[int, Tensor]] = defaultdict(dict)
+    together: dict[Any, dict[int, Tensor]] = defaultdict(dict)  # by what torch.cat takes together
     with without_dispatch_modes(), torch.no_grad():
         for tensor in tensors:
             if _is_readable(tensor):
@@ -35,8 +36,9 @@ def first_values(tensors: Iterable[Tensor]) -> dict[int, list[float]]:
                 together[tensor.device, tensor.dtype][id(tensor)] = first
         found: dict[int, list[float]] = {}
         for parts in together.values():
-            values = iter(torch.cat([part.float() for part in parts.values()]).tolist())
-            found |= {number: list(islice(values, len(part))) for number, part in parts.items()}
+            values = torch.cat([*parts.values()]).float().tolist()
+            ends = accumulate(map(len, parts.values()))
+            found |= {number: values[end - len(part) : end] for (number, part), end in zip(parts.items(), ends, strict=True)}
     return found
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Callable
 
@@ -62,5 +63,6 @@ def zero_bias(inputs: int) -> Initializer:
     return zeros_
 
 
+@functools.lru_cache(4096)
 def _is_of_transformers(kind: type[nn.Module]) -> bool:
     return any(base.__module__.partition(".")[0] in ("transformers", "transformers_modules") for base in kind.__mro__)

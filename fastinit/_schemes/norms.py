@@ -30,9 +30,19 @@ _NAME = re.compile(r"([Nn]orm|NORM)(?![a-z])")  # RMSNorm, LayerNorm2d, RMSNormG
 _PLAIN = (bool, int, float, str, type(None), torch.dtype)
 
 
+def is_torchs(module: nn.Module) -> bool:
+    """Whether a module's class is one of torch.nn's own, for whose parameters there are rules by type."""
+    return type(module).__module__.startswith("torch.nn.modules.")
+
+
 def is_norm(module: nn.Module) -> bool:
     """Whether a module is a normalization by the name of its class."""
-    return _NAME.search(type(module).__name__) is not None
+    return _is_norms_name(type(module).__name__)
+
+
+@functools.lru_cache(4096)
+def _is_norms_name(name: str) -> bool:
+    return _NAME.search(name) is not None
 
 
 @declares(lambda shape, dtype: constant(1.0))

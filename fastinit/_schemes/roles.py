@@ -17,7 +17,7 @@ from fastinit._initializers.constants import constant_, zeros_
 from fastinit._schemes.held import is_vector
 from fastinit._schemes.keras_rules import NORMS, gates
 from fastinit._schemes.known_layouts import layout_of
-from fastinit._schemes.norms import of_norm
+from fastinit._schemes.norms import is_torchs, of_norm
 from fastinit._schemes.rules import Mapped, Rule
 from fastinit._torch import own_parameters
 
@@ -50,6 +50,8 @@ def known(matrix: Initializer, embedding: Initializer | None = None, bias: Initi
 
 def known_by_class(module: nn.Module, matrix: Initializer, embedding: Initializer, bias: Initializer) -> Mapped:
     """The rule of a module of another type: normalizations, transformers' Conv1D, stacks of experts, tables of positions."""
+    if is_torchs(module):
+        return {}
     rule: dict[str, Initializer | None] = of_norm(module)
     if _is_conv1d(module):
         rule |= {"weight": matrix, "bias": bias}

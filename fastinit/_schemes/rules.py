@@ -22,7 +22,6 @@ class Choice(NamedTuple):
     initializer: Initializer | None
     by_name: bool = False  # by a rule of the user's for its full name
     own: bool = False  # by a rule of the user's
-    leaves: bool = False  # the rule is None; else no initializer means that nobody knows one
 
 
 class ModuleRules(NamedTuple):

@@ -263,7 +263,7 @@ def rules_of(scheme: Scheme, module: nn.Module) -> ModuleRules:
         for rule in reversed(scheme._layers.get(kind, ())):
             if rule is None:
                 return ModuleRules(mappings, closed=True)
-            own = any(kind is each.kind and rule is each.rule for each in scheme._expected)
+            own = bool(scheme._expected) and any(kind is each.kind and rule is each.rule for each in scheme._expected)
             mappings.append((rule(module) if callable(rule) else rule, own))
     return ModuleRules(mappings, closed=False)
 
