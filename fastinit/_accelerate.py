@@ -214,7 +214,7 @@ class _Router(TorchFunctionMode):
         if handler is not None:
             return _serve(handler, func, args, kwargs or {})
         result = func(*args, **kwargs) if kwargs else func(*args)
-        if self.holders and not (torch.compiler.is_compiling() or thread.busy):
+        if self.holders and not (torch.compiler.is_compiling() or torch.jit.is_tracing() or thread.busy):
             self.draws.follow(func, args, kwargs or {}, result)
         return result
 

@@ -43,6 +43,7 @@ class Draws:
         self._thread = threading.get_ident()
         self._hook: Any = None
         self._full = 64
+        self._misses = 0
 
     def clear(self) -> None:
         """Forget all."""
@@ -68,6 +69,9 @@ class Draws:
         with without_torch_function():
             drawn = self._of([*args, *kwargs.values()])
             if not drawn:
+                self._misses += 1
+                if self._misses % 64 == 0:
+                    self._prune()  # where all is gone, following ends
                 return
             name = getattr(function, "__name__", "")
             if name in _OVERWRITES or (name == "__setitem__" and _is_all(args[1])):

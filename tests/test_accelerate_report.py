@@ -9,6 +9,7 @@ import pytest
 import torch
 from helpers.serving import CALLS, CAPTURED, MODULE, expected, parameter
 from torch import nn
+from torch._subclasses import FakeTensorMode
 
 from fastinit._accelerate import accelerate
 
@@ -264,7 +265,30 @@ def test_nothing_is_followed_without_a_draw_and_nothing_is_kept():
         for _ in range(1000):
             torch.randn(2) * 3
         assert hooks and len(draws.holders) < 200
+        for _ in range(64):
+            torch.empty(3) * 2
+        assert not draws.holders  # and nothing is followed now
     assert not hooks and not draws.holders and lefts(block) == [("torch.randn", (2,), 1000)]
+
+
+def test_tensors_of_all_kinds_can_be_followed():
+    """Those without a storage of their own, and what traces calls, raise nothing and warn of nothing."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", torch.jit.TracerWarning)
+        with accelerate(seed=0) as block:
+            noise = torch.randn(4, 3)
+            torch.func.vmap(lambda x: torch.randn_like(x) + 2 * x, randomness="different")(noise)
+            torch.func.grad(lambda x: (x * x).sum())(noise)
+            assert (noise.to_sparse() * 2).is_sparse
+            torch.jit.trace(lambda x: 2 * x, noise)
+            with torch.inference_mode():
+                assert (noise * 2).is_inference()
+            with FakeTensorMode():
+                torch.randn(3) + 1
+            layer = nn.Linear(3, 3)
+            layer(noise).sum().backward()
+            torch.optim.SGD(layer.parameters(), lr=0.1, momentum=0.9).step()
+    assert block.report.parameters == [] and [left.function for left in block.report.left] == ["torch.randn", "torch.randn_like"]
 
 
 def test_a_block_that_another_thread_closes_leaves_no_hook():
