@@ -21,7 +21,7 @@ from fastinit._draws import Draws
 from fastinit._fill import check_backends
 from fastinit._serving import HANDLERS, Block, Handler, places, routed
 from fastinit._tally import BlockReport
-from fastinit._torch import dismiss, is_summoned
+from fastinit._torch import dismiss, is_summoned, is_tracing
 
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 
@@ -214,7 +214,7 @@ class _Router(TorchFunctionMode):
         if handler is not None:
             return _serve(handler, func, args, kwargs or {})
         result = func(*args, **kwargs) if kwargs else func(*args)
-        if self.holders and not (torch.compiler.is_compiling() or torch.jit.is_tracing() or thread.busy):
+        if self.holders and not (torch.compiler.is_compiling() or is_tracing() or thread.busy):
             self.draws.follow(func, args, kwargs or {}, result)
         return result
 
