@@ -60,7 +60,7 @@ def test_one_file_alone_has_each_foreign_thing():
         library = {name: imports(text) for name, text in FILES.items() if room(name) != "_commands"}
         return {name for name, found in library.items() if any(f"{m}.".startswith(f"{module}.") for m in found)}
 
-    assert users("ctypes") == {"_backends/abi.py"}
+    assert users("ctypes") == {"_backends/abi.py", "_core/memory.py"}, "to call C; to read a few bytes"
     assert users("triton") == TRITON
     choosers = {name for name in users("fastinit._backends") if room(name) != "_backends"}
     assert choosers == {"_fill.py", "__init__.py"}, "only _fill calls backends; __init__ has the public names of the choice"

@@ -5,6 +5,7 @@ A key and a distribution determine a fill completely, so everything random in th
 
 import hashlib
 import operator
+from collections.abc import Callable
 
 import torch
 
@@ -43,9 +44,25 @@ def key(seed: int, *path: str | int) -> int:
     """
     if not _is_integer(seed):
         raise TypeError(f"seed must be an int. Received: seed={shown(seed)} ({type(seed).__name__}). Pass e.g. seed=0.")
-    secret = (operator.index(seed) % 2**64).to_bytes(8, "little")
-    text = b".".join(map(_encoded, path))
-    return int.from_bytes(hashlib.blake2b(text, digest_size=8, key=secret).digest(), "little")
+    keyed = _keyed(seed)
+    keyed.update(b".".join(map(_encoded, path)))
+    return int.from_bytes(keyed.digest(), "little")
+
+
+def of_names(seed: int) -> Callable[[str], int]:
+    """A function from a name to its key under one seed, in half of the time of `key`."""
+    start = _keyed(seed)
+
+    def key_of(name: str) -> int:
+        keyed = start.copy()
+        keyed.update(_encoded(name))
+        return int.from_bytes(keyed.digest(), "little")
+
+    return key_of
+
+
+def _keyed(seed: int) -> "hashlib.blake2b":
+    return hashlib.blake2b(digest_size=8, key=(operator.index(seed) % 2**64).to_bytes(8, "little"))
 
 
 def _encoded(part: str | int) -> bytes:

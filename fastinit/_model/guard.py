@@ -7,11 +7,10 @@ constructor gave, what is constant there is compared with what the scheme would 
 from __future__ import annotations
 
 import math
-from collections import defaultdict
 from typing import NamedTuple
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from fastinit._core.fans import fans
 from fastinit._core.laws import Initializer, law_of
@@ -24,7 +23,6 @@ from fastinit._schemes.keras_rules import NORMS
 from fastinit._torch import is_written, own_parameters
 
 _NORMS = tuple(NORMS)
-_SMALL = 65536  # elements of tensors that are read together
 _DENSE = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
 
 
@@ -47,37 +45,30 @@ class Guard:
     def __init__(self, found: list[Slot]) -> None:
         parameters = [slot for slot in found if not slot.buffer and not slot.parametrized]
         self._first = first_values(slot.tensor for slot in parameters)
+        self._varied = {number for number, values in self._first.items() if are_varied(values)}
         drawn = [slot.tensor for slot in parameters if slot.choice and slot.choice.initializer and slot.tensor.ndim > 1]
         unknown = any(is_dtensor(tensor) for tensor in drawn) or any(self._is_trained(slot) for slot in parameters)
-        varied = sum(self._is_varied(tensor) and is_written(tensor) for tensor in drawn)
+        varied = sum(id(tensor) in self._varied and is_written(tensor) for tensor in drawn)
         self.constructed = 0 < len(drawn) <= 2 * varied and not unknown
 
-    def _is_varied(self, tensor: Tensor) -> bool:
-        return are_varied(self._first.get(id(tensor), []))
-
     def _is_trained(self, slot: Slot) -> bool:
-        return slot.tensor.grad is not None or (isinstance(slot.module, _NORMS) and self._is_varied(slot.tensor))
+        return slot.tensor.grad is not None or (isinstance(slot.module, _NORMS) and id(slot.tensor) in self._varied)
 
     def replaced(self, candidates: list[Candidate]) -> dict[str, str]:
         """What parameters of a constructed model hold on purpose and their initializers would replace: in words, by name."""
-        suspects: list[Candidate] = []
-        equal: dict[float, list[Candidate]] = defaultdict(list)  # by the constant that they get: most hold it already
-        for one in candidates:
-            slot, tensor = one.slot, one.slot.tensor
-            is_own = not hasattr(slot.module, "reset_parameters") or is_written(tensor)  # else a module that nobody has filled
-            if slot.parametrized or not is_own or id(tensor) not in self._first:
-                continue
-            first = self._first[id(tensor)]
-            value = 0.0 if one.initializer is zeros_ else 1.0 if one.initializer is ones_ else None
-            if value is not None and {*first} == {value} and tensor.numel() <= _SMALL:
-                equal[value].append(one)
-            elif not are_varied(first) or _is_foreign_bias(slot, first):
-                suspects.append(one)
-        for value, alike in equal.items():
-            if not are_all([one.slot.tensor for one in alike], value):
-                suspects += alike
-        held = {one.slot.name: _held(one) for one in suspects}
+        held = {one.slot.name: _held(one) for one in candidates if self._is_suspect(one)}
         return {name: words for name, words in held.items() if words is not None}
+
+    def _is_suspect(self, one: Candidate) -> bool:
+        """Whether a closer look is worth its time."""
+        slot, tensor = one.slot, one.slot.tensor
+        first = self._first.get(id(tensor))
+        if first is None or slot.parametrized or (hasattr(slot.module, "reset_parameters") and not is_written(tensor)):
+            return False  # the last: torch's own module, which nobody has filled
+        if id(tensor) in self._varied:
+            return _is_foreign_bias(slot, first)
+        value = 0.0 if one.initializer is zeros_ else 1.0 if one.initializer is ones_ else None
+        return value is None or first[0] != value or not are_all(tensor, value)
 
 
 def _held(candidate: Candidate) -> str | None:

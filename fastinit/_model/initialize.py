@@ -32,7 +32,7 @@ from fastinit._model.tasks import (
     tasks_of,
 )
 from fastinit._schemes.calling import fill_with
-from fastinit._schemes.naming import name_of
+from fastinit._schemes.naming import name_of, name_of_dtype
 from fastinit._schemes.ready import keras_like
 from fastinit._schemes.scheme import Scheme
 from fastinit._torch import FakeTensor, without_own_references
@@ -257,7 +257,7 @@ def _entry_of(slot: Slot, task: Task, tied: bool) -> Entry:
     return Entry(
         name=slot.name,
         shape=tuple(slot.tensor.shape),
-        dtype=str(slot.tensor.dtype).removeprefix("torch."),
+        dtype=name_of_dtype(slot.tensor.dtype),
         state="tied" if tied and not task.loaded else task.state,
         kind=slot.kind,
         initializer=None if tied else _initializer_of(task),

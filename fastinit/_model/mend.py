@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from fastinit._model.slots import Slot
 from fastinit._schemes.held import common_value, is_varied, is_vector
+from fastinit._schemes.naming import name_of_dtype
 from fastinit._schemes.norms import is_norm
 
 _SHOWN = 3  # names of a kind
@@ -71,7 +72,7 @@ def message(missed: list[Missed], others: list[Slot]) -> str:
 
 def _described(kind: _Kind, slots: list[Slot]) -> str:
     shapes = list(dict.fromkeys(str(tuple(slot.tensor.shape)) for slot in slots))
-    dtypes = ", ".join(dict.fromkeys(str(slot.tensor.dtype).removeprefix("torch.") for slot in slots))
+    dtypes = ", ".join(dict.fromkeys(name_of_dtype(slot.tensor.dtype) for slot in slots))
     shape = f"shape {shapes[0]}" if len(shapes) == 1 else f"shapes {shapes[0]} to {shapes[-1]}"
     holds = f", holding {kind.holds}, which the scheme would replace" if kind.holds else ""
     names = ", ".join(slot.name for slot in slots[:_SHOWN])

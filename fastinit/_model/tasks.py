@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -26,7 +26,7 @@ from fastinit._model.mend import Missed, message
 from fastinit._model.report import State
 from fastinit._model.slots import Slot
 from fastinit._schemes.keras_rules import zero_
-from fastinit._schemes.naming import name_of
+from fastinit._schemes.naming import name_of, name_of_dtype
 from fastinit._schemes.norms import resolved
 from fastinit._schemes.padding import padded, padding_row, zero_row_
 from fastinit._schemes.rules import Choice
@@ -80,9 +80,9 @@ def tasks_of(found: list[Slot], source: list[int], seed: int, overwrite: Overwri
     sharing: dict[int, list[Slot]] = defaultdict(list)
     for slot, owner in zip(found, source, strict=True):
         sharing[owner].append(slot)
-    guard = Guard(found)
+    guard, key_of = Guard(found), keys.of_names(seed)
     tasks = {
-        owner: _task_of(found[owner], sharers, seed, overwrite.loaded, guard.constructed) for owner, sharers in sharing.items()
+        owner: _task_of(found[owner], sharers, key_of, overwrite.loaded, guard.constructed) for owner, sharers in sharing.items()
     }
     return tasks if overwrite.constants or not guard.constructed else _guarded(tasks, guard)
 
@@ -90,6 +90,8 @@ def tasks_of(found: list[Slot], source: list[int], seed: int, overwrite: Overwri
 def _guarded(tasks: dict[int, Task], guard: Guard) -> dict[int, Task]:
     """The tasks, less those that would replace what a constructor has set on purpose."""
     held = guard.replaced(_candidates(tasks.values()))
+    if not held:
+        return tasks
     return {
         owner: Task(task.slot, "kept", values=task.slot.tensor, holds=held[task.slot.name]) if task.slot.name in held else task
         for owner, task in tasks.items()
@@ -117,7 +119,7 @@ def _keep_constants(tasks: list[Task], giver: Giver) -> None:
             task.initializer, task.key, task.values, task.by = None, None, real[task.slot.name].slot.tensor, giver.by
 
 
-def _task_of(slot: Slot, sharers: list[Slot], seed: int, overwrite: bool, constructed: bool) -> Task:
+def _task_of(slot: Slot, sharers: list[Slot], key_of: Callable[[str], int], overwrite: bool, constructed: bool) -> Task:
     if not overwrite and any(is_loaded(sharer.tensor) for sharer in sharers) and not slot.tensor.is_meta:
         return Task(slot, "left", values=slot.tensor, loaded=True)
     ruled = [sharer for sharer in sharers if sharer.choice]
@@ -139,7 +141,7 @@ def _task_of(slot: Slot, sharers: list[Slot], seed: int, overwrite: bool, constr
             raise ValueError(
                 f"{sharer.name} has a padding row, and is a part of {slot.name}. Make it a copy, or padding_idx None."
             )
-    return Task(slot, "filled", initializer, keys.key(seed, slot.name), own=choice.own)
+    return Task(slot, "filled", initializer, key_of(slot.name), own=choice.own)
 
 
 def _rank(slot: Slot) -> int:
@@ -244,7 +246,7 @@ def _is_drawn(tensor: Tensor) -> bool:
 
 
 def _described(slot: Slot) -> str:
-    dtype = str(slot.tensor.dtype).removeprefix("torch.")
+    dtype = name_of_dtype(slot.tensor.dtype)
     return f"{slot.name} ({slot.kind} of {type(slot.module).__name__}, {dtype}, shape {tuple(slot.tensor.shape)})"
 
 
@@ -336,7 +338,7 @@ def _law_of_task(task: Task) -> tuple[Law, int | None] | None:
     if found is None:
         return None
     law, key = found
-    if task.initializer is not zero_:
+    if task.initializer is not zero_ and (law.name != "constant" or not _is_drawn(tensor)):
         check_tensor(tensor, ALL_DTYPES if law.name == "constant" else DRAWN_DTYPES)
     if law.name == "constant":
         return law, None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import re
 from collections.abc import Callable
+from typing import Any
 
 from torch import nn
 
@@ -30,7 +31,7 @@ _LAYOUTS = {  # by the name of a class of transformers that says nothing of it i
 
 def layout_of(module: nn.Module, name: str) -> str | None:
     """The layout of a module's weight, as `in_layout` takes it; None: it is not known."""
-    if not _is_of_transformers(type(module)):
+    if not _is_of_transformers(type(module)):  # type: ignore[arg-type]
         return None
     transposed, concatenated = (vars(module).get(name) for name in ("is_transposed", "is_concatenated"))
     if isinstance(transposed, bool) and isinstance(concatenated, bool) and hasattr(module, "has_gate"):  # its experts' interface
@@ -49,7 +50,7 @@ def layout_of(module: nn.Module, name: str) -> str | None:
 def laid_out(module: nn.Module, matrix: Initializer, bias: Callable[[int], Initializer]) -> dict[str, Initializer | None]:
     """The rule of a module of known layouts: what fills each matrix [out, in], and what fills the biases of so many inputs."""
     rule: dict[str, Initializer | None] = {}
-    if not _is_of_transformers(type(module)):
+    if not _is_of_transformers(type(module)):  # type: ignore[arg-type]
         return rule
     for name, tensor in own_parameters(module).items():
         layout = layout_of(module, name)
@@ -64,5 +65,5 @@ def zero_bias(inputs: int) -> Initializer:
 
 
 @functools.lru_cache(4096)
-def _is_of_transformers(kind: type[nn.Module]) -> bool:
+def _is_of_transformers(kind: Any) -> bool:
     return any(base.__module__.partition(".")[0] in ("transformers", "transformers_modules") for base in kind.__mro__)

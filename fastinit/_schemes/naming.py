@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping
 from functools import partial
 from typing import Any
+
+import torch
 
 from fastinit._core.laws import Initializer
 from fastinit._initializers.layouts import laid_out_
@@ -27,6 +30,12 @@ def name_of(value: object) -> str:
 def _name_in_layout(initializer: Initializer, layout: str, sizes: Mapping[str, int], **source: Any) -> str:
     inner = name_of(partial(initializer, **source) if source else initializer)
     return f"in_layout({', '.join([inner, repr(layout), *(f'{word}={size}' for word, size in sizes.items())])})"
+
+
+@functools.lru_cache
+def name_of_dtype(dtype: torch.dtype) -> str:
+    """Such as "float32"."""
+    return str(dtype).removeprefix("torch.")
 
 
 def name_of_rule(rule: Rule) -> str:

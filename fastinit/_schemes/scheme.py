@@ -10,7 +10,7 @@ from typing import Any, NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
-from torch.nn.parameter import UninitializedBuffer, UninitializedParameter
+from torch.nn.parameter import UninitializedTensorMixin  # type: ignore[attr-defined]
 from torch.nn.utils.parametrize import ParametrizationList
 
 from fastinit import _text
@@ -294,7 +294,7 @@ def choice_of(
         meant: the canonical name of one that may go through another path of a shared module.
     """
     found = (choice for rules, name in owners if (choice := rules.find(name, buffer)))
-    for pattern in reversed(list(scheme._names)):
+    for pattern in reversed(scheme._names):
         if matches(full_name, pattern, buffer) or meant(pattern) == full_name:
             if any(each.kind == pattern for each in scheme._expected):
                 return Choice(scheme._names[pattern], by_name=True, own=True)
@@ -305,12 +305,15 @@ def choice_of(
 
 def _is_fillable(name: str, tensor: Tensor) -> bool:
     """Whether a scheme that is applied fills it: floats and complex numbers that have a shape, and counters of batches."""
-    if isinstance(tensor, (UninitializedParameter, UninitializedBuffer)) or is_frozen(tensor):
+    if isinstance(tensor, UninitializedTensorMixin) or is_frozen(tensor):
         return False
     return tensor.is_floating_point() or tensor.is_complex() or name.endswith("num_batches_tracked")
 
 
 def is_lazy(module: nn.Module) -> bool:
     """Whether parameters or buffers of its own have no shape yet."""
-    own = chain(own_parameters(module).values(), own_buffers(module).values())
-    return any(isinstance(tensor, (UninitializedParameter, UninitializedBuffer)) for tensor in own)
+    for place in (own_parameters(module), own_buffers(module)):
+        for tensor in place.values():
+            if isinstance(tensor, UninitializedTensorMixin):  # whose subclasses look at each instance in Python
+                return True
+    return False

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 from torch import nn
+from torch.nn.utils import parametrize
 
 from fastinit._schemes.rules import matches
 from fastinit._schemes.scheme import Scheme, expected_of
+from fastinit._torch import own_buffers, own_parameters
 
 
 class Place(NamedTuple):
@@ -17,7 +19,13 @@ class Place(NamedTuple):
 
     module: nn.Module
     path: str  # its canonical name
-    attributes: list[tuple[str, bool]]  # its own parameters and buffers, those that are None too; whether each is a buffer
+
+    @property
+    def attributes(self) -> list[tuple[str, bool]]:
+        """The names of its own parameters and buffers, those that are None too; and whether each is a buffer."""
+        names = [(name, False) for name in own_parameters(self.module)] + [(name, True) for name in own_buffers(self.module)]
+        parametrized = parametrize.is_parametrized(self.module) and cast(Any, self.module).parametrizations
+        return names + [(name, False) for name in parametrized or ()]
 
 
 class Unused(NamedTuple):
