@@ -6,18 +6,22 @@ import functools
 import inspect
 import pkgutil
 import threading
+import warnings
 from collections.abc import Callable
-from types import FunctionType, MethodType, ModuleType
+from types import FunctionType, MethodType
 from typing import Any, TypeVar
 
 import torch
 from torch.overrides import TorchFunctionMode
 
+from fastinit._core.check import depth_of_user
 from fastinit._core.keys import key
 from fastinit._core.modes import blocks
+from fastinit._draws import Draws
 from fastinit._fill import check_backends
 from fastinit._serving import HANDLERS, Block, Handler, places, routed
-from fastinit._torch import dismiss, is_summoned
+from fastinit._tally import BlockReport
+from fastinit._torch import dismiss, is_summoned, is_tracing
 
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 
@@ -43,21 +47,26 @@ class accelerate:
     a reason and a seed was to decide, a UserWarning says so. Tensors with a true attribute `_is_hf_initialized`, by which
     transformers marks weights as loaded, are left as they are; the marks stay on a model that `from_pretrained` returned.
 
-    timm's own truncated normal is served where timm was imported before the block.
+    timm's own truncated normal, and what transformers has taken from torch.nn.init, are served where these were imported before
+    the block. So are names that others have taken before it, except orthogonal_, the choice of the zeros by sparse_, and
+    xavier_uniform_, xavier_normal_ and kaiming_normal_ on tensors that are no parameters. Names taken inside are torch's
+    functions after it, and are pickled and copied as these.
 
-    Names imported from torch.nn.init before the block are served too, except orthogonal_, the choice of the zeros by
-    sparse_, and xavier_uniform_, xavier_normal_ and kaiming_normal_ on tensors that are no parameters. Names taken inside
-    are torch's functions after it, and are pickled and copied as these.
+    **torch.randn and the like are torch's**, in constructors too: torch.manual_seed decides them, not the seed of the block. The
+    block's `report` counts them, with all else that was left to torch, and why; it names the parameters that hold such values, as
+    far as calls of torch lead there. If there are any as a seeded block ends, a UserWarning names them.
 
     Blocks can be nested, and closed in any order, from any thread: the innermost that is open decides. One object can be opened
-    many times, in several threads at once. Blocks belong to the context (contextvars): each asyncio task has its own,
-    and is served by those open where it was made until they close. Other threads keep torch, those of `asyncio.to_thread` too.
+    many times, in several threads at once: `with` gives one for the block that it opens, which has its `report`. Blocks belong
+    to the context (contextvars): each asyncio task has its own, and is served by those open where it was made until they
+    close. Other threads keep torch, those of `asyncio.to_thread` too.
 
-    As a decorator it takes functions and `async def` functions. Generator functions and classes are a TypeError.
+    As a decorator it takes functions and `async def` functions, whose calls give no report. Generator functions and classes are
+    a TypeError.
 
     Args:
         seed: any int: the n-th fill of a block takes ``fastinit.key(seed, n)``, with n counted from 0 in every block (in
-            every call of a decorated function), so that the weights do not depend on any generator; each fill that is served
+            every call of a decorated function), so that what is served depends on no generator; each fill that is served
             counts. Every process counts alike: pipeline stages of equal layers get equal weights, unless their prefixes differ.
             None: each fill takes a fresh key from torch's default CPU generator, so `torch.manual_seed` decides all
             values. A `generator=` in a call goes before the seed.
@@ -74,14 +83,19 @@ class accelerate:
         PyTorch, torch.nn.init; torch.overrides.TorchFunctionMode.
 
     Examples:
-        >>> with fastinit.accelerate(seed=0):
+        >>> with fastinit.accelerate(seed=0) as block:
         ...     one = nn.Linear(8, 4)
+        >>> block.report.served
+        (Served(function='kaiming_uniform_', calls=1, elements=32), Served(function='uniform_', calls=1, elements=4))
         >>> @fastinit.accelerate(seed=0)
         ... def build():
         ...     return nn.Linear(8, 4)
         >>> torch.equal(one.weight, build().weight)
         True
     """
+
+    _block: Block | None = None  # the last that it opened
+    _opener: "accelerate | None" = None  # of what `with` gives
 
     def __init__(self, seed: int | None = None, *, prefix: str | int = "") -> None:
         if callable(seed):
@@ -96,26 +110,50 @@ class accelerate:
     def __enter__(self) -> "accelerate":
         with contextlib.suppress(RuntimeError):  # which fills raise. A ValueError of theirs would leave the call to torch
             check_backends([torch.device("cpu")])
-        block = Block(self, thread.router, self._seed, self._path)
+        owner, router = self._opener or self, thread.router
+        block = Block(owner, router, router.draws, self._seed, self._path)
         with _lock:
             opened.append(block)
             if len(opened) == 1:
                 _substitute()
         _settle((*blocks.get(), block))
-        return self
+        given = copy.copy(self)
+        given._opener, given._block = owner, block
+        owner._block = block
+        return given
 
     def __exit__(self, *error: Any) -> None:
+        owner = self._opener or self
         with _lock:
-            anywhere = [block for block in opened if block.owner is self]
+            anywhere = [block for block in opened if block.owner is owner]
             here = [block for block in blocks.get() if block in anywhere]
             if not anywhere:
                 raise RuntimeError("fastinit.accelerate: this block is not open. Leave it as often as you enter it.")
             block = (here or anywhere)[-1]
-            block.is_open = False
+            said = block.close()
             opened.remove(block)
+            if not any(other.router is block.router for other in opened):
+                block.draws.clear()
             if not opened:
                 _restore()
         _settle(blocks.get())
+        if said and not any(error):
+            warnings.warn(said, UserWarning, stacklevel=depth_of_user())
+
+    @property
+    def report(self) -> BlockReport:
+        """What the block has served, and what it left to torch: of what `with` gives, that very block, so far or, after it, as it
+        ended; of the object itself, the block that it opened last.
+
+        Raises:
+            RuntimeError: it has opened none. Calls of a decorated function open blocks of their own: write `with` in it.
+        """
+        if self._block is None:
+            raise RuntimeError("fastinit.accelerate: a report is of a block. Write `with fastinit.accelerate() as block`.")
+        return self._block.report
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"_seed": self._seed, "_path": self._path}  # a copy is of no block
 
     def __call__(self, function: _Function) -> _Function:
         _check_decorated(function)
@@ -164,22 +202,30 @@ def _is_any(kind: Callable[[Any], bool], function: Callable[..., Any]) -> bool:
 class _Router(TorchFunctionMode):
     """The mode of one thread, which torch shows every call of its functions."""
 
+    def __init__(self) -> None:
+        super().__init__()
+        self.draws = Draws()
+        self.holders = self.draws.holders
+
     def __torch_function__(self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None) -> Any:
         handler = HANDLERS.get(func)
         if handler is None and type(func) is FunctionType:
             handler = routed(func)
-        if handler is None:
-            return func(*args, **kwargs) if kwargs else func(*args)
-        return _serve(handler, func, args, kwargs or {})
+        if handler is not None:
+            return _serve(handler, func, args, kwargs or {})
+        result = func(*args, **kwargs) if kwargs else func(*args)
+        if self.holders and not (torch.compiler.is_compiling() or is_tracing() or thread.busy):
+            self.draws.follow(func, args, kwargs or {}, result)
+        return result
 
 
 class _StandIn:
     """What is put in the place of a function that torch shows to no mode. It calls the original where no block is open: code that
     has taken it in a block keeps it. It passes for the original, and where it is pickled or copied, it is what has its name."""
 
-    def __init__(self, place: tuple[ModuleType, str], original: Callable[..., Any], handler: Handler) -> None:
+    def __init__(self, name: str, original: Callable[..., Any], handler: Handler) -> None:
         functools.update_wrapper(self, original)
-        self._name, self._original, self._handler = f"{place[0].__name__}:{place[1]}", original, handler
+        self._name, self._original, self._handler = name, original, handler
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         return _serve(self._handler, self._original, args, kwargs)
@@ -239,21 +285,21 @@ def _settle(known: tuple[Block, ...]) -> None:
 
 def _substitute() -> None:
     """Replace what torch shows to no mode, for the first block of all threads."""
-    for place, handler in places().items():
-        original = getattr(*place)
-        placed[place] = _StandIn(place, original, handler), original
-        setattr(*place, placed[place][0])
+    for names, name, module, handler in places():
+        original = names[name]
+        names[name] = stand_in = _StandIn(f"{module}:{name}", original, handler)
+        placed.append((names, name, stand_in, original))
 
 
 def _restore() -> None:
     """Undo it after the last block, but for what somebody else has replaced since: that is theirs to undo."""
-    for place, (stand_in, original) in placed.items():
-        if getattr(*place, None) is stand_in:
-            setattr(*place, original)
+    for names, name, stand_in, original in placed:
+        if names.get(name) is stand_in:
+            names[name] = original
     placed.clear()
 
 
 opened: list[Block] = []  # of all threads
 thread = _Thread()
 _lock = threading.RLock()  # a finalizer may close a block at any point
-placed: dict[tuple[ModuleType, str], tuple[_StandIn, Callable[..., Any]]] = {}  # -> stand-in, original
+placed: list[tuple[dict[str, Any], str, _StandIn, Callable[..., Any]]] = []  # names, name, what stands there, original

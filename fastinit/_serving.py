@@ -4,38 +4,42 @@ import functools
 import inspect
 import sys
 import warnings
-import weakref
+from collections import Counter, defaultdict
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import ModuleType
 from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn import Parameter
 
 from fastinit._core.check import DRAWN_DTYPES, depth_of_user, is_loaded, is_plain
 from fastinit._core.keys import key
 from fastinit._core.laws import declaration_of, half_open
 from fastinit._core.shard import is_dtensor
+from fastinit._draws import Draws, aliases, is_parameter
 from fastinit._fill import fill_
 from fastinit._initializers import plain, structured, torch_names
 from fastinit._initializers.scaling import shape_of
-from fastinit._torch import FakeTensor, base_of, is_wrapped_by_functorch, without_torch_function
+from fastinit._tally import BlockReport, Record, reported, warning_of
+from fastinit._torch import FakeTensor, is_wrapped_by_functorch, without_torch_function
 
 Handler = Callable[["Block", Any, tuple[Any, ...], dict[str, Any]], Any]  # of a call: torch's function, its arguments
 
 
 @dataclass(eq=False)
 class Block:
-    """One open block: the source of its keys."""
+    """One open block: the source of its keys, and the counts of its report."""
 
     owner: object  # the `accelerate` that opened it
     router: object  # of the thread that it serves
+    draws: Draws  # of that thread
     seed: int | None
     path: tuple[str | int, ...]  # of its keys, before the number of the fill
     fills: int = 0
     is_open: bool = True
+    served: dict[Callable[..., Tensor], list[int]] = field(default_factory=lambda: defaultdict(lambda: [0, 0]))  # calls, elements
+    left: dict[tuple[Any, ...], Record] = field(default_factory=dict)
 
     def decides(self, arguments: dict[str, Any]) -> bool:
         """Whether its seed is to decide the values."""
@@ -48,10 +52,45 @@ class Block:
         try:
             with without_torch_function():  # no mode is shown the fill's own operations: half of its time
                 function(**arguments)
+                size = arguments["tensor"].numel()
+                if self.draws.holders:
+                    self.draws.overwritten(arguments["tensor"])
         except (TypeError, ValueError) as error:
             return str(error)
         self.fills += 1
+        tally = self.served[function]
+        tally[0] += 1
+        tally[1] += size
         return None
+
+    def leave(self, function: str, tensor: Any, reason: str, is_undecided: bool = False) -> Record:
+        """Count a call that this package did not take."""
+        with without_torch_function():
+            kind = (function, tuple(tensor.shape), str(tensor.dtype).removeprefix("torch."), reason, is_undecided)
+            record = self.left.setdefault(kind, Record(*kind))
+            record.calls, record.elements = record.calls + 1, record.elements + tensor.numel()
+        return record
+
+    @property
+    def report(self) -> BlockReport:
+        """What it has done so far."""
+        calls, elements = Counter[str](), Counter[str]()
+        for function, (count, size) in list(self.served.items()):
+            calls[function.__name__] += count
+            elements[function.__name__] += size
+        return reported(self.seed, calls, elements, self._records())
+
+    def close(self) -> str | None:
+        """Say which parameters hold what its seed was to decide and did not."""
+        said = warning_of(self._records())
+        self.is_open = False
+        return said
+
+    def _records(self) -> list[Record]:
+        records = list(self.left.values())
+        if self.is_open:  # what parameters hold afterwards is not its doing
+            self.draws.name_parameters(records)
+        return records
 
 
 @dataclass(frozen=True)
@@ -66,9 +105,10 @@ class _Service:
     def __call__(self, block: Block, torch_function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         arguments = self._arguments(args, kwargs)
         tensor: Any = arguments.get("tensor")
-        if self.method and not (_is_parameter(tensor) and not (tensor.requires_grad and torch.is_grad_enabled())):
-            return torch_function(*args, **kwargs)
+        if self.method and not (is_parameter(tensor) and not (tensor.requires_grad and torch.is_grad_enabled())):
+            return _drawn(block, torch_function, args, kwargs, self._name(torch_function))
         if isinstance(tensor, Tensor) and is_loaded(tensor):
+            block.leave(self._name(torch_function), tensor, _LOADED)
             return tensor
         refusal = _affair_of_torch(tensor)
         if refusal is None or (is_dtensor(tensor) and block.decides(arguments)):  # only by a seed do all ranks get one key
@@ -76,8 +116,10 @@ class _Service:
         if refusal is None:
             return tensor
         filled = torch_function(*args, **kwargs)
+        if isinstance(filled, Tensor):
+            block.leave(self._name(torch_function), filled, refusal)
         if block.decides(kwargs | arguments) and _has_values(filled):
-            self._say(torch_function, filled, refusal)
+            warnings.warn(_told(self._name(torch_function), filled, refusal), UserWarning, stacklevel=depth_of_user())
         return filled
 
     def _arguments(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
@@ -87,22 +129,16 @@ class _Service:
             return {}
         return {self.parameters[name]: value for name, value in (given | kwargs).items()}
 
-    def _say(self, torch_function: Callable[..., Any], filled: Tensor, refusal: str) -> None:
+    def _name(self, torch_function: Callable[..., Any]) -> str:
         module = "torch.Tensor" if self.method else getattr(torch_function, "__module__", "torch.nn.init")
-        warnings.warn(
-            f"{module}.{self.function.__name__} itself filled a {filled.dtype} tensor of shape {tuple(filled.shape)}: its values "
-            f"are torch's, and the seed of the block of fastinit.accelerate did not decide them. The reason: {refusal}",
-            UserWarning,
-            stacklevel=depth_of_user(),
-        )
+        return f"{module}.{self.function.__name__}"
 
 
-def _is_parameter(tensor: Any) -> bool:
-    """Whether the tensor is a parameter, or a view of one, or one of its aliases."""
-    if not isinstance(tensor, Tensor):  # the arguments were not understood
-        return False
-    owner = base_of(tensor)
-    return isinstance(owner, Parameter) or aliases.get(id(owner)) is owner
+def _told(name: str, filled: Tensor, refusal: str) -> str:
+    return (
+        f"{name} itself filled a {filled.dtype} tensor of shape {tuple(filled.shape)}: its values "
+        f"are torch's, and the seed of the block of fastinit.accelerate did not decide them. The reason: {refusal}"
+    )
 
 
 def _affair_of_torch(tensor: Any) -> str | None:
@@ -128,9 +164,23 @@ def _has_values(tensor: Any) -> bool:
 def _alias(block: Block, torch_function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     """Remember an alias of a parameter: `parameter.data` is a plain tensor, which does not lead back to its parameter."""
     alias = torch_function(*args, **kwargs)
-    if args and _is_parameter(args[0]):
+    if args and is_parameter(args[0]):
         aliases[id(alias)] = alias
     return alias
+
+
+def _drawn(block: Block, torch_function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], name: str) -> Any:
+    """Let torch draw, and note it."""
+    result = torch_function(*args, **kwargs)
+    if _has_values(result):
+        given = kwargs.get("generator") is not None
+        reason = "a generator was given." if given else _NO_METHOD if is_parameter(result) else _NO_PARAMETER
+        block.draws.drew(result, block.leave(name, result, reason, block.decides(kwargs)))
+    return result
+
+
+def _drawing(owner: Any, name: str) -> Handler:
+    return functools.partial(_drawn, name=f"torch.{name}" if owner is torch else f"torch.Tensor.{name}")
 
 
 def routed(function: Callable[..., Any]) -> _Service | None:
@@ -142,12 +192,15 @@ def routed(function: Callable[..., Any]) -> _Service | None:
     return None
 
 
-def places() -> dict[tuple[ModuleType, str], _Service]:
-    """What is replaced: names of torch.nn.init; and the truncated normal that timm has written out, where timm is in use."""
-    found = {(torch.nn.init, name): service for name, service in UNROUTED.items()}
+def places() -> list[tuple[dict[str, Any], str, str, _Service]]:
+    """What is replaced: its dictionary, its name, the module where a pickle finds it. Names of torch.nn.init; those that
+    transformers has taken from there; and the truncated normal that timm has written out. Both where they are in use."""
+    found = [(vars(torch.nn.init), name, "torch.nn.init", service) for name, service in UNROUTED.items()]
+    taken = getattr(sys.modules.get("transformers.initialization"), "TORCH_INIT_FUNCTIONS", {})
+    found += [(taken, name, "torch.nn.init", service) for _, name, _, service in found if name in taken]
     timm = sys.modules.get("timm.layers.weight_init")
     if timm is not None and _parameters_of(timm, _TIMM) == list(_TRUNCATED.parameters):
-        found[timm, _TIMM] = _TRUNCATED
+        found.append((vars(timm), _TIMM, timm.__name__, _TRUNCATED))
     return found
 
 
@@ -205,10 +258,17 @@ _TIMM = "_trunc_normal_"
 _TRUNCATED = _Service(plain.trunc_normal_, {name: name for name in ("tensor", "mean", "std", "a", "b")}, 5)
 _NORMAL = {"self": "tensor", "mean": "mean", "std": "std", "generator": "generator"}
 _UNIFORM = {"self": "tensor", "from": "a", "to": "b", "generator": "generator"}
+_LOADED = "transformers has marked it as loaded: it stays as it is."
+_NO_PARAMETER = "it filled a tensor that is no parameter."
+_NO_METHOD = "this package does not serve this method."
+_DRAWING: dict[Any, str] = {
+    torch: "rand randn randint randperm normal bernoulli multinomial poisson binomial rand_like randn_like randint_like",
+    Tensor: "bernoulli multinomial bernoulli_ cauchy_ exponential_ geometric_ log_normal_ random_",
+}
 HANDLERS: dict[Any, Handler] = {
     Tensor.normal_: _Service(plain.normal_, _NORMAL, 3, method=True),
     Tensor.uniform_: _Service(_opened(plain.uniform_), _UNIFORM, 3, method=True),
     Tensor.data.__get__: _alias,  # type: ignore[attr-defined]
     Tensor.detach: _alias,
+    **{getattr(owner, name): _drawing(owner, name) for owner, names in _DRAWING.items() for name in names.split()},
 }
-aliases: weakref.WeakValueDictionary[int, Tensor] = weakref.WeakValueDictionary()  # by id: == of tensors compares elements

@@ -12,6 +12,7 @@ from typing import Any, TypeGuard, TypeVar
 import torch
 from torch import Tensor, nn
 from torch._C import DisableTorchFunction as without_torch_function
+from torch._C import _is_tracing as is_tracing
 from torch._C import _len_torch_dispatch_stack as dispatch_modes
 from torch._C._functorch import is_functorch_wrapped_tensor as is_wrapped_by_functorch
 from torch._ops import _len_torch_dispatch_stack_pre_dispatch as modes_before_dispatch
@@ -33,6 +34,7 @@ __all__ = [
     "is_default_generator",
     "is_strided_shard",
     "is_summoned",
+    "is_tracing",  # torch.jit.trace
     "is_transformers_loading",
     "is_wrapped_by_functorch",
     "is_written",

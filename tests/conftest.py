@@ -89,3 +89,4 @@ def nothing_of_accelerate_stays():
     assert {name: value for name, value in vars(nn.init).items() if callable(value)} == before
     assert not ACCELERATE.opened and not ACCELERATE.placed and not ACCELERATE.thread.busy and not len(SERVING.aliases)
     assert not ACCELERATE.blocks.get() and not is_summoned(ACCELERATE.thread.router)
+    assert not ACCELERATE.thread.router.holders and not nn.modules.module._global_parameter_registration_hooks

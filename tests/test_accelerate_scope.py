@@ -199,3 +199,15 @@ def test_compiled_code_calls_what_was_captured():
     assert torch.equal(own(lambda: build(torch.empty(3, 3)))[0], theirs)
     with accelerate(seed=1):
         assert torch.equal(own(lambda: build(torch.empty(3, 3)))[0], theirs)
+
+
+def test_what_is_followed_is_not_in_graphs():
+    """After a draw, `accelerate` looks at calls of torch; Dynamo sees nothing of that."""
+    torch._dynamo.reset()
+    build = torch.compile(lambda x: torch.randn_like(x) * 0 + x * 2, backend="eager", fullgraph=True)
+    with accelerate(seed=5) as block:
+        torch.randn(1)
+        noise = torch.randn(3)
+        assert torch.equal(build(torch.ones(3)), torch.full((3,), 2.0))
+        assert torch.equal(build(noise), noise * 2)
+    assert not block.report.served and {left.function for left in block.report.left} >= {"torch.randn"}

@@ -1,13 +1,12 @@
 """Models of transformers, and what others are like, on meta: from_constructor gives what is missing, in one call."""
 
-import importlib.util
 import os
 
 import pytest
 import torch
 from helpers.laws import same_bits
 from helpers.models import on_meta
-from helpers.real import import_timm
+from helpers.real import library
 from torch import nn
 
 import fastinit
@@ -45,9 +44,7 @@ MODELS = {  # name -> settings, inputs, and random parameters that no rule of gp
 @pytest.mark.parametrize("name", MODELS)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_models_of_transformers(name, dtype):
-    transformers = pytest.importorskip("transformers", "5")
-    if importlib.util.find_spec("timm"):
-        import_timm()  # else transformers' vision finds torchvision as it is
+    transformers = library("transformers")
     settings, inputs, chance = MODELS[name]
     kind = getattr(transformers, name)
 
@@ -76,9 +73,7 @@ TIMM = {
 @pytest.mark.parametrize("name", TIMM)
 def test_models_of_timm(name):
     chance = ("cls_token", "attn.relative_position_bias_table") if "swin" in name else ("cls_token",)
-    if importlib.util.find_spec("timm") is None:
-        pytest.skip("timm is not installed")
-    timm = import_timm()
+    timm = library("timm")
 
     def make():
         return timm.create_model(name, **TIMM[name])

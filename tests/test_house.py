@@ -24,8 +24,10 @@ MAY_IMPORT = {
     "_initializers": {"_initializers", "_fill", "_core", "_torch"},
     "_schemes": {"_schemes", "_initializers", "_core", "_torch", "_text"},
     "_model": {"_model", "_schemes", "_initializers", "_fill", "_core", "_torch", "_text"},
-    "_serving": {"_initializers", "_fill", "_core", "_torch"},
-    "_accelerate": {"_serving", "_fill", "_core", "_torch"},
+    "_tally": {"_text"},
+    "_draws": {"_tally", "_torch"},
+    "_serving": {"_draws", "_tally", "_initializers", "_fill", "_core", "_torch"},
+    "_accelerate": {"_serving", "_draws", "_tally", "_fill", "_core", "_torch"},
 }
 if not PACKAGE.is_dir():
     pytest.skip("the source tree is not here", allow_module_level=True)

@@ -4,7 +4,7 @@ import math
 
 import pytest
 import torch
-from helpers.pooled import library
+from helpers.real import library
 from torch import nn
 
 import fastinit

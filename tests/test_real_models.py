@@ -4,7 +4,6 @@ ready scheme keeps what the constructor sets, and draws what it draws; or strict
 FASTINIT_TEST_LIBRARIES=1 says that both libraries are here: a model that cannot be built then fails, not skips.
 """
 
-import os
 import re
 from collections import Counter, defaultdict
 
@@ -47,21 +46,11 @@ def test_small_models_of_every_kind(kind, scheme):
     assert unsaid(found) == [], str(found)
 
 
-def library(name):
-    """Skip without the library, or fail."""
-    try:
-        real.imported(name)
-    except Exception as error:  # a library that was built for another torch fails in many ways
-        if os.environ.get("FASTINIT_TEST_LIBRARIES") == "1":
-            raise
-        pytest.skip(f"{name} cannot be imported: {error}")
-
-
 @pytest.mark.full
 @pytest.mark.parametrize("name", real.MODELS)
 def test_real_models(name, scheme):
     owner, make = real.MODELS[name]
-    library(owner)
+    real.library(owner)
     found = fastinit.audit(lambda: make(name), scheme)
     assert len(found.drawn) >= 5
     assert unsaid(found) == [], str(found)

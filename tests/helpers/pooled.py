@@ -1,24 +1,13 @@
 """Two ways to initialize a model, compared parameter by parameter over several seeds: constants exactly, what is drawn by KS."""
 
-import importlib.util
 import math
 import re
 from collections.abc import Callable
-from typing import Any
 
-import pytest
 import torch
-from helpers.real import import_timm
 from torch import nn
 
 CHANCE = 1e-6  # that any parameter of one comparison is refused although the laws are equal
-
-
-def library(name: str) -> Any:
-    """transformers or timm, or a skip. Where there is timm there is torchvision, for which both may ask."""
-    if importlib.util.find_spec("timm") is not None:
-        import_timm()
-    return pytest.importorskip(name)
 
 
 def pooled(make: Callable[[int], nn.Module], seeds: range, pool: bool) -> dict[str, torch.Tensor]:
