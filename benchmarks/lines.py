@@ -3,7 +3,9 @@
 ``python -m benchmarks.lines`` fails above a budget. What a user installs is to stay small enough to be read and to be loaded: a
 budget that is passed is raised by decision, here, not in silence: from 5,200 lines and 300,000 bytes for what names silent faults
 (weights that are loaded, unwritten, shared; unused rules; flushed numbers); from 5,900 and 320,000 for torch's edges, devices
-without a backend, errors that name what is wrong, and laws made in less time. The size is of the package that is installed.
+without a backend, errors that name what is wrong, and laws made in less time; from 6,650 and 345,000 for models of other people's
+(what is known of a parameter, what a constructor has set, audits, layouts, schemes of families) and a report of `accelerate`. The
+size is of the package that is installed.
 """
 
 import ast
@@ -17,8 +19,8 @@ import zipfile
 
 ROOT = pathlib.Path(__file__).parents[1]
 ROOMS = ("fastinit", "csrc", "benchmarks", "proof", "examples", "tests")
-BUDGET = {"fastinit": 6650, "csrc": 2200}
-WHEEL = 345_000  # bytes
+BUDGET = {"fastinit": 8650, "csrc": 2200}
+WHEEL = 420_000  # bytes
 SILENT = {tokenize.COMMENT, tokenize.NL, tokenize.NEWLINE, tokenize.INDENT, tokenize.DEDENT, tokenize.ENDMARKER}
 
 
