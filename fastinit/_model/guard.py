@@ -10,7 +10,7 @@ import math
 from typing import NamedTuple
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from fastinit._core.fans import fans
 from fastinit._core.laws import Initializer, law_of
