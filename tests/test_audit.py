@@ -108,7 +108,8 @@ def test_json_has_all_of_it(found):
 
 
 def test_check_raises_what_print_says():
-    scheme = fastinit.keras_like.override({Kinds: {**KEPT, "token": fastinit.normal_, "unwritten": fastinit.zeros_}})
+    own = {**KEPT, "token": fastinit.normal_, "unwritten": fastinit.zeros_}
+    scheme = fastinit.keras_like.override({Kinds: own, nn.BatchNorm1d: {"weight": fastinit.ones_}})
     with pytest.raises(
         AssertionError, match=r"(?s)zero.weight: constant in the constructor, and changed .*\(0 -> 1\).*not clean"
     ):
