@@ -38,7 +38,7 @@ def real_views(tensor: Tensor) -> tuple[Tensor, ...]:
 def memory_of(tensor: Tensor, count: int) -> bytes | None:
     """The first elements of a tensor on the CPU, as they lie in its memory, which must be there: a microsecond, a third of what
     torch takes. None: it is not on the CPU, or has gaps."""
-    if tensor.device.type != "cpu" or not tensor.is_contiguous():
+    if not tensor.is_cpu or not tensor.is_contiguous():
         return None
     return ctypes.string_at(tensor.data_ptr(), min(count, tensor.numel()) * tensor.element_size())
 
