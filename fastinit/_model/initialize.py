@@ -152,8 +152,9 @@ def _fill_model(
         find_values(all_tasks, place, giver, overwrite.constants)
         with without_own_references({slot.module for slot in found if place not in (None, slot.tensor.device)}):
             check_aliases(found, source, place)
+            laws: dict[Any, Any] = {}
             for task in all_tasks:
-                prepare(task, place)
+                prepare(task, place, laws)
             for words in equal_values(all_tasks):
                 warnings.warn(f"{words}. Leave the key out: each gets its own.", UserWarning, stacklevel=3)
             _carry_out(all_tasks)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -292,8 +292,10 @@ def _moves(slot: Slot, place: torch.device | None) -> bool:
     return slot.parametrized or (place is not None and slot.tensor.device != place)
 
 
-def prepare(task: Task, place: torch.device | None) -> None:
+def prepare(task: Task, place: torch.device | None, laws: dict[Any, tuple[Law, int | None] | None]) -> None:
     """Find a task's law, make its memory, plan its fill.
+
+    `laws` keeps what was found: many layers have the same rules and shapes.
 
     Raises:
         TypeError: the tensor or an argument of the initializer has a wrong type; begins with the parameter's name.
@@ -302,7 +304,7 @@ def prepare(task: Task, place: torch.device | None) -> None:
     """
     slot = task.slot
     try:
-        law = None if task.initializer is None else _law_of_task(task)
+        law = None if task.initializer is None else _law_of_task(task, laws)
         if slot.parametrized and place not in (None, slot.tensor.device):
             raise ValueError(f"it is parametrized, and stays on {slot.tensor.device}. Call .to({str(place)!r}) first.")
         if slot.steps and task.state == "left":  # it stays on meta
@@ -328,13 +330,16 @@ def _is_planned(law: Law, tensor: Tensor) -> bool:
     return drawn and not tensor.is_neg() and not tensor.is_conj()
 
 
-def _law_of_task(task: Task) -> tuple[Law, int | None] | None:
+def _law_of_task(task: Task, laws: dict[Any, tuple[Law, int | None] | None]) -> tuple[Law, int | None] | None:
     """The declared law that fills the tensor, and its key, None of a constant; None where there is none."""
     assert task.initializer is not None and task.key is not None
     tensor = task.slot.tensor
     if _is_drawn(tensor):
         check_tensor(tensor, ALL_DTYPES)
-    found = law_of(task.initializer, tensor.shape, tensor.dtype)
+    asked = id(task.initializer), tensor.shape, tensor.dtype  # tasks keep initializers, and with them their numbers
+    if asked not in laws:
+        laws[asked] = law_of(task.initializer, tensor.shape, tensor.dtype)
+    found = laws[asked]
     if found is None:
         return None
     law, key = found

@@ -69,7 +69,7 @@ def _is_below(name: str, patterns: list[str]) -> bool:
 
 def _random(module: nn.Module, filled: Collection[str]) -> list[str]:
     """The names of a module's parameters that were not filled and hold varied values, or are parametrized."""
-    left = [(name, tensor) for name, tensor in own_parameters(module).items() if tensor is not None and name not in filled]
+    left = [(name, tensor) for name, tensor in own_parameters(module).items() if name not in filled and tensor is not None]
     names = [name for name, tensor in left if not is_frozen(tensor) and is_varied(tensor)]
     if "parametrizations" in children_of(module) and parametrize.is_parametrized(module):
         names += list(module.parametrizations)  # type: ignore[arg-type]

@@ -23,7 +23,7 @@ from fastinit._initializers.constants import constant_, ones_, zeros_
 from fastinit._schemes.held import constant_value, is_vector
 from fastinit._schemes.keras_rules import NORMS
 from fastinit._schemes.rules import Choice
-from fastinit._torch import own_parameters, without_dispatch_modes
+from fastinit._torch import is_written, own_parameters, without_dispatch_modes
 
 _TORCHS = tuple(NORMS)
 _NAME = re.compile(r"([Nn]orm|NORM)(?![a-z])")  # RMSNorm, LayerNorm2d, RMSNormGated; not Normalize
@@ -59,7 +59,7 @@ def of_norm(module: nn.Module) -> dict[str, Initializer | None]:
     return {name: _own_constant_ for name, tensor in own if tensor is not None and is_vector(tensor.shape)}
 
 
-def resolved(choice: Choice, module: nn.Module, name: str, tensor: Tensor, trusted: bool) -> Initializer | None:
+def resolved(choice: Choice, module: nn.Module, name: str, tensor: Tensor, trusted: bool | None = None) -> Initializer | None:
     """What a scheme's choice means for a parameter; None: nothing that is known.
 
     Args:
@@ -67,11 +67,11 @@ def resolved(choice: Choice, module: nn.Module, name: str, tensor: Tensor, trust
         module: the parameter's module.
         name: its name in it.
         tensor: the parameter.
-        trusted: whether what it holds comes from a constructor.
+        trusted: whether what it holds comes from a constructor. None: that is not known; it does if it was written in place.
     """
     initializer = choice.initializer
     if initializer is _own_constant_:
-        return _own_constant(module, name, tensor, trusted)
+        return _own_constant(module, name, tensor, is_written(tensor) if trusted is None else trusted)
     derived = not choice.own and isinstance(module, _TORCHS) and type(module) not in NORMS and name in own_parameters(module)
     return (derived and _own_constant(module, name, tensor, trusted=False)) or initializer
 

@@ -23,7 +23,7 @@ from fastinit._schemes.naming import function_of, name_of, name_of_rule
 from fastinit._schemes.norms import resolved
 from fastinit._schemes.padding import padded
 from fastinit._schemes.rules import Choice, Mapped, ModuleRules, Rule, Rules, check_name_rule, check_type_rule, matches
-from fastinit._torch import is_written, own_buffers, own_parameters
+from fastinit._torch import own_buffers, own_parameters
 
 
 class Expected(NamedTuple):
@@ -125,7 +125,7 @@ class Scheme:
         with torch.no_grad():
             for name, initializer in found.items():
                 owner, _, attribute = name.rpartition(".")
-                tensor = getattr(module.get_submodule(owner), attribute)
+                tensor = getattr(module.get_submodule(owner) if owner else module, attribute)
                 if is_loaded(tensor):
                     left(tensor)
                 else:
@@ -165,8 +165,8 @@ class Scheme:
             choice = rules.find(name, name in buffers)
             if choice and choice.initializer and _is_fillable(name, tensor):
                 owner, _, attribute = name.rpartition(".")
-                holder = module.get_submodule(owner)
-                initializer = resolved(choice, holder, attribute, tensor, trusted=is_written(tensor))
+                holder = module.get_submodule(owner) if owner else module
+                initializer = resolved(choice, holder, attribute, tensor)
                 if initializer:
                     found[name] = padded(holder, attribute, initializer)
         return found
