@@ -95,8 +95,8 @@ def initialize_(
             are filled too. False: they are left as they are, and reported so.
         overwrite_constants: whether constants of the model's constructor are filled too: a gate of zeros, a Dirac kernel, a last
             gain of 0, where a scheme that comes with the package would draw or set something else (rules of your own fill them
-            anyway). Constants are seen where at least half of the matrices hold varied values that were written in place: not
-            on meta, after `to_empty`, in copies and in shards. False: strict refuses them.
+            anyway). They are seen where a constructor has written the values: in place, in half of the matrices at least. Not
+            on meta, after `to_empty`, in copies and in shards, and not after training. False: strict refuses them.
 
     Returns:
         A `Report` of what was filled (by which initializer, under which key), tied, left and missed, and of unused rules.
