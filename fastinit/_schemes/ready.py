@@ -49,9 +49,8 @@ _RESIDUAL = (
 def gpt2_like(n_layer: int, *, std: float = 0.02, residual: Sequence[str] | None = None) -> Scheme:
     """Make the scheme of GPT-2: N(0, std**2), with the projections that end in the residual stream scaled by 1/sqrt(2 n_layer).
 
-    For every module type: matrices, embeddings among them, and other weights of two or more dimensions are normal; biases
-    are zero; the weights of normalizations are one. A one-dimensional parameter of another name than "weight" or "bias" has
-    no rule.
+    What it knows to be a matrix (of linear maps, convolutions, embeddings, stacks of experts, tables of positions) is normal;
+    biases are zero; normalizations are what their constructors give. Everything else has no rule: class tokens, gains.
 
     Args:
         n_layer: the number of blocks, >= 1, each of which adds to the residual stream twice.
@@ -87,8 +86,8 @@ def gpt2_like(n_layer: int, *, std: float = 0.02, residual: Sequence[str] | None
 def truncated_like(std: float = 0.02, cutoff: float = 2.0) -> Scheme:
     """Make the scheme of ViT, BERT and T5X code: normals of a standard deviation, cut at so many sigmas.
 
-    Weights of two or more dimensions (matrices, embeddings, patch and position embeddings, class tokens) are truncated
-    normal; biases are zero; the weights of normalizations are one. A one-dimensional parameter of another name has no rule.
+    What it knows to be a matrix (of linear maps, convolutions, embeddings, stacks of experts, tables of positions) is truncated
+    normal; biases are zero; normalizations are what their constructors give. Everything else has no rule: class tokens, gains.
 
     Args:
         std: the standard deviation of the normal before the cut, finite, > 0. The default is that of ViT and BERT.
