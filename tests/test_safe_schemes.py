@@ -28,6 +28,7 @@ class Gains(nn.Module):
         self.g, self.weight, self.layer_scale = (nn.Parameter(torch.full(s, v)) for s, v in self.constants(width))
         self.A_log = nn.Parameter(torch.arange(1.0, width + 1).log().repeat(width, 1))
         self.mix = nn.Parameter(torch.linspace(0, 1, width).view(1, 1, width))
+        self.pos_embed = nn.Parameter(torch.randn(1, 1, width))  # one position is no table
         self.logit_scale, self.weight_scale_inv = nn.Parameter(torch.tensor(2.3)), nn.Parameter(torch.full((2, 2), 0.1))
 
     @staticmethod
@@ -35,7 +36,7 @@ class Gains(nn.Module):
         return ((width, 1, 1, 1), 1.0), ((width,), 0.0), ((width,), 1e-5)
 
 
-GAINS = {"g", "weight", "layer_scale", "A_log", "mix", "logit_scale", "weight_scale_inv"}
+GAINS = {"g", "weight", "layer_scale", "pos_embed", "A_log", "mix", "logit_scale", "weight_scale_inv"}
 
 
 @each_scheme
@@ -232,9 +233,26 @@ def test_nothing_is_a_constructor_s_in_memory_never_written_after_training_and_i
     assert report["late.weight"].state == "filled"
 
 
+def test_one_layer_that_was_written_does_not_vouch_for_a_model_that_was_not():
+    class Positions(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.pos_embed = nn.Parameter(torch.randn(1, 5, 8))
+
+    def make():
+        return nn.Sequential(Positions(), nn.Linear(8, 8), nn.Linear(8, 8))
+
+    model = on_meta(make).to_empty(device="cpu")
+    for parameter in model.parameters():
+        parameter.data = torch.zeros_like(parameter)  # as fresh memory is
+    model.append(nn.Linear(8, 8))
+    assert not fastinit.initialize_(model, gpt2_like(2), seed=0).kept and (model[0].pos_embed != 0).all()
+
+
 def test_a_default_of_torch_s_own_is_not_the_model_s():
-    model = nn.Sequential(nn.Linear(4, 4), nn.PReLU(), nn.PReLU(4, init=0.1), nn.LSTM(4, 4))
+    model = nn.Sequential(nn.Linear(4, 4), nn.PReLU(4), nn.PReLU(4, init=0.1), nn.LSTM(4, 4))
     assert fastinit.initialize_(model, keras_like, seed=0, strict=False).kept == ["2.weight"]
+    assert (model[1].weight == 0).all()  # Keras's
     assert not fastinit.initialize_(nn.Sequential(nn.Linear(4, 4), nn.LSTM(4, 4)).apply(keras_like), seed=0).kept
 
 
@@ -249,7 +267,7 @@ def test_weight_norm_under_the_schemes_for_any_model():
         expected = law(torch.empty(5, 6), std=0.02, key=fastinit.key(3, "0.weight"))
         assert report.filled == ["0.bias", "0.weight", "1.weight", "1.bias"]
         assert torch.allclose(model[0].weight, expected, rtol=1e-5, atol=0) and (model[0].bias == 0).all()
-    left = nn.Sequential(norm(nn.Linear(6, 5)), nn.Linear(5, 5))
+    left = nn.Sequential(norm(nn.Linear(60, 50)), nn.Linear(5, 5))
     before = bits(left)
     fastinit.initialize_(left, keras_like.override({"0.weight": None}), seed=0)
     assert all(same_bits(value, before[name]) for name, value in bits(left).items() if "original" in name)
