@@ -144,6 +144,24 @@ def test_a_gain_is_what_the_constructor_of_its_class_gives(scheme, first, way):
     assert (model[1].weight == first).all() and (model[1].bias == 0).all() and (model[2].weight == 0).all()
 
 
+class DrawingNorm(nn.Module):
+    def __init__(self, dim):
+        super().__init__()
+        self.weight, self.bias = nn.Parameter(torch.ones(dim)), nn.Parameter(torch.empty(dim))
+        nn.init.uniform_(self.bias)
+
+
+def test_a_class_is_built_without_a_trace():
+    """On the CPU wherever the model is made, and without a draw of torch's generator or of a block of accelerate."""
+    with fastinit.accelerate(seed=0) as block, torch.device("meta"):
+        model = nn.Sequential(nn.Linear(4, 4), DrawingNorm(4))
+        state = torch.get_rng_state()
+        scheme = keras_like.override({DrawingNorm: {"bias": fastinit.zeros_}})
+        fastinit.initialize_(model, scheme, seed=0, device="cpu")
+    assert (model[1].weight == 1).all() and torch.equal(torch.get_rng_state(), state)
+    assert not block.report.served and not block.report.parameters
+
+
 @each_scheme
 def test_where_a_class_cannot_be_built_what_a_constructor_wrote_decides_and_nobody_else(scheme):
     for gain in (1.0, 0.0):

@@ -23,7 +23,7 @@ from fastinit._initializers.constants import constant_, ones_, zeros_
 from fastinit._schemes.held import constant_value, is_vector
 from fastinit._schemes.keras_rules import NORMS
 from fastinit._schemes.rules import Choice
-from fastinit._torch import is_written, own_parameters, without_dispatch_modes
+from fastinit._torch import is_written, own_parameters, without_dispatch_modes, without_torch_function
 
 _TORCHS = tuple(NORMS)
 _NAME = re.compile(r"([Nn]orm|NORM)(?![a-z])")  # RMSNorm, LayerNorm2d, RMSNormGated; not Normalize
@@ -126,7 +126,8 @@ def _is_plain(value: Any) -> bool:
 def _constants(kind: type[nn.Module], arguments: tuple[tuple[str, Any], ...]) -> Mapping[str, tuple[torch.Size, float | None]]:
     """Shapes and constants of the parameters of an instance on the CPU, made without a trace; none, if it cannot be made."""
     try:
-        with torch.random.fork_rng(devices=[]), safe_torch(without_dispatch_modes()), torch.device("cpu"), torch.no_grad():
+        # Without the modes that see functions: torch.device's, and `accelerate`'s, which counts fills.
+        with torch.random.fork_rng(devices=[]), safe_torch(without_dispatch_modes()), without_torch_function(), torch.no_grad():
             made = kind(**dict(arguments))
             return {name: (p.shape, constant_value(p)) for name, p in own_parameters(made).items() if p is not None}
     except Exception:  # whatever a stranger's constructor raises
