@@ -149,6 +149,7 @@ class DrawingNorm(nn.Module):
         super().__init__()
         self.weight, self.bias = nn.Parameter(torch.ones(dim)), nn.Parameter(torch.empty(dim))
         nn.init.uniform_(self.bias)
+        nn.init.xavier_normal_(torch.empty(3, 3))
 
 
 def test_a_class_is_built_without_a_trace():

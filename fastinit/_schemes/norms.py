@@ -7,6 +7,7 @@ decides, if a constructor wrote it; on meta it has no rule then.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import inspect
 import re
@@ -18,7 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from fastinit._core.laws import Initializer, constant, declares
-from fastinit._core.modes import safe_torch
+from fastinit._core.modes import not_accelerated, safe_torch
 from fastinit._initializers.constants import constant_, ones_, zeros_
 from fastinit._schemes.held import constant_value, is_vector
 from fastinit._schemes.keras_rules import NORMS
@@ -126,8 +127,11 @@ def _is_plain(value: Any) -> bool:
 def _constants(kind: type[nn.Module], arguments: tuple[tuple[str, Any], ...]) -> Mapping[str, tuple[torch.Size, float | None]]:
     """Shapes and constants of the parameters of an instance on the CPU, made without a trace; none, if it cannot be made."""
     try:
-        # Without the modes that see functions: torch.device's, and `accelerate`'s, which counts fills.
-        with torch.random.fork_rng(devices=[]), safe_torch(without_dispatch_modes()), without_torch_function(), torch.no_grad():
+        # Without the modes that see functions, of torch.device for one, and without `accelerate`, which counts fills.
+        quiet = not_accelerated(), safe_torch(without_dispatch_modes()), without_torch_function(), torch.no_grad()
+        with torch.random.fork_rng(devices=[]), contextlib.ExitStack() as stack:
+            for context in quiet:
+                stack.enter_context(context)
             made = kind(**dict(arguments))
             return {name: (p.shape, constant_value(p)) for name, p in own_parameters(made).items() if p is not None}
     except Exception:  # whatever a stranger's constructor raises
