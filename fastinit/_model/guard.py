@@ -18,7 +18,7 @@ from fastinit._core.shard import is_dtensor
 from fastinit._initializers.constants import ones_, zeros_
 from fastinit._model.slots import Slot
 from fastinit._schemes.calling import fill_with
-from fastinit._schemes.held import are_all, are_varied, common_value, constant_value, first_values
+from fastinit._schemes.held import are_all, are_varied, common_value, constant_value, first_values, here
 from fastinit._schemes.keras_rules import NORMS
 from fastinit._torch import is_written, own_parameters
 
@@ -83,16 +83,16 @@ def _held(candidate: Candidate) -> str | None:
     if held is None and _is_of_sines(tensor):
         return "sines and cosines"
     if held is None:
-        largest = float(tensor.detach().abs().max())
+        largest = float(here(tensor).abs().max())
         return f"values up to {largest:.3g}, larger than its type's" if _is_foreign_bias(slot, [largest]) else None
     if isinstance(slot.module, nn.PReLU) and held == 0.25:  # torch's default, not the model's
         return None
     found, constant = law_of(initializer, tensor.shape, tensor.dtype), constant_value(tensor)
     if found is None:
         with torch.no_grad():
-            filled = tensor.clone()
+            filled = here(tensor).clone()
             fill_with(initializer, filled, key)
-            if torch.equal(filled, tensor):
+            if torch.equal(filled, here(tensor)):
                 return None
     elif found[0].name == "constant" and constant == float(torch.tensor(found[0].parameters[0], dtype=tensor.dtype)):
         return None
@@ -103,7 +103,7 @@ def _is_of_sines(tensor: Tensor) -> bool:
     """Whether a matrix is a table of sines and cosines in pairs: all of its rows have one length, as drawn ones have not."""
     if tensor.ndim != 2 or tensor.shape[1] % 2:
         return False
-    rows = tensor.detach()[[0, len(tensor) // 2, -1]].double()
+    rows = here(tensor)[[0, len(tensor) // 2, -1]].double()
     half = tensor.shape[1] / 2
     return float(rows.abs().max()) <= 1 and float((rows.square().sum(1) - half).abs().max()) < 1e-2 * half
 

@@ -13,7 +13,7 @@ from typing import NamedTuple
 from torch import Tensor, nn
 
 from fastinit._model.slots import Slot
-from fastinit._schemes.held import common_value, is_varied, is_vector
+from fastinit._schemes.held import common_value, here, is_varied, is_vector
 from fastinit._schemes.naming import name_of_dtype
 from fastinit._schemes.norms import is_norm
 
@@ -132,7 +132,7 @@ def _mend(kind: _Kind, slot: Slot) -> _Mend:
 
 def _law(tensor: Tensor) -> _Mend:
     """The law that a tensor's moments tell: a normal or a uniform one of mean 0, where there are enough elements."""
-    values = tensor.detach().double().flatten()
+    values = here(tensor).cpu().double().flatten()
     n, mean, std = values.numel(), values.mean().item(), values.std().item()
     known = n >= _ENOUGH and math.isfinite(std) and std > 0 and abs(mean) < 4 * std / math.sqrt(n)
     if known and not _is_repetitive(tensor):
@@ -148,7 +148,7 @@ def _law(tensor: Tensor) -> _Mend:
 
 def _is_repetitive(tensor: Tensor) -> bool:
     """Whether values recur or follow each other in order, as in tables that are computed."""
-    values = tensor.detach().flatten()
+    values = here(tensor).flatten()
     steps = values.diff()
     return values.unique().numel() < 0.9 * values.numel() or bool((steps >= 0).all() or (steps <= 0).all())
 

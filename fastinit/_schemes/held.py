@@ -15,6 +15,7 @@ from torch import Tensor
 from fastinit._core.check import PLAIN
 from fastinit._core.memory import check_memory, memory_of
 from fastinit._core.modes import safe_torch
+from fastinit._core.plan import is_staged
 from fastinit._torch import without_dispatch_modes
 
 _FIRST, _SOME = 4, 4096  # elements that are looked at
@@ -39,7 +40,8 @@ def first_values(tensors: Iterable[Tensor]) -> dict[int, list[float]]:
             if memory is not None and tensor.dtype in _CODES:
                 found[id(tensor)] = [*map(float, memoryview(memory).cast(_CODES[tensor.dtype]))]
             else:
-                others[tensor.device, tensor.dtype][id(tensor)] = _row(tensor)[:_FIRST]
+                first = here(_row(tensor)[:_FIRST])
+                others[first.device, first.dtype][id(tensor)] = first
         for parts in others.values():
             values = torch.cat([*parts.values()]).float().tolist()
             ends = accumulate(map(len, parts.values()))
@@ -82,7 +84,7 @@ def are_all(tensor: Tensor, value: float) -> bool:
     if memory is not None and memory == _pattern(value, tensor.dtype) * tensor.numel():
         return True
     with safe_torch(without_dispatch_modes()), torch.no_grad():
-        return bool((tensor.detach().float() == value).all())
+        return bool((here(tensor).float() == value).all())
 
 
 @functools.lru_cache(64)
@@ -95,7 +97,9 @@ def is_varied(tensor: Tensor) -> bool:
     """Whether a tensor has several elements, all numbers, and values that no constant explains."""
     if not _is_readable(tensor) or tensor.numel() < 2:
         return False
-    return are_varied(first_values([tensor])[id(tensor)]) or (common_value(tensor) is None and bool(tensor.isfinite().all()))
+    return are_varied(first_values([tensor])[id(tensor)]) or (
+        common_value(tensor) is None and bool(here(tensor).isfinite().all())
+    )
 
 
 def _is_readable(tensor: Tensor) -> bool:
@@ -109,6 +113,11 @@ def _is_readable(tensor: Tensor) -> bool:
     return tensor.numel() > 0
 
 
+def here(tensor: Tensor) -> Tensor:
+    """A tensor where torch has all operations: on the CPU, if its device may lack some."""
+    return tensor.detach().cpu() if is_staged(tensor.device.type) else tensor.detach()
+
+
 def _row(tensor: Tensor) -> Tensor:
     """The first elements of a tensor with gaps, without a copy of the whole."""
     while not tensor.is_contiguous() and tensor.ndim > 1:
@@ -119,4 +128,4 @@ def _row(tensor: Tensor) -> Tensor:
 def _some(tensor: Tensor) -> Tensor:
     """Elements of a tensor, evenly spaced if it has more than some thousands: floats on the CPU."""
     every = -(-tensor.numel() // _SOME)
-    return tensor.flatten()[::every].cpu().float()
+    return here(tensor).flatten()[::every].cpu().float()
