@@ -252,6 +252,24 @@ def test_nothing_is_a_constructor_s_in_memory_never_written_after_training_and_i
     assert report["late.weight"].state == "filled"
 
 
+class Waves(nn.Module):
+    """A table of sines that is trained, with a row of zeros before it."""
+
+    def __init__(self, n=9, size=16):
+        super().__init__()
+        angle = torch.arange(n)[:, None] / 10000 ** (torch.arange(size // 2) / (size // 2))
+        table = torch.cat([torch.zeros(1, size), torch.cat([angle.sin(), angle.cos()], 1)])
+        self.pos_embed, self.linear = nn.Parameter(table[None]), nn.Linear(size, size)
+
+
+def test_a_table_of_sines_is_no_noise():
+    model = Waves()
+    with pytest.raises(ValueError, match=r"pos_embed .*holding sines and cosines"):
+        fastinit.initialize_(model, gpt2_like(2), seed=0)
+    nn.init.normal_(model.pos_embed)
+    assert fastinit.initialize_(model, gpt2_like(2), seed=0)["pos_embed"].state == "filled"
+
+
 def test_one_layer_that_was_written_does_not_vouch_for_a_model_that_was_not():
     class Positions(nn.Module):
         def __init__(self):

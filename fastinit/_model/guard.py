@@ -100,11 +100,14 @@ def _held(candidate: Candidate) -> str | None:
 
 
 def _is_of_sines(tensor: Tensor) -> bool:
-    """Whether a matrix is a table of sines and cosines in pairs: all of its rows have one length, as drawn ones have not."""
-    if tensor.ndim != 2 or tensor.shape[1] % 2:
+    """Whether the rows of a tensor are sines and cosines in pairs: they have one length then, as drawn ones have not. The first
+    may be another's, such as a class token's."""
+    size = tensor.shape[-1] if tensor.ndim else 0
+    count = tensor.numel() // max(1, size)
+    if tensor.ndim < 2 or size % 2 or count < 3:
         return False
-    rows = here(tensor)[[0, len(tensor) // 2, -1]].double()
-    half = tensor.shape[1] / 2
+    rows = here(tensor).reshape(count, size)[[count // 3, count // 2, -1]].double()
+    half = size / 2
     return float(rows.abs().max()) <= 1 and float((rows.square().sum(1) - half).abs().max()) < 1e-2 * half
 
 
