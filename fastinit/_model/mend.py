@@ -59,9 +59,10 @@ def message(missed: list[Missed], others: list[Slot]) -> str:
     lines = [f"  {_described(kind, slots)}" for kind, slots in kinds.items()]
     held = any(kind.holds for kind in kinds)
     kept = " (or pass overwrite_constants=True, if the scheme is to replace what they hold)" if held else ""
+    or_held = ", or would replace what a constructor has set" if held else ""
     return "\n".join(
         [
-            f"the scheme has no rule that fills these {len(missed)} parameters, and nothing was written:",
+            f"the scheme has no rule that fills these {len(missed)} parameters{or_held}; nothing was written:",
             *lines,
             f"Say what each is, by rules such as these{kept}, or pass strict=False, which leaves and reports them:",
             "",
