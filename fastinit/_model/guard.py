@@ -83,7 +83,7 @@ def _held(candidate: Candidate) -> str | None:
     if held is None and _is_of_sines(tensor):
         return "sines and cosines"
     if held is None:
-        largest = float(here(tensor).abs().max())
+        largest = float(here(tensor).abs().max()) if slot.attribute == "bias" else 0.0  # of a matrix it would be a copy
         return f"values up to {largest:.3g}, larger than its type's" if _is_foreign_bias(slot, [largest]) else None
     if isinstance(slot.module, nn.PReLU) and held == 0.25:  # torch's default, not the model's
         return None

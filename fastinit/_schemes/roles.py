@@ -53,7 +53,7 @@ def known_by_class(module: nn.Module, matrix: Initializer, embedding: Initialize
     if is_torchs(module):
         return {}
     rule: dict[str, Initializer | None] = of_norm(module)
-    if _is_conv1d(module):
+    if layout_of(module, "weight") == "in out":  # transformers' Conv1D
         rule |= {"weight": matrix, "bias": bias}
     for name, tensor in own_parameters(module).items():
         if tensor is None or is_vector(tensor.shape) or name in rule:
@@ -65,11 +65,6 @@ def known_by_class(module: nn.Module, matrix: Initializer, embedding: Initialize
         elif _POSITIONS.fullmatch(name):
             rule[name] = embedding
     return rule
-
-
-def _is_conv1d(module: nn.Module) -> bool:
-    """Whether a module is transformers' Conv1D, a linear map with a weight of [in, out]."""
-    return any((kind.__module__, kind.__name__) == ("transformers.pytorch_utils", "Conv1D") for kind in type(module).__mro__)
 
 
 def _is_stack(module: nn.Module, name: str, ndim: int) -> bool:
