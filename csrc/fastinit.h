@@ -17,7 +17,7 @@ extern "C" {
 
 #define FASTINIT_API __attribute__((visibility("default")))
 
-#define FASTINIT_ABI 3 /* changes with anything in this file; as ABI in fastinit/_backends/abi.py */
+#define FASTINIT_ABI 4 /* changes with anything in this file; as ABI in fastinit/_backends/abi.py */
 
 /* The formula of a recipe. */
 enum fastinit_kind { FASTINIT_UNIFORM, FASTINIT_SYMMETRIC, FASTINIT_TWO_SIDED, FASTINIT_FMOD, FASTINIT_WORDS, FASTINIT_KINDS };
@@ -50,11 +50,14 @@ enum fastinit_status {
   FASTINIT_TOO_LARGE,  /* CUDA: 2^41 elements or more */
   FASTINIT_BAD_DEVICE, /* CUDA: no such device, or one of compute capability below 7.5 */
   FASTINIT_OLD_DRIVER, /* CUDA: the driver is older than CUDA 12.1 */
+  FASTINIT_BAD_NUMBER, /* keep or a coefficient is not finite in the real type */
+  FASTINIT_TOO_MANY,   /* CUDA: more than FASTINIT_MOST_MEMBERS members of a dtype narrower than its real type */
   FASTINIT_STATUSES,
   FASTINIT_CUDA_ERRORS = 1000 /* and above: 1000 + a cudaError_t */
 };
 
 #define FASTINIT_MAX_DIMS 64
+#define FASTINIT_MOST_MEMBERS 2048
 
 /* The constants of a recipe, in their one order: that of Constants in fastinit/_core/recipes.py. Kernels have them in the real
  * type of the dtype. Entries of two are for the lower and the upper half of the table; a table of one half has the first. */
@@ -95,6 +98,21 @@ typedef struct fastinit_plan {
   int64_t dims;
 } fastinit_plan;
 
+/* A sum onto a tensor, in one pass: element i becomes keep * old, then fma(add[n], the recipe's value of keys[n], that) for n in
+ * order, in the real type; then it is rounded to the dtype. keep 0 reads nothing and begins at +0. A NaN is written as the dtype's
+ * number of all bits but the sign. */
+typedef struct fastinit_blending {
+  fastinit_plan to;              /* its recipe is of the dtype's real type: FASTINIT_FLOAT64, else FASTINIT_FLOAT32; its key is unused */
+  const void *source;            /* what old elements are read from: out, or memory that shares none with it; unused with keep 0 */
+  const int64_t *source_strides; /* of the axes of to.layout; unused with dims 0: source is contiguous, as out is */
+  const uint64_t *keys;          /* of the members */
+  const double *add;             /* their coefficients, numbers of the real type */
+  int64_t members;
+  double keep;
+  int32_t dtype; /* of out and source; not one of words */
+  int32_t reserved;
+} fastinit_blending;
+
 /* In both libraries. */
 FASTINIT_API int32_t fastinit_abi(void);
 
@@ -113,6 +131,9 @@ FASTINIT_API int32_t fastinit_best_isa(void);
  * written. */
 FASTINIT_API int32_t fastinit_fill(const fastinit_plan *plans, int64_t count, int32_t threads, int32_t isa);
 
+/* Blend into every tensor, likewise. */
+FASTINIT_API int32_t fastinit_blend(const fastinit_blending *blendings, int64_t count, int32_t threads, int32_t isa);
+
 /* Map words to values: out[i] of the recipe's dtype from words[i]; uint64_t words for FASTINIT_FLOAT64 and FASTINIT_UINT64, else
  * uint32_t. Key, box and layout of the plan are not used. */
 FASTINIT_API int32_t fastinit_transform(const fastinit_plan *plan, const void *words, int64_t count, int32_t threads,
@@ -129,6 +150,9 @@ FASTINIT_API int32_t fastinit_cuda_check(int32_t device);
  * stream may be under capture. All plans are checked before anything is launched. There is one launch for each dtype, more if the
  * plans exceed a kernel's parameters, and one for each plan that is not made of whole Philox blocks at multiples of 16 bytes. */
 FASTINIT_API int32_t fastinit_cuda_fill(const fastinit_plan *plans, int64_t count, int32_t device, void *stream);
+
+/* Blend into every plan's tensor on the device, likewise. `keys`, `add` and `source_strides` too point to memory of the host. */
+FASTINIT_API int32_t fastinit_cuda_blend(const fastinit_blending *blendings, int64_t count, int32_t device, void *stream);
 
 /* As fastinit_transform, with words and out on the device. */
 FASTINIT_API int32_t fastinit_cuda_transform(const fastinit_plan *plan, const void *words, int64_t count, int32_t device,

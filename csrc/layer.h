@@ -78,6 +78,7 @@ template <class V> struct Layer {
   I (*shift_right)(I, Shift) = V::shift_right;             /* logical, by a count known only at run time */
   I (*shift_right_1)(I) = V::shift_right_1;                /* logical, by one */
   I (*shift_right_by)(I) = V::template shift_right_by<16>; /* logical, by a constant, the template's argument */
+  I (*shift_left_by)(I) = V::template shift_left_by<16>;   /* likewise, to the left */
   I (*distance)(I) = V::distance;                          /* 2^(bits - 1) - |x| of an odd signed x */
 
   /* --- the quantile table ------------------------------------------------------------------------------------------------ */
@@ -94,6 +95,9 @@ template <class V> struct Layer {
 
   I (*load_words)(const uint32_t *) = V::load_words;   /* LANES words */
   void (*store_words)(uint32_t *, I) = V::store_words; /* and back */
+  F (*load_real)(const Real *) = V::load_real;         /* LANES reals */
+  I (*load_16)(const uint16_t *) = V::load_16;         /* LANES numbers of 16 bits */
+  I (*load_8)(const uint8_t *) = V::load_8;            /* LANES numbers of 8 bits */
   void (*store_real)(Real *, F) = V::store_real;       /* LANES reals */
   void (*store_16)(uint16_t *, I) = V::store_16;       /* the low 16 bits of every lane */
   void (*store_8)(uint8_t *, I) = V::store_8;          /* the low 8 bits of every lane */

@@ -33,6 +33,8 @@ static const char *const MESSAGES[FASTINIT_STATUSES] = {
     "2^41 elements or more do not fit into one fill",
     "there is no such device, or its compute capability is below 7.5",
     "the driver is older than CUDA 12.1",
+    "keep or a coefficient is not a finite number of the arithmetic",
+    "too many keys for one launch: give them in parts, by way of a float32 tensor",
 };
 
 static inline const char *message(int32_t status) {
@@ -80,6 +82,24 @@ static inline int32_t check_place(const fastinit_plan &plan, int64_t *elements) 
     return FASTINIT_BAD_BOX;
   if (!plan.out || (plan.dims > 0 && !plan.layout)) return FASTINIT_NULL_POINTER;
   return check_layout(plan, *elements);
+}
+
+static inline bool is_real(double x, bool wide) { return x - x == 0 && (wide || (double)(float)x == x); }
+
+/* Check a blending: its plan, what it reads, its members. */
+static inline int32_t check_blending(const fastinit_blending &blending, int64_t *elements) {
+  const fastinit_plan &plan = blending.to;
+  const int32_t dtype = blending.dtype, real = dtype == FASTINIT_FLOAT64 ? FASTINIT_FLOAT64 : FASTINIT_FLOAT32;
+  if (int32_t status = check_recipe(plan.recipe)) return status;
+  if (dtype < 0 || dtype >= FASTINIT_UINT32 || plan.recipe->dtype != real) return FASTINIT_BAD_DTYPE;
+  if (int32_t status = check_place(plan, elements)) return status;
+  if (blending.members < 0) return FASTINIT_BAD_COUNT;
+  if (blending.members > 0 && (!blending.keys || !blending.add)) return FASTINIT_NULL_POINTER;
+  if (!is_real(blending.keep, real == FASTINIT_FLOAT64)) return FASTINIT_BAD_NUMBER;
+  for (int64_t n = 0; n < blending.members; n++)
+    if (!is_real(blending.add[n], real == FASTINIT_FLOAT64)) return FASTINIT_BAD_NUMBER;
+  const bool reads = *elements > 0 && blending.keep != 0;
+  return reads && (!blending.source || (plan.dims > 0 && !blending.source_strides)) ? FASTINIT_NULL_POINTER : FASTINIT_OK;
 }
 
 }  // namespace fastinit

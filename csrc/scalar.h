@@ -99,6 +99,7 @@ template <class R> struct Scalar {
   FASTINIT_INLINE I shift_right(I a, Shift count) { return a >> count; }
   FASTINIT_INLINE I shift_right_1(I a) { return a >> 1; }
   template <int COUNT> FASTINIT_INLINE I shift_right_by(I a) { return a >> COUNT; }
+  template <int COUNT> FASTINIT_INLINE I shift_left_by(I a) { return a << COUNT; }
   FASTINIT_INLINE I distance(I s) { return SIGN - ((Signed)s < 0 ? (I)0 - s : s); } /* 2^31 - |s|, or 2^63 - |s| */
 
   template <int CELLS, int TERMS, int HALVES> struct Table {
@@ -116,6 +117,17 @@ template <class R> struct Scalar {
     memcpy(&w, words, sizeof w);
     return w;
   }
+  FASTINIT_INLINE F load_real(const R *at) {
+    F v;
+    memcpy(&v, at, sizeof v);
+    return v;
+  }
+  FASTINIT_INLINE I load_16(const uint16_t *at) {
+    uint16_t bits;
+    memcpy(&bits, at, sizeof bits);
+    return bits;
+  }
+  FASTINIT_INLINE I load_8(const uint8_t *at) { return *at; }
   FASTINIT_INLINE void store_words(uint32_t *out, I w) { memcpy(out, &w, sizeof *out); }
   FASTINIT_INLINE void store_16(uint16_t *out, I bits) { memcpy(out, &bits, sizeof *out); }
   FASTINIT_INLINE void store_8(uint8_t *out, I bits) { *out = (uint8_t)bits; }

@@ -118,4 +118,44 @@ template <class V, int MANTISSA, int BIAS, int BITS> FASTINIT_INLINE typename V:
   return V::or_(V::select_int(tiny, subnormal, normal), sign);
 }
 
+/* --- of any number, for blends ---------------------------------------------------------------------------------------------- */
+
+template <class V> FASTINIT_INLINE typename V::M is_nan(typename V::F v) {
+  constexpr uint64_t ALL = ~(uint64_t)0 >> (65 - 8 * sizeof(typename V::Real)), INFINITE = ALL >> V::MANTISSA << V::MANTISSA;
+  return V::positive(V::sub_int(V::and_(V::bits(v), V::integer(ALL)), V::integer(INFINITE)));
+}
+
+/* The number; for NaN the one of all bits but the sign. */
+template <class V> FASTINIT_INLINE typename V::F with_one_nan(typename V::F v) {
+  constexpr uint64_t ALL = ~(uint64_t)0 >> (65 - 8 * sizeof(typename V::Real));
+  return V::select(is_nan<V>(v), V::from_bits(V::integer(ALL)), v);
+}
+
+/* float32 -> bfloat16, as bfloat16_bits, of any number. */
+template <class V> FASTINIT_INLINE typename V::I any_bfloat16_bits(typename V::F v) {
+  return V::select_int(is_nan<V>(v), V::integer(0x7FFF), bfloat16_bits<V>(v));
+}
+
+/* float32 -> a smaller format, as small_float_bits, of any number: LIMIT is what overflow becomes, without the sign. */
+template <class V, int MANTISSA, int BIAS, int BITS, int LIMIT> FASTINIT_INLINE typename V::I any_float_bits(typename V::F v) {
+  using I = typename V::I;
+  constexpr int SIGN = 1 << (BITS - 1);
+  I size = small_float_bits<V, MANTISSA, BIAS, BITS>(V::abs(v));
+  size = V::select_int(V::positive(V::sub_int(size, V::integer(LIMIT))), V::integer(LIMIT), size);
+  I signed_ = V::or_(size, V::and_(V::template shift_right_by<32 - BITS>(V::bits(v)), V::integer(SIGN)));
+  return V::select_int(is_nan<V>(v), V::integer(SIGN - 1), signed_);
+}
+
+/* A smaller format -> float32, exactly. TOP is the least size, without the sign, that is infinite or NaN. */
+template <class V, int MANTISSA, int BIAS, int BITS, int TOP> FASTINIT_INLINE typename V::F wide_float(typename V::I b) {
+  using I = typename V::I;
+  constexpr int SIGN = 1 << (BITS - 1);
+  I size = V::and_(b, V::integer(SIGN - 1));
+  typename V::F v = V::mul(V::from_bits(V::template shift_left_by<23 - MANTISSA>(size)),
+                           V::from_bits(V::integer((uint64_t)(254 - BIAS) << 23))); /* exact, of subnormals too */
+  I top = V::or_(V::integer(0x7F800000u), V::template shift_left_by<23 - MANTISSA>(size));
+  v = V::from_bits(V::select_int(V::positive(V::sub_int(size, V::integer(TOP - 1))), top, V::bits(v)));
+  return V::from_bits(V::or_(V::bits(v), V::template shift_left_by<32 - BITS>(V::and_(b, V::integer(SIGN)))));
+}
+
 }  // namespace fastinit

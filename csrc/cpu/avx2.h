@@ -68,6 +68,7 @@ struct Avx2 {
   FASTINIT_INLINE I shift_right(I a, Shift count) { return _mm256_srl_epi32(a, count); }
   FASTINIT_INLINE I shift_right_1(I a) { return _mm256_srli_epi32(a, 1); }
   template <int COUNT> FASTINIT_INLINE I shift_right_by(I a) { return _mm256_srli_epi32(a, COUNT); }
+  template <int COUNT> FASTINIT_INLINE I shift_left_by(I a) { return _mm256_slli_epi32(a, COUNT); }
   FASTINIT_INLINE I distance(I s) { return sub_int(integer(0x80000000u), _mm256_abs_epi32(s)); }
 
   /* A cell's terms lie side by side: eight rows are loaded by four terms and transposed. vgatherdps is eight loads a term.
@@ -114,6 +115,9 @@ struct Avx2 {
   };
 
   FASTINIT_INLINE I load_words(const uint32_t *words) { return _mm256_loadu_si256((const __m256i *)words); }
+  FASTINIT_INLINE F load_real(const float *at) { return _mm256_loadu_ps(at); }
+  FASTINIT_INLINE I load_16(const uint16_t *at) { return _mm256_cvtepu16_epi32(_mm_loadu_si128((const __m128i *)at)); }
+  FASTINIT_INLINE I load_8(const uint8_t *at) { return _mm256_cvtepu8_epi32(_mm_loadl_epi64((const __m128i *)at)); }
   FASTINIT_INLINE void store_words(uint32_t *out, I w) { _mm256_storeu_si256((__m256i *)out, w); }
   FASTINIT_INLINE void store_real(float *out, F v) { _mm256_storeu_ps(out, v); }
   FASTINIT_INLINE __m128i low_halves(I b) { return _mm_packus_epi32(_mm256_castsi256_si128(b), _mm256_extracti128_si256(b, 1)); }

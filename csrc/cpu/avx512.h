@@ -70,6 +70,7 @@ struct Avx512 {
   FASTINIT_INLINE I shift_right(I a, Shift count) { return _mm512_srl_epi32(a, count); }
   FASTINIT_INLINE I shift_right_1(I a) { return _mm512_srli_epi32(a, 1); }
   template <int COUNT> FASTINIT_INLINE I shift_right_by(I a) { return _mm512_srli_epi32(a, COUNT); }
+  template <int COUNT> FASTINIT_INLINE I shift_left_by(I a) { return _mm512_slli_epi32(a, COUNT); }
   FASTINIT_INLINE I distance(I s) { return sub_int(integer(0x80000000u), _mm512_abs_epi32(s)); }
 
   /* A term's 32 cells are two registers and one vpermt2ps, which reads the low five bits of the cell's number. */
@@ -95,6 +96,9 @@ struct Avx512 {
   };
 
   FASTINIT_INLINE I load_words(const uint32_t *words) { return _mm512_loadu_si512(words); }
+  FASTINIT_INLINE F load_real(const float *at) { return _mm512_loadu_ps(at); }
+  FASTINIT_INLINE I load_16(const uint16_t *at) { return _mm512_cvtepu16_epi32(_mm256_loadu_si256((const __m256i *)at)); }
+  FASTINIT_INLINE I load_8(const uint8_t *at) { return _mm512_cvtepu8_epi32(_mm_loadu_si128((const __m128i *)at)); }
   FASTINIT_INLINE void store_words(uint32_t *out, I w) { _mm512_storeu_si512(out, w); }
   FASTINIT_INLINE void store_real(float *out, F v) { _mm512_storeu_ps(out, v); }
   FASTINIT_INLINE void store_16(uint16_t *out, I b) { _mm256_storeu_si256((__m256i *)out, _mm512_cvtepi32_epi16(b)); }

@@ -69,6 +69,7 @@ struct Neon {
   FASTINIT_INLINE I shift_right(I a, Shift count) { return vshlq_u32(a, count); }
   FASTINIT_INLINE I shift_right_1(I a) { return vshrq_n_u32(a, 1); }
   template <int COUNT> FASTINIT_INLINE I shift_right_by(I a) { return vshrq_n_u32(a, COUNT); }
+  template <int COUNT> FASTINIT_INLINE I shift_left_by(I a) { return vshlq_n_u32(a, COUNT); }
   FASTINIT_INLINE I distance(I s) {
     return sub_int(integer(0x80000000u), vreinterpretq_u32_s32(vabsq_s32(vreinterpretq_s32_u32(s))));
   }
@@ -96,6 +97,13 @@ struct Neon {
   };
 
   FASTINIT_INLINE I load_words(const uint32_t *words) { return vld1q_u32(words); }
+  FASTINIT_INLINE F load_real(const float *at) { return vld1q_f32(at); }
+  FASTINIT_INLINE I load_16(const uint16_t *at) { return vmovl_u16(vld1_u16(at)); }
+  FASTINIT_INLINE I load_8(const uint8_t *at) {
+    uint32_t four;
+    __builtin_memcpy(&four, at, sizeof four);
+    return vmovl_u16(vget_low_u16(vmovl_u8(vreinterpret_u8_u32(vdup_n_u32(four)))));
+  }
   FASTINIT_INLINE void store_words(uint32_t *out, I w) { vst1q_u32(out, w); }
   FASTINIT_INLINE void store_real(float *out, F v) { vst1q_f32(out, v); }
   FASTINIT_INLINE void store_16(uint16_t *out, I b) { vst1_u16(out, vmovn_u32(b)); }

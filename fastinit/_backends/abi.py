@@ -15,10 +15,10 @@ from typing import Any, get_type_hints
 
 import torch
 
-from fastinit._core.plan import Plan, whole
+from fastinit._core.plan import Blending, Plan, whole
 from fastinit._core.recipes import Constants, Recipe
 
-ABI = 3  # as FASTINIT_ABI
+ABI = 4  # as FASTINIT_ABI
 DTYPES = {  # as enum fastinit_dtype
     torch.float32: 0,
     torch.float64: 1,
@@ -69,6 +69,25 @@ class RawPlan(Structure):
 
 FIELDS = struct.Struct("@PQqqqqPPq")  # of RawPlan
 
+
+class RawBlending(Structure):
+    """struct fastinit_blending, as BLENDING packs what follows its plan."""
+
+    _fields_ = [
+        ("to", RawPlan),
+        ("source", c_void_p),
+        ("source_strides", c_void_p),
+        ("keys", c_void_p),
+        ("add", c_void_p),
+        ("members", c_int64),
+        ("keep", c_double),
+        ("dtype", c_int32),
+        ("reserved", c_int32),
+    ]
+
+
+BLENDING = struct.Struct("@PPPPqdii")  # of RawBlending, behind FIELDS
+
 # Functions of both libraries, of the CPU's and of CUDA's: result and arguments.
 _Signatures = Mapping[str, tuple[Any, list[Any]]]
 COMMON: dict[str, tuple[Any, list[Any]]] = {"fastinit_abi": (c_int32, []), "fastinit_message": (c_char_p, [c_int32])}
@@ -76,11 +95,13 @@ CPU: _Signatures = COMMON | {
     "fastinit_check_isa": (c_int32, [c_int32]),
     "fastinit_best_isa": (c_int32, []),
     "fastinit_fill": (c_int32, [c_void_p, c_int64, c_int32, c_int32]),
+    "fastinit_blend": (c_int32, [c_void_p, c_int64, c_int32, c_int32]),
     "fastinit_transform": (c_int32, [c_void_p, c_void_p, c_int64, c_int32, c_int32]),
 }
 CUDA: _Signatures = COMMON | {
     "fastinit_cuda_check": (c_int32, [c_int32]),
     "fastinit_cuda_fill": (c_int32, [c_void_p, c_int64, c_int32, c_void_p]),
+    "fastinit_cuda_blend": (c_int32, [c_void_p, c_int64, c_int32, c_void_p]),
     "fastinit_cuda_transform": (c_int32, [c_void_p, c_void_p, c_int64, c_int32, c_void_p]),
 }
 
@@ -155,6 +176,31 @@ def _layout_of(out: torch.Tensor) -> ctypes.Array[c_int64]:
     """Return sizes, then strides, of the axes that are not of size 1."""
     axes = [(size, stride) for size, stride in zip(out.shape, out.stride(), strict=True) if size > 1]
     return (c_int64 * (2 * len(axes)))(*(size for size, _ in axes), *(stride for _, stride in axes))
+
+
+def packed_blendings(blendings: list[Blending]) -> tuple[bytes, object]:
+    """Return an array of blendings as the library's bytes, and what must stay alive until the library has been called."""
+    raw: list[bytes] = []
+    kept: list[object] = []
+    arrays: dict[tuple[float, ...], ctypes.Array[c_double]] = {}  # those of one call have the same coefficients, mostly
+    for out, recipe, keys, (start, rows, cols, pitch), add, keep, source in blendings:
+        made, at = raw_recipe(recipe)
+        words, reals = (c_uint64 * len(keys))(*keys), arrays.get(add)
+        if reals is None:
+            reals = arrays[add] = (c_double * len(add))(*add)
+        layout, strides, dims = 0, 0, 0
+        if not (out.is_contiguous() and source.is_contiguous()):
+            axes = [axis for axis in zip(out.shape, out.stride(), source.stride(), strict=True) if axis[0] > 1]
+            dims = len(axes) or 1
+            numbers = (c_int64 * (3 * dims))(*(number for column in zip(*(axes or [(1, 1, 1)]), strict=True) for number in column))
+            layout = ctypes.addressof(numbers)
+            strides = layout + 16 * dims
+            kept.append(numbers)
+        kept += [made, words, reals]
+        raw.append(FIELDS.pack(out.data_ptr(), 0, start, rows, cols, pitch, layout, at, dims))
+        members = ctypes.addressof(words), ctypes.addressof(reals), len(keys)
+        raw.append(BLENDING.pack(source.data_ptr(), strides, *members, keep, DTYPES[out.dtype], 0))
+    return b"".join(raw), kept
 
 
 def packed_map(recipe: Recipe, words: torch.Tensor) -> tuple[bytes, torch.Tensor, torch.Tensor, object]:

@@ -15,7 +15,7 @@ from typing import Literal, Protocol, get_args
 import torch
 
 from fastinit._backends import cpu
-from fastinit._core.plan import Plan, is_staged
+from fastinit._core.plan import Blending, Plan, is_staged
 from fastinit._core.recipes import Recipe
 
 BackendName = Literal["native", "triton", "reference"]
@@ -34,6 +34,9 @@ class Backend(Protocol):
 
     def fill(self, plans: list[Plan]) -> None:
         """Fill the tensors of all plans, which are on one device, in the order of its current stream, without waiting."""
+
+    def blend(self, blendings: list[Blending]) -> None:
+        """Blend into the tensors of all blendings, likewise."""
 
     def transform(self, recipe: Recipe, words: torch.Tensor) -> torch.Tensor:
         """The values that a recipe gives to words (int64 for 8-byte dtypes, else int32), on the words' device."""

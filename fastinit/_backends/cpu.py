@@ -16,7 +16,7 @@ from contextvars import ContextVar
 import torch
 
 from fastinit._backends import abi
-from fastinit._core.plan import Plan, batches
+from fastinit._core.plan import Blending, Plan, batches
 from fastinit._core.recipes import Recipe
 from fastinit._torch import without_dispatch_modes
 
@@ -49,6 +49,19 @@ def fill(plans: list[Plan]) -> None:
     with without_dispatch_modes():  # none of which need see how a plan is cut
         for together in batches(plans, AT_ONCE * torch.get_num_threads()):
             _fill(together)
+
+
+def blend(blendings: list[Blending]) -> None:
+    """Blend into the tensors of all blendings, likewise."""
+    most = max(AT_ONCE // max(max(len(blending.keys) for blending in blendings), 1), 1 << 16)
+    with without_dispatch_modes():
+        for together in batches(blendings, most * torch.get_num_threads()):
+            raw, kept = abi.packed_blendings(together)
+            isa = _forced.get() or _isa_of_environment()
+            status = library().fastinit_blend(raw, len(together), torch.get_num_threads(), isa)
+            if status:
+                raise abi.refusal(library(), status)
+            del kept
 
 
 def _fill(plans: list[Plan]) -> None:

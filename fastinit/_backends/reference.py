@@ -13,9 +13,10 @@ import math
 import torch
 
 from fastinit._core.modes import safe_torch
-from fastinit._core.plan import Box, Plan
+from fastinit._core.plan import Blending, Box, Plan
 from fastinit._core.recipes import FMOD, SYMMETRIC, TWO_SIDED, UNIFORM, WORDS, Recipe
 from fastinit._core.rounding import INTEGERS
+from fastinit._core.rounding import fma as fma_of_numbers
 from fastinit._core.tables import BIAS, MANTISSA, WORD_BITS
 
 NAME = "reference"
@@ -53,6 +54,29 @@ def fill(plans: list[Plan]) -> None:
             count = min(chunk, total - first)
             words = _words_of(plan, first, count)
             _write(plan.out, first, values(plan.recipe, words))
+
+
+@safe_torch()
+@torch.inference_mode()
+def blend(blendings: list[Blending]) -> None:
+    """Blend into the tensors of all blendings, which are on one device, likewise."""
+    for out, recipe, keys, box, add, keep, source in blendings:
+        for first in range(0, out.numel(), _FEW):  # what the tensors hold may be subnormal
+            count = min(_FEW, out.numel() - first)
+            acc = torch.zeros(count, dtype=recipe.real, device=out.device)
+            if keep != 0:
+                acc = _read(source, first, count).to(recipe.real) * keep
+            for key, factor in zip(keys, add, strict=True):
+                v = values(recipe, _words_of(Plan(out, recipe, key, box), first, count))
+                acc = fma_of_any(v, factor, acc)
+            _write(out, first, _rounded(acc, out.dtype))
+
+
+def _rounded(acc: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+    """Sums in a dtype, NaN as its number of all bits but the sign."""
+    integer = INTEGERS[dtype.itemsize]
+    nan = torch.iinfo(torch.int8 if dtype.itemsize == 1 else integer).max
+    return torch.where(acc.isnan(), nan, acc.to(dtype).view(integer)).view(dtype)
 
 
 @functools.lru_cache(maxsize=1024)
@@ -205,6 +229,22 @@ def fma(a: torch.Tensor, b: _Operand, c: _Operand, real: torch.dtype) -> torch.T
     return _fma_float64(a, _wide(b), _wide(c))
 
 
+def fma_of_any(a: torch.Tensor, b: float, c: torch.Tensor) -> torch.Tensor:
+    """a * b + c with one rounding, of any a and b that are finite, and any c."""
+    if a.dtype is torch.float32:
+        total, error = _two_sum(a.double() * b, c.double())
+        return torch.where(c.isfinite(), _round_to_odd(total, error), total).float()
+    result, product = _fma_float64(a, b, c), a * b
+    result = torch.where(result == 0, product + c, result)  # with the sign of its zero
+    far = (product.abs() < 2.0**-900) & (a != 0) & (b != 0)  # where an error would leave the range
+    for x in (product, a, c):
+        far |= ~(x.abs() < 2.0**900)
+    result, far = torch.where(c.isfinite(), result, c), (far | (abs(b) >= 2.0**900)) & c.isfinite()
+    for i in far.nonzero()[:, 0].tolist():
+        result[i] = fma_of_numbers(float(a[i]), b, float(c[i]), torch.float64)
+    return result
+
+
 def _alone(b: _Operand, c: float) -> bool:
     """Whether a * b + c, operation by operation, rounds only once: adding 0 is exact, and so is multiplying by a power of two.
 
@@ -281,15 +321,25 @@ def _round_to_odd(total: torch.Tensor, error: torch.Tensor) -> torch.Tensor:
 
 def _write(out: torch.Tensor, first: int, values: torch.Tensor) -> None:
     """Store values at logical positions first, first + 1, ..., through integers: float8 has no indexing."""
-    integer = INTEGERS[out.itemsize]
-    out, values = out.view(integer), values.view(integer)
-    if out.is_contiguous():
-        out.view(-1)[first : first + len(values)] = values
-        return
-    position = torch.arange(first, first + len(values), device=out.device)
+    flat, places = _places_of(out, first, len(values))
+    flat[places] = values.view(INTEGERS[out.itemsize])
+
+
+def _read(source: torch.Tensor, first: int, count: int) -> torch.Tensor:
+    """What is at logical positions first, first + 1, ..."""
+    flat, places = _places_of(source, first, count)
+    return flat[places].view(source.dtype)
+
+
+def _places_of(tensor: torch.Tensor, first: int, count: int) -> tuple[torch.Tensor, slice | torch.Tensor]:
+    """A tensor's memory as integers, and where in it logical positions first, first + 1, ... are."""
+    seen = tensor.view(INTEGERS[tensor.itemsize])
+    if seen.is_contiguous():
+        return seen.view(-1), slice(first, first + count)
+    position = torch.arange(first, first + count, device=seen.device)
     offset = torch.zeros_like(position)
-    for size, stride in zip(reversed(out.shape), reversed(out.stride()), strict=True):
+    for size, stride in zip(reversed(seen.shape), reversed(seen.stride()), strict=True):
         offset += position % size * stride
         position = position // size
-    span = 1 + sum((size - 1) * stride for size, stride in zip(out.shape, out.stride(), strict=True))
-    out.as_strided((span,), (1,))[offset] = values
+    span = 1 + sum((size - 1) * stride for size, stride in zip(seen.shape, seen.stride(), strict=True))
+    return seen.as_strided((span,), (1,)), offset

@@ -12,7 +12,7 @@ import torch
 from fastinit._backends import cpu, reference
 from fastinit._backends.choose import Backend
 from fastinit._core.modes import safe_torch
-from fastinit._core.plan import Plan, batches
+from fastinit._core.plan import Blending, Plan, batches
 from fastinit._core.recipes import Recipe
 
 PIECE = 1 << 26  # bytes on the CPU at once
@@ -37,6 +37,20 @@ class Staged(NamedTuple):
             for plan, source in zip(together, made, strict=True):
                 plan.out.copy_(source.out)
             del made, source  # before the next are made
+
+    @safe_torch()
+    @torch.inference_mode()
+    def blend(self, blendings: list[Blending]) -> None:
+        """Blend into the tensors of all blendings, likewise: what they hold is copied to the CPU and back."""
+        for together in batches(blendings, PIECE // max(blending.out.itemsize for blending in blendings)):
+            made = []
+            for blending in together:
+                read = blending.source.cpu() if blending.keep != 0 else torch.empty_like(blending.source, device="cpu")
+                made.append(blending._replace(out=read, source=read))
+            _BACKENDS[self.NAME].blend(made)
+            for blending, done in zip(together, made, strict=True):
+                blending.out.copy_(done.out)
+            del made, read, done  # before the next are made
 
     def transform(self, recipe: Recipe, words: torch.Tensor) -> torch.Tensor:
         """The values that a recipe gives to words (int64 for 8-byte dtypes, else int32), on the words' device."""

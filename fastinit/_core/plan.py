@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Iterable, Iterator
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import torch
 
@@ -30,6 +30,24 @@ class Plan(NamedTuple):
     recipe: Recipe
     key: int  # 0 <= key < 2^64
     box: Box
+
+
+class Blending(NamedTuple):
+    """Make `out` keep * source + the sum of add[n] times the recipe's values of keys[n], in its logical order, in one pass.
+
+    `source` is `out` itself, or a tensor of its shape, dtype and device that shares no memory with it.
+    """
+
+    out: torch.Tensor
+    recipe: Recipe  # of the real type: float64 for a float64 tensor, else float32
+    keys: tuple[int, ...]
+    box: Box
+    add: tuple[float, ...]  # numbers of the real type, as keep
+    keep: float
+    source: torch.Tensor
+
+
+_Job = TypeVar("_Job", Plan, Blending)
 
 
 def whole(tensor: torch.Tensor) -> Box:
@@ -59,9 +77,9 @@ def is_staged(device_type: str) -> bool:
 # --- in pieces ----------------------------------------------------------------------------------------------------------------
 
 
-def batches(plans: Iterable[Plan], most: int) -> Iterator[list[Plan]]:
-    """The plans, in order, in lists of at most so many elements each; a larger plan is cut."""
-    together: list[Plan] = []
+def batches(plans: Iterable[_Job], most: int) -> Iterator[list[_Job]]:
+    """The plans or blendings, in order, in lists of at most so many elements each; a larger one is cut."""
+    together: list[_Job] = []
     held = 0
     for plan in plans:
         elements = plan.box.rows * plan.box.cols
@@ -76,12 +94,15 @@ def batches(plans: Iterable[Plan], most: int) -> Iterator[list[Plan]]:
         yield together
 
 
-def _cut(plan: Plan, most: int) -> Iterator[Plan]:
+def _cut(plan: _Job, most: int) -> Iterator[_Job]:
     """Plans of at most so many elements that fill what a plan fills. Most begin at multiples of `most` in it."""
-    out, box = plan.out.detach(), plan.box  # a view of a leaf could not be written
-    rows = out.view(box.rows, box.cols) if out.is_contiguous() else out
-    for part, first in _parts(rows, 0, box, most):
-        yield plan._replace(out=part, box=_box_of(box, first, part.numel()))
+    box = plan.box
+    tensors = [plan.out, plan.source] if isinstance(plan, Blending) else [plan.out]
+    flat = all(tensor.is_contiguous() for tensor in tensors)
+    rows = [tensor.detach().view(box.rows, box.cols) if flat else tensor.detach() for tensor in tensors]  # no leaf's view is written
+    for (out, first), *source in zip(*(_parts(each, 0, box, most) for each in rows), strict=True):
+        cut = plan._replace(out=out, box=_box_of(box, first, out.numel()))
+        yield cut._replace(source=source[0][0]) if isinstance(cut, Blending) else cut
 
 
 def _parts(out: torch.Tensor, first: int, box: Box, most: int) -> Iterator[tuple[torch.Tensor, int]]:

@@ -21,7 +21,17 @@ for float64 tensors), and every fused multiply-add written `fma`, every other op
 then `low if v <= low else v`, `high if v >= high else v`, where [low, high] are the outermost values of the dtype inside
 [a, b], a zero low being +0 and a zero high -0 (so that it is maximum and minimum of IEEE 754, one instruction each), and one
 rounding to the dtype, to nearest even. So a bfloat16 weight is the float32 weight rounded, and nothing lies
-outside the closed interval in any dtype. Changing a bit of this raises STREAM_VERSION.
+outside the closed interval in any dtype.
+
+Noise onto a tensor (`blend_`, `perturb_`): element i, of any dtype, becomes, in the real type,
+
+    acc = keep * old, one rounding; with keep 1 old itself, with keep 0 +0, and nothing is read
+    acc = fma(add[n], v_n, acc) for n in order, v_n the value of key n at index i as a float32 (float64) tensor would hold it
+
+then one rounding to the dtype, to nearest even, with the dtype's own overflow: to infinity, in float8_e4m3fn to NaN of its sign.
+keep and add are numbers of the real type. Where old is NaN, all bits are written but the sign.
+
+Changing a bit of this raises STREAM_VERSION.
 """
 
 from __future__ import annotations
@@ -119,7 +129,7 @@ def _make_recipe(law: Law, dtype: torch.dtype) -> Recipe:
         return words_recipe(dtype)
     if dtype.is_complex:  # of numbers, two to an element
         return cached_recipe(of_parts(law), dtype.to_real())
-    real = torch.float64 if dtype is torch.float64 else torch.float32
+    real = real_of(dtype)
     law = Law(law.name, tuple(p + 0.0 for p in law.parameters))  # -0.0 and 0.0 are one law: they are equal to the cache
     if law.name == "constant":
         return _constant_recipe(law.parameters[0], -math.inf, math.inf, dtype, real)
@@ -145,6 +155,23 @@ def _make_recipe(law: Law, dtype: torch.dtype) -> Recipe:
     if law.name == "fmod_normal" and b - mean < math.inf:
         return _fmod_recipe(mean, std, a, b, dtype, real)
     return _truncated_recipe(mean, std, a, b, dtype, real)
+
+
+def real_of(dtype: torch.dtype) -> torch.dtype:
+    """The type that a float dtype is computed in."""
+    return torch.float64 if dtype is torch.float64 else torch.float32
+
+
+def coefficient(name: str, value: float, real: torch.dtype) -> float:
+    """A coefficient of a blend as a number of the real type.
+
+    Raises:
+        ValueError: it leaves the range of the type.
+    """
+    found = rounded(value, real)
+    if math.isinf(found):
+        raise ValueError(f"{name} leaves the range of {real}, in which the sum is computed. Received: {value}.")
+    return found
 
 
 def words_recipe(dtype: torch.dtype) -> Recipe:
