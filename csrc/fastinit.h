@@ -102,8 +102,8 @@ typedef struct fastinit_plan {
  * order, in the real type; then it is rounded to the dtype. keep 0 reads nothing and begins at +0. A NaN is written as the dtype's
  * number of all bits but the sign. */
 typedef struct fastinit_blending {
-  fastinit_plan to;              /* its recipe is of the dtype's real type: FASTINIT_FLOAT64, else FASTINIT_FLOAT32; its key is unused */
-  const void *source;            /* what old elements are read from: out, or memory that shares none with it; unused with keep 0 */
+  fastinit_plan to;   /* its recipe is of the dtype's real type: FASTINIT_FLOAT64, else FASTINIT_FLOAT32; its key is unused */
+  const void *source; /* what old elements are read from: out, or memory that shares none with it; unused with keep 0 */
   const int64_t *source_strides; /* of the axes of to.layout; unused with dims 0: source is contiguous, as out is */
   const uint64_t *keys;          /* of the members */
   const double *add;             /* their coefficients, numbers of the real type */

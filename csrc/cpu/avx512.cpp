@@ -1,5 +1,5 @@
 #include "avx512.h"
 
-#include "kernel.h"
+#include "choose.h"
 
 fastinit::Kernel fastinit::avx512_kernel(const fastinit_recipe &recipe) { return choose(recipe); }

@@ -19,6 +19,7 @@ constexpr int64_t ELEMENTS_A_THREAD = 1 << 17;
 /* Threads take pieces of at least so many elements, and of a large fill about so many pieces each. */
 constexpr int64_t PIECE = 1 << 14, PIECES_A_THREAD = 64;
 constexpr int64_t MOST_THREADS = 512;
+constexpr int64_t MOST_WEIGHT = 8; /* pieces of blends are a tile of blend.h at least */
 /* Strided memory is filled through a buffer of this many elements, on the stack. */
 constexpr int64_t BUFFER = 2048;
 
@@ -62,10 +63,9 @@ struct Cursor {
   uint64_t item;
   uintptr_t at;
 
-  /* The logical element `first` of a plan's tensor. */
-  Cursor(const fastinit_plan &plan, int64_t first, int item)
-      : sizes(plan.layout), strides(plan.layout + plan.dims), inner(plan.dims - 1), item((uint64_t)item),
-        at((uintptr_t)plan.out) {
+  /* The logical element `first` of a tensor with the sizes of a plan's. */
+  Cursor(const fastinit_plan &plan, const void *memory, const int64_t *strides, int64_t first, int item)
+      : sizes(plan.layout), strides(strides), inner(plan.dims - 1), item((uint64_t)item), at((uintptr_t)memory) {
     for (int64_t d = inner; d >= 0; d--) {
       position[d] = first % sizes[d];
       at += position[d] * step(d);
@@ -88,7 +88,7 @@ struct Cursor {
 
 /* Write `count` contiguous elements to the logical positions of a strided tensor from `first` on. */
 template <class T> void scatter(const fastinit_plan &plan, int64_t first, int64_t count, const T *from) {
-  Cursor to(plan, first, sizeof(T));
+  Cursor to(plan, plan.out, plan.layout + plan.dims, first, sizeof(T));
   while (count > 0) {
     const int64_t room = to.left_in_row(), n = count < room ? count : room;
     const uint64_t step = to.step(to.inner);
@@ -99,6 +99,28 @@ template <class T> void scatter(const fastinit_plan &plan, int64_t first, int64_
   }
 }
 
+/* Read them, where they are in a blending's source. */
+void gather(const fastinit_blending &blending, int64_t first, int64_t count, char *to) {
+  const int size = item_size(blending.dtype);
+  Cursor from(blending.to, blending.source, blending.source_strides, first, size);
+  while (count > 0) {
+    const int64_t room = from.left_in_row(), n = count < room ? count : room;
+    const uint64_t step = from.step(from.inner);
+    for (int64_t i = 0; i < n; i++, to += size) memcpy(to, (const void *)(from.at + i * step), (size_t)size);
+    count -= n;
+    from.advance_in_row(n);
+  }
+}
+
+void scatter(const fastinit_plan &plan, int size, int64_t first, int64_t count, const char *from) {
+  switch (size) {
+    case 1: return scatter(plan, first, count, (const uint8_t *)from);
+    case 2: return scatter(plan, first, count, (const uint16_t *)from);
+    case 4: return scatter(plan, first, count, (const uint32_t *)from);
+    default: return scatter(plan, first, count, (const uint64_t *)from);
+  }
+}
+
 void fill_part(const fastinit_plan &plan, const Kernel &kernel, int64_t first, int64_t count) {
   const int size = item_size(plan.recipe->dtype);
   if (plan.dims == 0) return kernel.fill(plan, first, count, (char *)plan.out + first * size);
@@ -106,12 +128,21 @@ void fill_part(const fastinit_plan &plan, const Kernel &kernel, int64_t first, i
   for (int64_t end = first + count; first < end; first += BUFFER) {
     const int64_t n = end - first < BUFFER ? end - first : BUFFER;
     kernel.fill(plan, first, n, buffer);
-    switch (size) {
-      case 1: scatter(plan, first, n, (const uint8_t *)buffer); break;
-      case 2: scatter(plan, first, n, (const uint16_t *)buffer); break;
-      case 4: scatter(plan, first, n, (const uint32_t *)buffer); break;
-      default: scatter(plan, first, n, (const uint64_t *)buffer);
-    }
+    scatter(plan, size, first, n, buffer);
+  }
+}
+
+void blend_part(const fastinit_blending &blending, const Kernel &kernel, int64_t first, int64_t count) {
+  const fastinit_plan &plan = blending.to;
+  const int size = item_size(blending.dtype);
+  if (plan.dims == 0)
+    return kernel.blend(blending, first, count, (const char *)blending.source + first * size, (char *)plan.out + first * size);
+  alignas(64) char buffer[BUFFER * 8];
+  for (int64_t end = first + count; first < end; first += BUFFER) {
+    const int64_t n = end - first < BUFFER ? end - first : BUFFER;
+    if (blending.keep != 0) gather(blending, first, n, buffer);
+    kernel.blend(blending, first, n, buffer, buffer);
+    scatter(plan, size, first, n, buffer);
   }
 }
 
@@ -126,16 +157,37 @@ int32_t check_plans(const fastinit_plan *plans, int64_t count, int64_t *total) {
   return FASTINIT_OK;
 }
 
-/* Fill `count` elements from `first` on, counted through all plans. */
-void fill_range(const fastinit_plan *plans, int32_t isa, int64_t first, int64_t count) {
-  for (const fastinit_plan *plan = plans; count > 0; plan++) {
-    const int64_t elements = plan->rows * plan->cols;
+/* Check blendings likewise; `work` are the values that they take. */
+int32_t check_blendings(const fastinit_blending *blendings, int64_t count, int64_t *total, int64_t *work) {
+  *total = *work = 0;
+  for (int64_t i = 0; i < count; i++) {
+    int64_t elements, values;
+    if (int32_t status = check_blending(blendings[i], &elements)) return status;
+    if (__builtin_add_overflow(*total, elements, total)) return FASTINIT_BAD_BOX;
+    if (__builtin_mul_overflow(elements, blendings[i].members + 1, &values)) values = INT64_MAX;
+    if (__builtin_add_overflow(*work, values, work)) *work = INT64_MAX;
+  }
+  return FASTINIT_OK;
+}
+
+const fastinit_plan &plan_of(const fastinit_plan &plan) { return plan; }
+const fastinit_plan &plan_of(const fastinit_blending &blending) { return blending.to; }
+void do_part(const fastinit_plan &plan, const Kernel &kernel, int64_t first, int64_t n) { fill_part(plan, kernel, first, n); }
+void do_part(const fastinit_blending &blending, const Kernel &kernel, int64_t first, int64_t n) {
+  blend_part(blending, kernel, first, n);
+}
+
+/* Fill, or blend into, `count` elements from `first` on, counted through all plans. */
+template <class Job> void do_range(const Job *jobs, int32_t isa, int64_t first, int64_t count) {
+  for (const Job *job = jobs; count > 0; job++) {
+    const fastinit_plan &plan = plan_of(*job);
+    const int64_t elements = plan.rows * plan.cols;
     if (first >= elements) {
       first -= elements;
       continue;
     }
     const int64_t here = elements - first < count ? elements - first : count;
-    fill_part(*plan, kernel_of(*plan->recipe, isa), first, here);
+    do_part(*job, kernel_of(*plan.recipe, isa), first, here);
     count -= here;
     first = 0;
   }
@@ -178,13 +230,14 @@ template <class Work> struct Pieces {
   }
 };
 
-/* Call work(first, count) on pieces that cover [0, total). Where no thread can be started, the calling thread does it all. */
-template <class Work> void in_threads(int64_t total, int32_t threads, const Work &work) {
-  const int64_t worth = total / ELEMENTS_A_THREAD, most = worth < MOST_THREADS ? worth : MOST_THREADS;
+/* Call work(first, count) on pieces that cover [0, total). Where no thread can be started, the calling thread does it all. An
+ * element takes the time of `weight` that are filled. */
+template <class Work> void in_threads(int64_t total, int32_t threads, const Work &work, int64_t weight = 1) {
+  const int64_t worth = total / (ELEMENTS_A_THREAD / weight), most = worth < MOST_THREADS ? worth : MOST_THREADS;
   const int64_t parts = threads < most ? threads : most;
   if (parts <= 1) return work(0, total);
-  const int64_t fair = total / (parts * PIECES_A_THREAD) / PIECE * PIECE;
-  Pieces<Work> pieces{work, total, fair > PIECE ? fair : PIECE};
+  const int64_t least = PIECE / weight, fair = total / (parts * PIECES_A_THREAD) / least * least;
+  Pieces<Work> pieces{work, total, fair > least ? fair : least};
   const Elsewhere elsewhere;
   pthread_t pool[MOST_THREADS];
   int started = 0;
@@ -216,7 +269,21 @@ int32_t fastinit_fill(const fastinit_plan *plans, int64_t count, int32_t threads
   if (int32_t status = check_plans(plans, count, &total)) return status;
   const IeeeMode mode;
   const int32_t chosen = isa == FASTINIT_BEST ? best_isa() : isa;
-  in_threads(total, threads, [=](int64_t first, int64_t n) { fill_range(plans, chosen, first, n); });
+  in_threads(total, threads, [=](int64_t first, int64_t n) { do_range(plans, chosen, first, n); });
+  return FASTINIT_OK;
+}
+
+int32_t fastinit_blend(const fastinit_blending *blendings, int64_t count, int32_t threads, int32_t isa) {
+  if (count < 0 || threads < 1) return FASTINIT_BAD_COUNT;
+  if (count > 0 && !blendings) return FASTINIT_NULL_POINTER;
+  if (int32_t status = fastinit_check_isa(isa)) return status;
+  int64_t total, work;
+  if (int32_t status = check_blendings(blendings, count, &total, &work)) return status;
+  if (total == 0) return FASTINIT_OK;
+  const IeeeMode mode;
+  const int32_t chosen = isa == FASTINIT_BEST ? best_isa() : isa;
+  const int64_t mean = work / total, weight = mean < MOST_WEIGHT ? mean : MOST_WEIGHT;
+  in_threads(total, threads, [=](int64_t first, int64_t n) { do_range(blendings, chosen, first, n); }, weight);
   return FASTINIT_OK;
 }
 

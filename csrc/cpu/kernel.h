@@ -203,24 +203,25 @@ FASTINIT_INLINE uint64_t index_of(const fastinit_plan &plan, int64_t local) {
   return (uint64_t)(plan.start + local / plan.cols * plan.pitch + local % plan.cols);
 }
 
+constexpr int SHARED = 34; /* log2 of the elements of 2^32 blocks, which have their rounds in common */
+
+/* How many of `count` local elements from `first` on have consecutive indices and these rounds; 0 where the first has not. */
+FASTINIT_INLINE int64_t stretch_of(const fastinit_plan &plan, uint64_t high, int64_t first, int64_t count) {
+  const uint64_t index = index_of(plan, first);
+  if (index >> SHARED != high) return 0;
+  const int64_t row = plan.cols - first % plan.cols, shared = (int64_t)(((high + 1) << SHARED) - index);
+  return std::min({count, row, shared});
+}
+
 /* Fill `count` local elements of the plan's box, from `first` on, into contiguous memory. */
 template <class Body> void fill(const fastinit_plan &plan, int64_t first, int64_t count, char *out) {
-  constexpr int SHARED = 34; /* log2 of the elements of 2^32 blocks, which have their rounds in common */
   const Body body(*plan.recipe);
   const int size = item_size(plan.recipe->dtype);
   while (count > 0) {
     const uint64_t high = index_of(plan, first) >> SHARED;
     const typename Body::Streams streams(plan.key, (uint32_t)high);
-    while (count > 0) {
-      const uint64_t index = index_of(plan, first);
-      if (index >> SHARED != high) break;
-      const int64_t row = plan.cols - first % plan.cols, shared = (int64_t)(((high + 1) << SHARED) - index);
-      const int64_t n = std::min({count, row, shared});
-      run(body, streams, index, n, out, size);
-      first += n;
-      count -= n;
-      out += n * size;
-    }
+    for (int64_t n; count > 0 && (n = stretch_of(plan, high, first, count)) > 0; first += n, count -= n, out += n * size)
+      run(body, streams, index_of(plan, first), n, out, size);
   }
 }
 
@@ -234,26 +235,6 @@ template <class Body> void transform(const fastinit_recipe &recipe, const char *
     n = std::min<int64_t>(count, CHUNK);
     memcpy(buffer, words, (size_t)n * sizeof(Word));
     body.values(buffer, n, out);
-  }
-}
-
-template <class Body> constexpr Kernel kernel() { return {fill<Body>, transform<Body>}; }
-
-template <Variant VARIANT> Kernel by_dtype(const fastinit_recipe &recipe) {
-  return recipe.dtype == FASTINIT_FLOAT64 ? kernel<Float64<VARIANT>>() : kernel<Float32<VARIANT>>();
-}
-
-Kernel choose(const fastinit_recipe &recipe) {
-  switch (variant_of(recipe)) {
-    case UNIFORM: return by_dtype<UNIFORM>(recipe);
-    case UNIFORM_FROM_BOUND: return by_dtype<UNIFORM_FROM_BOUND>(recipe);
-    case SYMMETRIC_SMALL: return kernel<Float32<SYMMETRIC_SMALL>>();
-    case SYMMETRIC_LARGE: return by_dtype<SYMMETRIC_LARGE>(recipe);
-    case TWO_SIDED_SMALL: return kernel<Float32<TWO_SIDED_SMALL>>();
-    case TWO_SIDED_LARGE: return by_dtype<TWO_SIDED_LARGE>(recipe);
-    case FMOD_SMALL: return kernel<Float32<FMOD_SMALL>>();
-    case FMOD_LARGE: return by_dtype<FMOD_LARGE>(recipe);
-    default: return recipe.dtype == FASTINIT_UINT64 ? kernel<Words<BothStreams>>() : kernel<Words<Stream>>();
   }
 }
 

@@ -1,5 +1,5 @@
 #include "neon.h"
 
-#include "kernel.h"
+#include "choose.h"
 
 fastinit::Kernel fastinit::neon_kernel(const fastinit_recipe &recipe) { return choose(recipe); }

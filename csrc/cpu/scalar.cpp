@@ -6,6 +6,6 @@ namespace fastinit {
 using Vector = Scalar<float>; /* what kernel.h computes with */
 }
 
-#include "kernel.h"
+#include "choose.h"
 
 fastinit::Kernel fastinit::scalar_kernel(const fastinit_recipe &recipe) { return choose(recipe); }
