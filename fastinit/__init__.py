@@ -10,6 +10,7 @@ from typing import Any
 from fastinit import laws, shard
 from fastinit._accelerate import accelerate
 from fastinit._backends.choose import backend, backends
+from fastinit._blend import blend_
 from fastinit._core.keys import key
 from fastinit._core.recipes import STREAM_VERSION
 from fastinit._fill import warm_up
@@ -47,6 +48,7 @@ __all__ = [
     "backend",
     "backends",
     "bits_",
+    "blend_",
     "by_depth",
     "calculate_gain",
     "constant_",

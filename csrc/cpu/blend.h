@@ -126,11 +126,16 @@ FASTINIT_APART void add_member(const Body &body, const fastinit_plan &plan, uint
                                int64_t count, typename Adding<Body>::Real *sums) {
   using Real = typename Adding<Body>::Real;
   const Adding<Body> adding{body, (Real)add};
-  while (count > 0) {
-    const uint64_t high = index_of(plan, first) >> SHARED;
-    const typename Body::Streams streams(key, (uint32_t)high);
-    for (int64_t n; count > 0 && (n = stretch_of(plan, high, first, count)) > 0; first += n, count -= n, sums += n)
-      run(adding, streams, index_of(plan, first), n, (char *)sums, sizeof(Real));
+  uint64_t high = index_of(plan, first) >> SHARED;
+  typename Body::Streams streams(key, (uint32_t)high);
+  for (int64_t n; count > 0; first += n, count -= n, sums += n) {
+    const uint64_t index = index_of(plan, first);
+    if (index >> SHARED != high) {
+      high = index >> SHARED;
+      streams = typename Body::Streams(key, (uint32_t)high);
+    }
+    n = std::min({count, plan.cols - first % plan.cols, (int64_t)(((high + 1) << SHARED) - index)});
+    run(adding, streams, index, n, (char *)sums, sizeof(Real));
   }
 }
 

@@ -205,14 +205,6 @@ FASTINIT_INLINE uint64_t index_of(const fastinit_plan &plan, int64_t local) {
 
 constexpr int SHARED = 34; /* log2 of the elements of 2^32 blocks, which have their rounds in common */
 
-/* How many of `count` local elements from `first` on have consecutive indices and these rounds; 0 where the first has not. */
-FASTINIT_INLINE int64_t stretch_of(const fastinit_plan &plan, uint64_t high, int64_t first, int64_t count) {
-  const uint64_t index = index_of(plan, first);
-  if (index >> SHARED != high) return 0;
-  const int64_t row = plan.cols - first % plan.cols, shared = (int64_t)(((high + 1) << SHARED) - index);
-  return std::min({count, row, shared});
-}
-
 /* Fill `count` local elements of the plan's box, from `first` on, into contiguous memory. */
 template <class Body> void fill(const fastinit_plan &plan, int64_t first, int64_t count, char *out) {
   const Body body(*plan.recipe);
@@ -220,8 +212,16 @@ template <class Body> void fill(const fastinit_plan &plan, int64_t first, int64_
   while (count > 0) {
     const uint64_t high = index_of(plan, first) >> SHARED;
     const typename Body::Streams streams(plan.key, (uint32_t)high);
-    for (int64_t n; count > 0 && (n = stretch_of(plan, high, first, count)) > 0; first += n, count -= n, out += n * size)
-      run(body, streams, index_of(plan, first), n, out, size);
+    while (count > 0) {
+      const uint64_t index = index_of(plan, first);
+      if (index >> SHARED != high) break;
+      const int64_t row = plan.cols - first % plan.cols, shared = (int64_t)(((high + 1) << SHARED) - index);
+      const int64_t n = std::min({count, row, shared});
+      run(body, streams, index, n, out, size);
+      first += n;
+      count -= n;
+      out += n * size;
+    }
   }
 }
 

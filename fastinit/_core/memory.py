@@ -26,6 +26,24 @@ def overlaps_itself(tensor: Tensor) -> bool:
     return _set_of([(size, stride) for stride, size in axes]).bit_count() < tensor.numel()
 
 
+def shares_part(one: Tensor, other: Tensor) -> bool:
+    """Whether two tensors of one dtype share memory, but are not the same elements in the same places."""
+    reach = [sum((n - 1) * stride for n, stride in zip(t.shape, t.stride(), strict=True)) for t in (one, other)]
+    start, (size, numel) = (one.data_ptr(), other.data_ptr()), (one.element_size(), one.numel())
+    apart = start[0] + (reach[0] + 1) * size <= start[1] or start[1] + (reach[1] + 1) * size <= start[0]
+    if apart or not numel:
+        return False
+    offset, rest = divmod(start[1] - start[0], size)
+    if not offset and not rest and _axes_of(one) == _axes_of(other):
+        return False
+    here, there = _set_of(_axes_of(one)), _set_of(_axes_of(other))
+    return bool(rest or (here & there << offset if offset >= 0 else here << -offset & there))
+
+
+def _axes_of(tensor: Tensor) -> list[tuple[int, int]]:
+    return [(n, stride) for n, stride in zip(tensor.shape, tensor.stride(), strict=True) if n > 1]
+
+
 def real_views(tensor: Tensor) -> tuple[Tensor, ...]:
     """A plain complex tensor's real and imaginary parts, any other tensor itself: where torch's own operations write constants.
 
