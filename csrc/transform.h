@@ -136,7 +136,8 @@ template <class V> FASTINIT_INLINE typename V::I any_bfloat16_bits(typename V::F
   return V::select_int(is_nan<V>(v), V::integer(0x7FFF), bfloat16_bits<V>(v));
 }
 
-/* float32 -> a smaller format, as small_float_bits, of any number: LIMIT is what overflow becomes, without the sign. */
+/* float32 -> a smaller format, as small_float_bits, of any number: LIMIT, without the sign, is what
+ * overflow becomes: infinity, of float8_e4m3fn, which has none, the greatest number. */
 template <class V, int MANTISSA, int BIAS, int BITS, int LIMIT> FASTINIT_INLINE typename V::I any_float_bits(typename V::F v) {
   using I = typename V::I;
   constexpr int SIGN = 1 << (BITS - 1);

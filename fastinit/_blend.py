@@ -46,7 +46,8 @@ def blend_(
     The sum is made in float32 (of float64 tensors in float64): keep times the old value, rounded, then for each key in order a
     fused multiply-add, at last one rounding to the dtype, to nearest even. The bits are the same on every backend and device, for
     any number of threads, any strides, and any sharding. With ``keep=0`` and one key of ``add=1`` a float32 tensor gets what the
-    initializer fills it with, bit for bit but for the sign of a zero. Overflow is the dtype's: infinity, in float8_e4m3fn NaN.
+    initializer fills it with, bit for bit but for the sign of a zero. Overflow is the dtype's: infinity; in
+    float8_e4m3fn, which has none, the greatest number.
 
     Args:
         tensor: of float16, bfloat16, float32, float64 or a float8 dtype; any shape and strides; a DTensor gets what the whole

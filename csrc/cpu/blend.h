@@ -27,7 +27,7 @@ FASTINIT_INLINE void store_sums(int32_t dtype, char *out, Vector::F v) {
   switch (dtype) {
     case FASTINIT_BFLOAT16: return Vector::store_16((uint16_t *)out, any_bfloat16_bits<Vector>(v));
     case FASTINIT_FLOAT16: return Vector::store_16((uint16_t *)out, any_float_bits<Vector, 10, 15, 16, 0x7C00>(v));
-    case FASTINIT_FLOAT8_E4M3FN: return Vector::store_8((uint8_t *)out, any_float_bits<Vector, 3, 7, 8, 0x7F>(v));
+    case FASTINIT_FLOAT8_E4M3FN: return Vector::store_8((uint8_t *)out, any_float_bits<Vector, 3, 7, 8, 0x7E>(v));
     case FASTINIT_FLOAT8_E5M2: return Vector::store_8((uint8_t *)out, any_float_bits<Vector, 2, 15, 8, 0x7C>(v));
     default: return Vector::store_real((float *)out, with_one_nan<Vector>(v));
   }

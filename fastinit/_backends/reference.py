@@ -75,6 +75,8 @@ def blend(blendings: list[Blending]) -> None:
 def _rounded(acc: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
     """Sums in a dtype, NaN as its number of all bits but the sign."""
     integer = INTEGERS[dtype.itemsize]
+    if dtype is torch.float8_e4m3fn:  # some versions of torch make NaN of what overflows
+        acc = acc.clamp(-448.0, 448.0)
     nan = torch.iinfo(torch.int8 if dtype.itemsize == 1 else integer).max
     return torch.where(acc.isnan(), nan, acc.to(dtype).view(integer)).view(dtype)
 

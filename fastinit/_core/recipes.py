@@ -28,8 +28,8 @@ Noise onto a tensor (`blend_`, `perturb_`): element i, of any dtype, becomes, in
     acc = keep * old, one rounding; with keep 1 old itself, with keep 0 +0, and nothing is read
     acc = fma(add[n], v_n, acc) for n in order, v_n the value of key n at index i as a float32 (float64) tensor would hold it
 
-then one rounding to the dtype, to nearest even, with the dtype's own overflow: to infinity, in float8_e4m3fn to NaN of its sign.
-keep and add are numbers of the real type. Where old is NaN, all bits are written but the sign.
+then one rounding to the dtype, to nearest even, with the dtype's own overflow: to infinity; in float8_e4m3fn, which
+has none, to its greatest number. keep and add are numbers of the real type. Where old is NaN, all bits are written but the sign.
 
 Changing a bit of this raises STREAM_VERSION.
 """
