@@ -32,6 +32,7 @@ from fastinit._initializers.variance_scaling import variance_scaling_
 from fastinit._model.audit import audit
 from fastinit._model.constructed import from_constructor
 from fastinit._model.initialize import initialize_
+from fastinit._model.perturb import perturb_
 from fastinit._schemes.depth import by_depth
 from fastinit._schemes.families import llama_like, mup_like, t5_like, vit_like
 from fastinit._schemes.ready import gpt2_like, keras_like, torch_like, truncated_like
@@ -75,6 +76,7 @@ __all__ = [
     "normal_",
     "ones_",
     "orthogonal_",
+    "perturb_",
     "shard",
     "sparse_",
     "t5_like",

@@ -89,7 +89,6 @@ def blend_(
     words = [keys.check(word) for word in words]
     numbers = coefficients(factors, keep, tensor.dtype)
     law = law_for(initializer, whole_shape(tensor), tensor.dtype)
-    recipe(law, numbers.real)  # refuses a law
     if source is not None:
         check_source(tensor, source)
     if is_dynamo_compiling() or (dispatch_modes() and recording_modes()):
@@ -97,6 +96,7 @@ def blend_(
             signed = [keys.signed(word) for word in words]
             torch.ops.fastinit.blend_(tensor, law.name, list(law.parameters), signed, list(numbers.add), numbers.keep, source)
         return tensor
+    recipe(law, numbers.real)  # refuses a law
     _check_kind(tensor)
     if not is_without_memory(tensor):
         _blend_(tensor, law, words, numbers, source)
@@ -231,28 +231,35 @@ def _blend_(tensor: Tensor, law: Law, words: Sequence[int], numbers: Coefficient
         with writing(tensor):
             tensor.copy_(plain)
         return
-    with parts_of(tensor, source if numbers.keep != 0 else None) as parts:
-        run(blendings_of(parts, law, words, numbers))
+    with memory_of(tensor, source if numbers.keep != 0 else None) as (out, read):
+        blocks = shard.local_blocks(tensor) if shard.is_dtensor(tensor) else None
+        run(blendings_of(parts_of(tensor.shape, blocks, out, read), law, words, numbers))
 
 
 @contextlib.contextmanager
-def parts_of(tensor: Tensor, source: Tensor | None) -> Iterator[list[Part]]:
-    """What this rank holds of a tensor, and what it reads: to be written inside the `with` block.
+def memory_of(tensor: Tensor, source: Tensor | None) -> Iterator[tuple[Tensor, Tensor]]:
+    """What this rank holds of a tensor, to be written inside the `with` block, and what is read.
 
     Raises:
-        ValueError: memory is not there, or a DTensor's placements cannot be served.
+        ValueError: memory is not there.
     """
     source = source if source is None else source.detach().resolve_neg()
     if not shard.is_dtensor(tensor):
         check_memory(tensor)
-        yield [(tensor, tensor if source is None else source, whole(tensor))]
+        yield tensor, tensor if source is None else source
         return
     with shard.plain_local(tensor) as local:
         read = local if source is None else shard.local_of(source)
         if not is_plain(read):  # such as one that is still under way
             read = torch.empty(read.shape, dtype=read.dtype, device=read.device).copy_(read)
-        both = zip(shard.pieces(tensor, local), shard.pieces(tensor, read), strict=True)
-        yield [(out, old, box) for (out, box), (old, _) in both]
+        yield local, read
+
+
+def parts_of(shape: torch.Size, blocks: Iterable[shard.Block] | None, out: Tensor, read: Tensor) -> list[Part]:
+    """A tensor in parts that are boxes of a whole of that shape; without blocks it is the whole."""
+    if blocks is None:
+        return [(out, read, whole(out))]
+    return [(part.of_local(out), part.of_local(read), box) for block in blocks for part, box in shard.boxes(shape, block)]
 
 
 def blendings_of(parts: Iterable[Part], law: Law, words: Sequence[int], numbers: Coefficients) -> list[Blending]:

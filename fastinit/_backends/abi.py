@@ -192,7 +192,9 @@ def packed_blendings(blendings: list[Blending]) -> tuple[bytes, object]:
         if not (out.is_contiguous() and source.is_contiguous()):
             axes = [axis for axis in zip(out.shape, out.stride(), source.stride(), strict=True) if axis[0] > 1]
             dims = len(axes) or 1
-            numbers = (c_int64 * (3 * dims))(*(number for column in zip(*(axes or [(1, 1, 1)]), strict=True) for number in column))
+            numbers = (c_int64 * (3 * dims))(
+                *(number for column in zip(*(axes or [(1, 1, 1)]), strict=True) for number in column)
+            )
             layout = ctypes.addressof(numbers)
             strides = layout + 16 * dims
             kept.append(numbers)

@@ -27,7 +27,7 @@ _Filling = TypeVar("_Filling", bound=Callable[..., Tensor])
 _Runs = list[range]  # of indices along one axis, in the order in which the local tensor holds them
 
 
-class _Block(NamedTuple):
+class Block(NamedTuple):
     """A rectangle of the local tensor, and the indices of the whole tensor that it holds: one range an axis, both times."""
 
     local: tuple[range, ...]
@@ -122,15 +122,15 @@ def _joined(runs: _Runs) -> _Runs:
     return found
 
 
-def blocks(runs: Sequence[_Runs]) -> Iterator[_Block]:
+def blocks(runs: Sequence[_Runs]) -> Iterator[Block]:
     """The rectangles that the runs of all axes make: one, or several for strided shards."""
     starts = [list(accumulate(map(len, axis), initial=0)) for axis in runs]
     places = [[range(s, s + len(r)) for s, r in zip(start, axis, strict=False)] for start, axis in zip(starts, runs, strict=True)]
     for local, whole in zip(product(*places), product(*runs), strict=True):
-        yield _Block(local, whole)
+        yield Block(local, whole)
 
 
-def boxes(shape: Sequence[int], block: _Block) -> Iterator[tuple[_Block, Box]]:
+def boxes(shape: Sequence[int], block: Block) -> Iterator[tuple[Block, Box]]:
     """The index boxes of a block, each with the part that it fills. There are several where inner and outer axes are cut.
 
     A box has one pitch. The innermost axis that is cut makes its columns; above it only the outermost that has more than
@@ -153,11 +153,23 @@ def boxes(shape: Sequence[int], block: _Block) -> Iterator[tuple[_Block, Box]]:
         yield block, Box(start, rows, cols, math.prod(shape[inner:]))
 
 
-def _at(block: _Block, axis: int, offset: int) -> _Block:
+def without_row(block: Block, axis: int, row: int) -> Iterator[tuple[Block, bool]]:
+    """What a block holds of one index of an axis of the whole, and what it holds besides: with whether it is that index."""
+    held = block.whole[axis]
+    cuts = (range(held.start, row), range(row, row + 1), range(row + 1, held.stop))
+    for number, cut in enumerate(cuts):
+        first, last = max(cut.start, held.start) - held.start, min(cut.stop, held.stop) - held.start
+        if first < last:
+            local, whole = list(block.local), list(block.whole)
+            local[axis], whole[axis] = local[axis][first:last], held[first:last]
+            yield Block(tuple(local), tuple(whole)), number == 1
+
+
+def _at(block: Block, axis: int, offset: int) -> Block:
     """The slice of a block at one index of an axis."""
     local, whole = list(block.local), list(block.whole)
     local[axis], whole[axis] = local[axis][offset : offset + 1], whole[axis][offset : offset + 1]
-    return _Block(tuple(local), tuple(whole))
+    return Block(tuple(local), tuple(whole))
 
 
 # --- DTensors -----------------------------------------------------------------------------------------------------------------
@@ -192,7 +204,7 @@ def plain_local(tensor: Any) -> Iterator[Tensor]:
         local.copy_(plain)
 
 
-def local_blocks(tensor: Any) -> list[_Block]:
+def local_blocks(tensor: Any) -> list[Block]:
     """The blocks of a DTensor's local tensor; none on a rank outside the mesh.
 
     Raises:

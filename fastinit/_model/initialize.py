@@ -18,7 +18,8 @@ from fastinit._fill import check_backends, run, written
 from fastinit._model.constructed import Giver, ResetBuffers, from_constructor, giver_of
 from fastinit._model.materialize import alias, install
 from fastinit._model.report import Entry, Report
-from fastinit._model.slots import Slot, canonical, slots, sources
+from fastinit._model.sharing import sources
+from fastinit._model.slots import Slot, canonical, slots
 from fastinit._model.tasks import (
     Overwrite,
     Task,

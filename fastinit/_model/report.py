@@ -1,4 +1,4 @@
-"""What `initialize_` did to each parameter and buffer of a model: aligned columns to print, and JSON."""
+"""What `initialize_` or `perturb_` did to each parameter and buffer of a model: aligned columns to print, and JSON."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ class Entry(NamedTuple):
         name: its canonical name.
         shape: of the whole tensor, where this rank holds a shard.
         dtype: such as "float32".
-        state: "filled" by its initializer; "tied" to the parameter that `source` names, which was filled; "left" as it was,
+        state: "filled" by its initializer, or by `perturb_` with its noise; "tied" to the parameter that `source` names, which was filled; "left" as it was,
             because a rule says None, or it is loaded, or it is a buffer that no rule names; "frozen", a parameter that is not
             trained, left as it was; "kept", a constant of the constructor's that a rule would have replaced; or "missed", a
             parameter that no rule names.
         kind: "parameter", "buffer", or "plain attribute": a tensor on meta that was neither.
         initializer: what filled it, as one would write the call; None where nothing did.
-        key: the key of its values, an int in [0, 2**64); None where they are not random.
+        key: the key of its values, an int in [0, 2**64); None where they are not random. Of a `perturb_` with several seeds a tuple.
         source: the name that a tied one is tied to; else None.
         loaded: whether it was left because transformers has marked it as loaded.
     """
@@ -38,17 +38,17 @@ class Entry(NamedTuple):
     state: State
     kind: Literal["parameter", "buffer", "plain attribute"] = "parameter"
     initializer: str | None = None
-    key: int | None = None
+    key: int | tuple[int, ...] | None = None
     source: str | None = None
     loaded: bool = False
 
 
 @dataclass(frozen=True)
 class Report:
-    """What `initialize_` did: ``print(report)`` shows it in columns, ``report.json()`` gives it to machines.
+    """What `initialize_` or `perturb_` did: ``print(report)`` shows it in columns, ``report.json()`` gives it to machines.
 
     Attributes:
-        seed: the seed of all keys.
+        seed: the seed of all keys; of a `perturb_` with several seeds a tuple.
         entries: all entries, in the order of the model.
         unused: the rules that match nothing in the model, in words: of a scheme's own types, and all where `initialize_` is not
             strict, or has a prefix.
@@ -63,7 +63,7 @@ class Report:
         '{"seed": 7, "entries": [{"name": "we'
     """
 
-    seed: int
+    seed: int | tuple[int, ...]
     entries: tuple[Entry, ...]
     unused: tuple[str, ...] = ()
 
@@ -137,18 +137,18 @@ class Report:
             indent: the spaces of a level; None: all on one line.
 
         Returns:
-            The text. Keys are hexadecimal strings, which no reader of JSON rounds.
+            The text. Keys are hexadecimal strings, or lists of them, which no reader of JSON rounds.
         """
         entries: list[dict[str, Any]] = [entry._asdict() for entry in self.entries]
         for entry in entries:
-            entry["key"] = None if entry["key"] is None else f"{entry['key']:016x}"
+            entry["key"] = _hexadecimal(entry["key"])
         return json.dumps({"seed": self.seed, "entries": entries, "unused": self.unused}, indent=indent)
 
     def __str__(self) -> str:
         rows = [(e.name, "x".join(map(str, e.shape)) or "scalar", e.dtype, e.state, _how(e)) for e in self.entries]
         counts = Counter(entry.state for entry in self.entries)
         summary = ", ".join(f"{counts[state]} {state}" for state in _STATES if counts[state]) or "nothing to fill"
-        lines = [_text.aligned(("name", "shape", "dtype", "state", "by"), rows), f"seed {self.seed}: {summary}"]
+        lines = [_text.aligned(("name", "shape", "dtype", "state", "by"), rows), f"{_seeds(self.seed)}: {summary}"]
         lines += [f"{state}, as it was: {', '.join(self.names(state))}" for state in _LEFT if counts[state]]
         return "\n".join([*lines, *(f"matches nothing: {rule}" for rule in self.unused)])
 
@@ -159,4 +159,16 @@ def _how(entry: Entry) -> str:
         return f"as {entry.source}"
     if entry.initializer is None:
         return "loaded" if entry.loaded else ""
+    if isinstance(entry.key, tuple):
+        return f"{entry.initializer}, {len(entry.key)} keys"
     return entry.initializer if entry.key is None else f"{entry.initializer}, key {entry.key:016x}"
+
+
+def _hexadecimal(key: int | tuple[int, ...] | None) -> str | list[str] | None:
+    if isinstance(key, tuple):
+        return [f"{each:016x}" for each in key]
+    return None if key is None else f"{key:016x}"
+
+
+def _seeds(seed: int | tuple[int, ...]) -> str:
+    return f"seed {seed}" if isinstance(seed, int) else f"seeds {', '.join(map(str, seed))}"

@@ -1,4 +1,4 @@
-"""Where a model keeps its parameters and buffers: every place by its canonical name, and which of them share memory."""
+"""Where a model keeps its parameters and buffers: every place by its canonical name."""
 
 from __future__ import annotations
 
@@ -14,7 +14,6 @@ from torch.nn.utils.spectral_norm import SpectralNorm
 from torch.nn.utils.weight_norm import WeightNorm
 
 from fastinit._core.check import absence, is_plain
-from fastinit._core.memory import PartlyShared, holders_of
 from fastinit._core.modes import safe_torch
 from fastinit._core.shard import is_dtensor, local_of
 from fastinit._model.plain import Steps, plain_tensors, words
@@ -28,7 +27,6 @@ from fastinit._torch import (
     own_buffers,
     own_parameters,
     pre_hooks_of,
-    storage_number,
 )
 
 # What DistributedDataParallel, torch.compile, activation checkpointing and FSDP put between a module and its parameters.
@@ -314,29 +312,3 @@ def _reshard(model: nn.Module) -> None:
         children = [child for _, child in _children(module) if id(child) not in seen]
         seen |= {id(child) for child in children}
         waiting += children
-
-
-# --- shared memory ------------------------------------------------------------------------------------------------------------
-
-
-def sources(found: list[Slot]) -> list[int]:
-    """For each slot the first one that holds its memory: itself, if it shares none.
-
-    Raises:
-        ValueError: two tensors share a part of their memory, and neither holds the other.
-    """
-    source, storages = list(range(len(found))), defaultdict(list)
-    for number, slot in enumerate(found):
-        storages[storage_number(local_of(slot.tensor))].append(number)
-    for together in (numbers for numbers in storages.values() if len(numbers) > 1):
-        try:
-            holders = holders_of([local_of(found[number].tensor) for number in together])
-        except PartlyShared as error:
-            one, other = (found[together[number]].name for number in error.args)
-            raise ValueError(
-                f"{one} and {other} share a part of their memory, and nothing was written. "
-                "Make one of them a copy, or a view of the other."
-            ) from None
-        for number, holder in zip(together, holders, strict=True):
-            source[number] = together[holder]
-    return source

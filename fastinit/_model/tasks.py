@@ -24,11 +24,12 @@ from fastinit._model.guard import Candidate, Guard
 from fastinit._model.materialize import alias_refusal, fresh, kind_of
 from fastinit._model.mend import Missed, message
 from fastinit._model.report import State
+from fastinit._model.sharing import decider_of, padded_for, sharers_of
 from fastinit._model.slots import Slot
 from fastinit._schemes.keras_rules import zero_
 from fastinit._schemes.naming import name_of, name_of_dtype
 from fastinit._schemes.norms import resolved
-from fastinit._schemes.padding import padded, padding_row, zero_row_
+from fastinit._schemes.padding import zero_row_
 from fastinit._schemes.rules import Choice
 from fastinit._schemes.unused import Unused
 from fastinit._torch import FakeTensor
@@ -77,9 +78,7 @@ def tasks_of(found: list[Slot], source: list[int], seed: int, overwrite: Overwri
     Raises:
         ValueError: a padding row cannot be told in the memory that holds it.
     """
-    sharing: dict[int, list[Slot]] = defaultdict(list)
-    for slot, owner in zip(found, source, strict=True):
-        sharing[owner].append(slot)
+    sharing = sharers_of(found, source)
     guard, key_of = Guard(found), keys.of_names(seed)
     tasks = {
         owner: _task_of(found[owner], sharers, key_of, overwrite.loaded, guard.constructed) for owner, sharers in sharing.items()
@@ -122,8 +121,7 @@ def _keep_constants(tasks: list[Task], giver: Giver) -> None:
 def _task_of(slot: Slot, sharers: list[Slot], key_of: Callable[[str], int], overwrite: bool, constructed: bool) -> Task:
     if not overwrite and any(is_loaded(sharer.tensor) for sharer in sharers) and not slot.tensor.is_meta:
         return Task(slot, "left", values=slot.tensor, loaded=True)
-    ruled = [sharer for sharer in sharers if sharer.choice]
-    decider = min(ruled, key=_rank) if len(ruled) > 1 else ruled[0] if ruled else slot
+    decider = decider_of(sharers) or slot
     choice = decider.choice or Choice(_running_statistic(slot), own=True)
     named = choice.by_name
     if is_frozen(slot.tensor) and not named and all(is_frozen(sharer.tensor) for sharer in sharers):
@@ -134,21 +132,7 @@ def _task_of(slot: Slot, sharers: list[Slot], key_of: Callable[[str], int], over
         return Task(slot, "left" if told else "missed", values=slot.tensor)
     if not (slot.buffer or named or _is_drawn(slot.tensor)):  # packed or quantized weights, which a rule by type does not mean
         return Task(slot, "missed", values=slot.tensor)
-    for sharer in sharers:
-        if sharer.tensor.shape == slot.tensor.shape:
-            initializer = padded(sharer.module, sharer.attribute, initializer)
-        elif padding_row(sharer.module, sharer.attribute) is not None:
-            raise ValueError(
-                f"{sharer.name} has a padding row, and is a part of {slot.name}. Make it a copy, or padding_idx None."
-            )
-    return Task(slot, "filled", initializer, key_of(slot.name), own=choice.own)
-
-
-def _rank(slot: Slot) -> int:
-    """Of the rules of those that share memory a rule for a full name decides, then that of an embedding with a padding row, then
-    the first in the model."""
-    assert slot.choice is not None
-    return 0 if slot.choice.by_name else 1 if padding_row(slot.module, slot.attribute) is not None else 2
+    return Task(slot, "filled", padded_for(slot, sharers, initializer), key_of(slot.name), own=choice.own)
 
 
 def _running_statistic(slot: Slot) -> Initializer | None:
