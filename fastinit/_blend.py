@@ -37,7 +37,7 @@ def blend_(
     keep: float = 1.0,
     source: Tensor | None = None,
 ) -> Tensor:
-    """Blend noise into a tensor: ``keep * tensor`` plus the sum of ``add[n] *`` what the initializer makes of ``key[n]``.
+    """Add noise to a tensor: ``keep * tensor`` plus the sum of ``add[n] *`` what the initializer makes of ``key[n]``.
 
     In place, under no_grad, in one pass over memory however many keys there are, and without a tensor of noise. Noise that is a
     function of a key is taken away again by its key: ``blend_(w, f, key=k, add=-s)`` after ``blend_(w, f, key=k, add=s)`` leaves
@@ -113,9 +113,16 @@ class Coefficients(NamedTuple):
 
 
 def coefficients(add: Sequence[float], keep: float, dtype: torch.dtype) -> Coefficients:
-    """The numbers for a tensor of a dtype. Raises ValueError for one that leaves the range of the type of its sum."""
+    """The numbers for a tensor of a dtype.
+
+    Raises:
+        TypeError: keep is not a number.
+        ValueError: keep is NaN or infinite, or a number leaves the range of the type that sums are made in.
+    """
     real = real_of(dtype)
-    return Coefficients(tuple(coefficient("add", each, real) for each in add), coefficient("keep", keep, real), real)
+    return Coefficients(
+        tuple(coefficient("add", each, real) for each in add), coefficient("keep", finite("keep", keep), real), real
+    )
 
 
 def pairs(name: str, members: Any, add: Any) -> tuple[list[Any], list[float]]:
@@ -128,7 +135,8 @@ def pairs(name: str, members: Any, add: Any) -> tuple[list[Any], list[float]]:
     several = _is_several(members)
     if several != _is_several(add):
         raise TypeError(
-            f"{name} and add must be one each, or two sequences of one length. Received: {name}={shown(members)}, add={shown(add)}."
+            f"{name} and add must be one each, or two sequences of one length. Received: {name}={shown(members)}, "
+            f"add={shown(add)}."
         )
     if not several:
         return [members], [finite("add", add)]

@@ -19,7 +19,7 @@ ROOT = pathlib.Path(fastinit.__file__).parent
 SECTIONS = re.compile(r"^(Args|Attributes|Returns|Raises|Reference|Examples):$", re.M)
 # What is this package's own has no source to name.
 WITHOUT_REFERENCE = {"backend", "backends", "warm_up", *(f"laws.{name}" for name in fastinit.laws.__all__)}
-IMPERATIVES = {"Fill", "Make", "Derive", "Compute", "Compile", "Force", "Tell", "Declare", "Return"}
+IMPERATIVES = {"Add", "Fill", "Make", "Derive", "Compute", "Compile", "Force", "Tell", "Declare", "Return"}
 NOT_DOCUMENTED_HERE = {"laws", "shard", "keras_like", "torch_like", "STREAM_VERSION", "__version__"}  # modules and values
 
 

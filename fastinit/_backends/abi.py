@@ -182,27 +182,29 @@ def packed_blendings(blendings: list[Blending]) -> tuple[bytes, object]:
     """Return an array of blendings as the library's bytes, and what must stay alive until the library has been called."""
     raw: list[bytes] = []
     kept: list[object] = []
-    arrays: dict[tuple[float, ...], ctypes.Array[c_double]] = {}  # those of one call have the same coefficients, mostly
+    coefficients: dict[tuple[float, ...], ctypes.Array[c_double]] = {}  # mostly one for all
     for out, recipe, keys, (start, rows, cols, pitch), add, keep, source in blendings:
         made, at = raw_recipe(recipe)
-        words, reals = (c_uint64 * len(keys))(*keys), arrays.get(add)
-        if reals is None:
-            reals = arrays[add] = (c_double * len(add))(*add)
+        words = (c_uint64 * len(keys))(*keys)
+        if add not in coefficients:
+            coefficients[add] = (c_double * len(add))(*add)
         layout, strides, dims = 0, 0, 0
         if not (out.is_contiguous() and source.is_contiguous()):
-            axes = [axis for axis in zip(out.shape, out.stride(), source.stride(), strict=True) if axis[0] > 1]
-            dims = len(axes) or 1
-            numbers = (c_int64 * (3 * dims))(
-                *(number for column in zip(*(axes or [(1, 1, 1)]), strict=True) for number in column)
-            )
-            layout = ctypes.addressof(numbers)
+            numbers = _layout_of_both(out, source)
+            dims, layout = len(numbers) // 3, ctypes.addressof(numbers)
             strides = layout + 16 * dims
             kept.append(numbers)
-        kept += [made, words, reals]
+        kept += [made, words]
         raw.append(FIELDS.pack(out.data_ptr(), 0, start, rows, cols, pitch, layout, at, dims))
-        members = ctypes.addressof(words), ctypes.addressof(reals), len(keys)
+        members = ctypes.addressof(words), ctypes.addressof(coefficients[add]), len(keys)
         raw.append(BLENDING.pack(source.data_ptr(), strides, *members, keep, DTYPES[out.dtype], 0))
-    return b"".join(raw), kept
+    return b"".join(raw), [kept, coefficients]
+
+
+def _layout_of_both(out: torch.Tensor, source: torch.Tensor) -> ctypes.Array[c_int64]:
+    """Return sizes, the strides of both, of the axes that are not of size 1; of one element one axis."""
+    axes = [axis for axis in zip(out.shape, out.stride(), source.stride(), strict=True) if axis[0] > 1] or [(1, 1, 1)]
+    return (c_int64 * (3 * len(axes)))(*(number for column in zip(*axes, strict=True) for number in column))
 
 
 def packed_map(recipe: Recipe, words: torch.Tensor) -> tuple[bytes, torch.Tensor, torch.Tensor, object]:

@@ -27,21 +27,23 @@ def overlaps_itself(tensor: Tensor) -> bool:
 
 
 def shares_part(one: Tensor, other: Tensor) -> bool:
-    """Whether two tensors of one dtype share memory, but are not the same elements in the same places."""
-    reach = [sum((n - 1) * stride for n, stride in zip(t.shape, t.stride(), strict=True)) for t in (one, other)]
-    start, (size, numel) = (one.data_ptr(), other.data_ptr()), (one.element_size(), one.numel())
-    apart = start[0] + (reach[0] + 1) * size <= start[1] or start[1] + (reach[1] + 1) * size <= start[0]
-    if apart or not numel:
+    """Whether two tensors share memory, but are not the same elements in the same places."""
+    if not (one.numel() and other.numel()) or (one.data_ptr() == other.data_ptr() and _same_place(one, other)):
         return False
-    offset, rest = divmod(start[1] - start[0], size)
-    if not offset and not rest and _axes_of(one) == _axes_of(other):
+    unit = min(one.element_size(), other.element_size())
+    offset, rest = divmod(other.data_ptr() - one.data_ptr(), unit)
+    here, there = _axes_of(one, unit), _axes_of(other, unit)
+    reach = [sum((n - 1) * stride for n, stride in axes) for axes in (here, there)]
+    if offset > reach[0] or offset + reach[1] + (rest > 0) < 0:
         return False
-    here, there = _set_of(_axes_of(one)), _set_of(_axes_of(other))
-    return bool(rest or (here & there << offset if offset >= 0 else here << -offset & there))
+    bits = _set_of(here) << max(-offset, 0) & _set_of(there) << max(offset, 0)
+    return bool(rest or bits)  # elements that are not aligned to each other are taken to meet
 
 
-def _axes_of(tensor: Tensor) -> list[tuple[int, int]]:
-    return [(n, stride) for n, stride in zip(tensor.shape, tensor.stride(), strict=True) if n > 1]
+def _axes_of(tensor: Tensor, unit: int) -> list[tuple[int, int]]:
+    """A tensor's axes, and that of the parts of an element, in units of so many bytes."""
+    parts = tensor.element_size() // unit
+    return [(parts, 1), *((n, stride * parts) for n, stride in zip(tensor.shape, tensor.stride(), strict=True))]
 
 
 def real_views(tensor: Tensor) -> tuple[Tensor, ...]:
@@ -146,9 +148,7 @@ class _Sets:
         tensor = self.tensors[number]
         if not tensor.numel():
             return 0
-        parts = tensor.element_size() // self.unit
-        axes = [(parts, 1), *((n, stride * parts) for n, stride in zip(tensor.shape, tensor.stride(), strict=True))]
-        return _set_of(axes) << int(tensor.storage_offset()) * parts
+        return _set_of(_axes_of(tensor, self.unit)) << int(tensor.storage_offset()) * (tensor.element_size() // self.unit)
 
     def meets(self, number: int, holders: list[int]) -> bool:
         """Whether a tensor has elements that a holder has."""

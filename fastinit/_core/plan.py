@@ -99,9 +99,8 @@ def _cut(plan: _Job, most: int) -> Iterator[_Job]:
     box = plan.box
     tensors = [plan.out, plan.source] if isinstance(plan, Blending) else [plan.out]
     flat = all(tensor.is_contiguous() for tensor in tensors)
-    rows = [
-        tensor.detach().view(box.rows, box.cols) if flat else tensor.detach() for tensor in tensors
-    ]  # no leaf's view is written
+    bare = [tensor.detach() for tensor in tensors]  # a view of a leaf could not be written
+    rows = [tensor.view(box.rows, box.cols) if flat else tensor for tensor in bare]
     for (out, first), *source in zip(*(_parts(each, 0, box, most) for each in rows), strict=True):
         cut = plan._replace(out=out, box=_box_of(box, first, out.numel()))
         yield cut._replace(source=source[0][0]) if isinstance(cut, Blending) else cut

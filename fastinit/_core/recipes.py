@@ -163,14 +163,9 @@ def real_of(dtype: torch.dtype) -> torch.dtype:
 
 
 def coefficient(name: str, value: float, real: torch.dtype) -> float:
-    """A coefficient of a blend as a number of the real type.
-
-    Raises:
-        ValueError: it leaves the range of the type.
-    """
-    found = rounded(value, real)
-    if math.isinf(found):
-        raise ValueError(f"{name} leaves the range of {real}, in which the sum is computed. Received: {value}.")
+    """A coefficient of a blend as a number of the real type; ValueError where it leaves its range."""
+    if math.isinf(found := rounded(value, real)):
+        raise ValueError(f"{name} leaves the range of {real}, in which the sum is made. Received: {value}.")
     return found
 
 

@@ -21,13 +21,14 @@ class Entry(NamedTuple):
         name: its canonical name.
         shape: of the whole tensor, where this rank holds a shard.
         dtype: such as "float32".
-        state: "filled" by its initializer, or by `perturb_` with its noise; "tied" to the parameter that `source` names, which was filled; "left" as it was,
-            because a rule says None, or it is loaded, or it is a buffer that no rule names; "frozen", a parameter that is not
-            trained, left as it was; "kept", a constant of the constructor's that a rule would have replaced; or "missed", a
-            parameter that no rule names.
+        state: "filled" by its initializer, or by `perturb_` with its noise; "tied" to the parameter that `source` names, which
+            was filled; "left" as it was, because a rule says None, or it is loaded, or it is a buffer that no rule names;
+            "frozen", a parameter that is not trained, left as it was; "kept", a constant of the constructor's that a rule would
+            have replaced; or "missed", a parameter that no rule names.
         kind: "parameter", "buffer", or "plain attribute": a tensor on meta that was neither.
         initializer: what filled it, as one would write the call; None where nothing did.
-        key: the key of its values, an int in [0, 2**64); None where they are not random. Of a `perturb_` with several seeds a tuple.
+        key: the key of its values, an int in [0, 2**64); None where they are not random. Of a `perturb_` with several seeds a
+            tuple.
         source: the name that a tied one is tied to; else None.
         loaded: whether it was left because transformers has marked it as loaded.
     """

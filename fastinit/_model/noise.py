@@ -1,0 +1,181 @@
+"""What noise each parameter of a model gets, and the blendings that add it: of whole tensors, of shards, around padding rows."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from fastinit._blend import Coefficients, blendings_of, check_source, is_without_memory, law_for, memory_of, parts_of
+from fastinit._core import shard
+from fastinit._core.check import is_frozen
+from fastinit._core.laws import Initializer, Law, call_of, constant, law_of
+from fastinit._core.memory import shares_part
+from fastinit._core.plan import Blending
+from fastinit._model.report import State
+from fastinit._model.sharing import decider_of, padded_for
+from fastinit._model.slots import Slot, canonical
+from fastinit._schemes.naming import name_of_dtype
+from fastinit._schemes.norms import resolved
+from fastinit._schemes.padding import zero_row_
+from fastinit._torch import storage_number
+
+# Of a plain tensor that is a part of a larger one: the shape of that, and for each of its axes the indices that the part holds:
+# the first of so many as it has, a range, or several ranges in its order.
+Place = tuple[Sequence[int], Sequence[int | range | Sequence[range]]]
+Where = Callable[[str, Tensor], Place | None]
+_ZERO = constant(0.0)
+
+
+@dataclass
+class Step:
+    """What happens to the memory of one slot, and of those that share it."""
+
+    slot: Slot
+    state: State
+    initializer: Initializer | None = None
+    sharers: Sequence[Slot] = ()
+    keys: list[int] = field(default_factory=list)
+    law: Law | None = None  # once it is known
+    made: Tensor | None = None  # of a parametrized weight, which has no memory of its own: what it becomes
+
+
+def step_of(slot: Slot, sharers: list[Slot]) -> Step:
+    decider = decider_of(sharers)
+    choice = decider.choice if decider else None
+    if all(sharer.buffer for sharer in sharers):
+        return Step(slot, "left")
+    named = choice is not None and choice.by_name
+    if not named and all(is_frozen(sharer.tensor) or sharer.buffer for sharer in sharers):
+        return Step(slot, "frozen")
+    initializer = resolved(choice, decider.module, decider.attribute, decider.tensor) if decider and choice else None
+    if initializer is None:
+        told = choice is not None and choice.initializer is None
+        return Step(slot, "left" if told else "missed")
+    if not named and not slot.tensor.is_floating_point():  # packed or quantized weights
+        return Step(slot, "missed")
+    return Step(slot, "filled", padded_for(slot, sharers, initializer), sharers)
+
+
+def check_covered(steps: list[Step]) -> None:
+    """Raise ValueError for parameters that no rule names, and for those that have no values."""
+    missed = [step.slot for step in steps if step.state == "missed"]
+    if missed:
+        raise ValueError(
+            "no rule of the scheme has noise for these parameters, and nothing was written:\n"
+            + "\n".join(f"  {slot.name} ({type(slot.module).__name__}, {name_of_dtype(slot.tensor.dtype)})" for slot in missed)
+            + "\nGive them a rule; None leaves them: scheme.override({'name': None})."
+        )
+    on_meta = [step.slot.name for step in steps if step.state == "filled" and step.slot.tensor.is_meta]
+    if on_meta:
+        raise ValueError(f"these parameters are on meta, and hold nothing: {', '.join(on_meta)}. Call initialize_ first.")
+
+
+class OldValues:
+    """Old values by canonical names."""
+
+    def __init__(self, given: Any, found: list[Slot]) -> None:
+        if not isinstance(given, Mapping):
+            raise TypeError(
+                f"source must be a mapping from names to tensors, or None. Received: a {type(given).__name__}. "
+                "Pass e.g. {name: p.clone() for name, p in model.named_parameters()}."
+            )
+        self.tensors: dict[str, Tensor] = {canonical(name): tensor for name, tensor in given.items()}
+        self.written: dict[int, list[Tensor]] = defaultdict(list)  # by their storages
+        for tensor in (shard.local_of(slot.tensor) for slot in found):
+            if not is_without_memory(tensor):
+                self.written[storage_number(tensor)].append(tensor)
+
+    def of(self, slot: Slot, sharers: Sequence[Slot]) -> Tensor:
+        """Those of a slot, by its name or by that of one tied to it."""
+        names = [slot.name, *(sharer.name for sharer in sharers if sharer.tensor.shape == slot.tensor.shape)]
+        name = next((name for name in names if name in self.tensors), None)
+        if name is None:
+            raise ValueError("source has no values of this name. Pass a mapping with all parameters that are perturbed.")
+        old = self.tensors[name]
+        check_source(slot.tensor, old)
+        here, there = shard.local_of(slot.tensor), shard.local_of(old)
+        others = [] if is_without_memory(there) else self.written[storage_number(there)]
+        if any(each.data_ptr() == there.data_ptr() or shares_part(each, there) for each in others if each is not here):
+            raise ValueError("source's values are in the memory of another parameter, which changes too. Pass a clone().")
+        return old
+
+
+def blendings_of_step(
+    stack: ExitStack, step: Step, numbers: Coefficients, old: Tensor | None, where: Where | None
+) -> list[Blending]:
+    """What backends do for a step, in memory that is there until the stack is closed.
+
+    Raises:
+        TypeError, ValueError: the noise has no law, or the tensor is not the part of a whole that `where` says.
+    """
+    tensor, initializer = step.slot.tensor, step.initializer
+    assert initializer is not None
+    place = None if where is None or shard.is_dtensor(tensor) else where(step.slot.name, tensor)
+    shape, runs = (tensor.shape, None) if place is None else _checked_place(tensor, place)
+    row = None
+    function, _, given = call_of(initializer)
+    if function is zero_row_:
+        law_of(initializer, shape, tensor.dtype)  # refuses a row
+        initializer, row = given["initializer"], given["row"] % shape[-2]
+    step.law = law = law_for(initializer, shape, tensor.dtype)
+    if is_without_memory(tensor):
+        return []
+    if step.slot.parametrized:
+        step.made, old = torch.empty_like(tensor), tensor if old is None else old
+    out, read = stack.enter_context(memory_of(tensor if step.made is None else step.made, old if numbers.keep != 0 else None))
+    blocks = _blocks_of(tensor, shape, runs, row)
+    if row is None or blocks is None:
+        return blendings_of(parts_of(shape, blocks, out, read), law, step.keys, numbers)
+    cut = [each for block in blocks for each in shard.without_row(block, len(shape) - 2, row)]
+    others, rows = ([block for block, is_row in cut if is_row == wanted] for wanted in (False, True))
+    both = (parts_of(shape, others, out, read), law), (parts_of(shape, rows, out, read), _ZERO)
+    return [blending for parts, each in both for blending in blendings_of(parts, each, step.keys, numbers)]
+
+
+def _blocks_of(tensor: Tensor, shape: torch.Size, runs: list[list[range]] | None, row: int | None) -> list[shard.Block] | None:
+    """What of the whole a tensor holds, in blocks; None: all of it, and no row is apart."""
+    if shard.is_dtensor(tensor):
+        return shard.local_blocks(tensor)
+    if runs is None and row is None:
+        return None
+    return list(shard.blocks([[range(n)] for n in shape] if runs is None else runs))
+
+
+def _checked_place(tensor: Tensor, place: Any) -> tuple[torch.Size, list[list[range]]]:
+    """The whole's shape and the runs of indices that a tensor holds of it."""
+    try:
+        shape, axes = place
+        shape = torch.Size(shape)
+        runs = [_runs_of(axis, size) for axis, size in zip(axes, tensor.shape, strict=True)]
+    except (TypeError, ValueError):
+        raise TypeError(
+            "where must return None, or the whole's shape and for each axis the first index, a range or a list of ranges. "
+            f"Received: {place!r} for shape {tuple(tensor.shape)}."
+        ) from None
+    held = tuple(sum(map(len, axis)) for axis in runs)
+    inside = len(shape) == len(runs) and all(_lie_in(axis, size) for axis, size in zip(runs, shape, strict=True))
+    if held != tuple(tensor.shape) or not inside:
+        raise ValueError(
+            f"where must name indices of the whole, as many on each axis as the tensor has, {tuple(tensor.shape)}. "
+            f"Received: shape {tuple(shape)}, indices {axes!r}."
+        )
+    return shape, runs
+
+
+def _lie_in(runs: list[range], size: int) -> bool:
+    return all(run.start >= 0 and run.stop <= size for run in runs)
+
+
+def _runs_of(axis: Any, size: int) -> list[range]:
+    if isinstance(axis, int):
+        return [range(axis, axis + size)]
+    runs = [axis] if isinstance(axis, range) else list(axis)
+    if any(not isinstance(run, range) or run.step != 1 for run in runs):
+        raise TypeError
+    return [run for run in runs if run]
