@@ -91,7 +91,10 @@ def blend_(
     law = law_for(initializer, whole_shape(tensor), tensor.dtype)
     if source is not None:
         check_source(tensor, source)
-    if is_dynamo_compiling() or (dispatch_modes() and recording_modes()):
+    if shard.is_dtensor(tensor):
+        if is_dynamo_compiling():
+            raise RuntimeError("a DTensor cannot be blended into inside a compiled graph. Do it outside.")
+    elif is_dynamo_compiling() or (dispatch_modes() and recording_modes()):
         with torch.no_grad():
             signed = [keys.signed(word) for word in words]
             torch.ops.fastinit.blend_(tensor, law.name, list(law.parameters), signed, list(numbers.add), numbers.keep, source)

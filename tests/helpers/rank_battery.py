@@ -31,6 +31,7 @@ INITIALIZERS = {
     "kaiming": lambda t: fastinit.kaiming_normal_(t, key=KEY),
     "batch": lambda t: fastinit.lecun_normal_(t, batch_dims=t.ndim - 2, key=KEY),
     "constant": lambda t: fastinit.constant_(t, 0.5),
+    "blend": lambda t: fastinit.blend_(t, fastinit.glorot_uniform_, key=[KEY, 5], add=[0.5, -1.0], keep=0.75),
     "orthogonal": lambda t: fastinit.orthogonal_(t, key=KEY),
     "members": lambda t: fastinit.orthogonal_(t, key=KEY, batch_dims=t.ndim - 2),
     "layout": lambda t: fastinit.in_layout(fastinit.he_normal_, "expert in out" if t.ndim == 3 else "in out")(t, key=KEY),
@@ -211,6 +212,22 @@ def check_fsdp2(mesh, meta):
     fastinit.initialize_(sharded, seed=5)  # while some are gathered
     sharded.reshard()
     check_model(sharded, expected)
+    check_noise(sharded, model)
+
+
+def check_noise(sharded, model):
+    """The same weights, and no communication; from a snapshot, and while some are gathered."""
+    snapshots = [{name: p.detach().clone() for name, p in each.named_parameters()} for each in (sharded, model)]
+    sharded.eval()(torch.zeros(2, 5, dtype=torch.long))
+    for from_snapshot in (False, True):
+        reports = []
+        for each, snapshot in zip((sharded, model), snapshots, strict=True):
+            given = {"source": snapshot} if from_snapshot else {"keep": 0.5}
+            with CommDebugMode() as communication:
+                reports.append(fastinit.perturb_(each, fastinit.normal_, seed=[1, -2, 1 << 70], add=[0.5, 0.25, -1.0], **given))
+            assert communication.get_total_counts() == 0
+        assert reports[0] == reports[1]
+        check_model(sharded, wholes(model))
 
 
 def check_tensor_parallel(mesh):
@@ -226,6 +243,7 @@ def check_tensor_parallel(mesh):
     assert _StridedShard in placements
     fastinit.initialize_(sharded, seed=6)
     check_model(sharded, wholes(model))
+    check_noise(sharded, model)
 
 
 def main():
