@@ -212,6 +212,7 @@ def check_fsdp2(mesh, meta):
     fastinit.initialize_(sharded, seed=5)  # while some are gathered
     sharded.reshard()
     check_model(sharded, expected)
+    fastinit.initialize_(model, seed=5)
     check_noise(sharded, model)
 
 
