@@ -11,9 +11,18 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from fastinit._blend import Coefficients, blendings_of, check_source, is_without_memory, law_for, memory_of, parts_of
+from fastinit._blend import (
+    Coefficients,
+    blendings_of,
+    check_source,
+    coefficients,
+    is_without_memory,
+    law_for,
+    memory_of,
+    parts_of,
+)
 from fastinit._core import shard
-from fastinit._core.check import is_frozen
+from fastinit._core.check import FLOAT_DTYPES, check_tensor, is_frozen
 from fastinit._core.laws import Initializer, Law, call_of, constant, law_of
 from fastinit._core.memory import shares_part
 from fastinit._core.plan import Blending
@@ -106,36 +115,61 @@ class OldValues:
         return old
 
 
-def blendings_of_step(
-    stack: ExitStack, step: Step, numbers: Coefficients, old: Tensor | None, where: Where | None
-) -> list[Blending]:
-    """What backends do for a step, in memory that is there until the stack is closed.
+@dataclass
+class Planner:
+    """Makes the blendings of steps, in memory that is there until the stack is closed. What many have in common is found once."""
 
-    Raises:
-        TypeError, ValueError: the noise has no law, or the tensor is not the part of a whole that `where` says.
-    """
-    tensor, initializer = step.slot.tensor, step.initializer
-    assert initializer is not None
-    place = None if where is None or shard.is_dtensor(tensor) else where(step.slot.name, tensor)
-    shape, runs = (tensor.shape, None) if place is None else _checked_place(tensor, place)
-    row = None
-    function, _, given = call_of(initializer)
-    if function is zero_row_:
-        law_of(initializer, shape, tensor.dtype)  # refuses a row
-        initializer, row = given["initializer"], given["row"] % shape[-2]
-    step.law = law = law_for(initializer, shape, tensor.dtype)
-    if is_without_memory(tensor):
-        return []
-    if step.slot.parametrized:
-        step.made, old = torch.empty_like(tensor), tensor if old is None else old
-    out, read = stack.enter_context(memory_of(tensor if step.made is None else step.made, old if numbers.keep != 0 else None))
-    blocks = _blocks_of(tensor, shape, runs, row)
-    if row is None or blocks is None:
-        return blendings_of(parts_of(shape, blocks, out, read), law, step.keys, numbers)
-    cut = [each for block in blocks for each in shard.without_row(block, len(shape) - 2, row)]
-    others, rows = ([block for block, is_row in cut if is_row == wanted] for wanted in (False, True))
-    both = (parts_of(shape, others, out, read), law), (parts_of(shape, rows, out, read), _ZERO)
-    return [blending for parts, each in both for blending in blendings_of(parts, each, step.keys, numbers)]
+    stack: ExitStack
+    add: Sequence[float]
+    keep: float
+    source: OldValues | None
+    where: Where | None
+    numbers: dict[torch.dtype, Coefficients] = field(default_factory=dict)
+    laws: dict[Any, Law] = field(default_factory=dict)  # by initializers, which the steps keep, with shapes and dtypes
+
+    def blendings(self, step: Step) -> list[Blending]:
+        """What backends do for a step; every check is made.
+
+        Raises:
+            TypeError, ValueError: the tensor cannot be blended into, or is not the part of a whole that `where` says; its noise
+                has no law; source has not its old values.
+        """
+        tensor, initializer = step.slot.tensor, step.initializer
+        check_tensor(tensor, FLOAT_DTYPES)
+        old = None if self.source is None else self.source.of(step.slot, step.sharers)
+        place = None if self.where is None or shard.is_dtensor(tensor) else self.where(step.slot.name, tensor)
+        shape, runs = (tensor.shape, None) if place is None else _checked_place(tensor, place)
+        row = None
+        function, _, given = call_of(initializer)  # type: ignore[arg-type]
+        if function is zero_row_:
+            law_of(initializer, shape, tensor.dtype)  # type: ignore[arg-type]  # refuses a row
+            initializer, row = given["initializer"], given["row"] % shape[-2]
+        step.law = law = self._law(initializer, shape, tensor.dtype)
+        numbers = self._numbers(tensor.dtype)
+        if is_without_memory(tensor):
+            return []
+        if step.slot.parametrized:
+            step.made, old = torch.empty_like(tensor), tensor if old is None else old
+        out = tensor if step.made is None else step.made
+        out, read = self.stack.enter_context(memory_of(out, old if numbers.keep != 0 else None))
+        blocks = _blocks_of(tensor, shape, runs, row)
+        if row is None or blocks is None:
+            return blendings_of(parts_of(shape, blocks, out, read), law, step.keys, numbers)
+        cut = [each for block in blocks for each in shard.without_row(block, len(shape) - 2, row)]
+        others, rows = ([block for block, is_row in cut if is_row == wanted] for wanted in (False, True))
+        both = (parts_of(shape, others, out, read), law), (parts_of(shape, rows, out, read), _ZERO)
+        return [blending for parts, each in both for blending in blendings_of(parts, each, step.keys, numbers)]
+
+    def _law(self, initializer: Any, shape: torch.Size, dtype: torch.dtype) -> Law:
+        asked = id(initializer), shape, dtype
+        if asked not in self.laws:
+            self.laws[asked] = law_for(initializer, shape, dtype)
+        return self.laws[asked]
+
+    def _numbers(self, dtype: torch.dtype) -> Coefficients:
+        if dtype not in self.numbers:
+            self.numbers[dtype] = coefficients(self.add, self.keep, dtype)
+        return self.numbers[dtype]
 
 
 def _blocks_of(tensor: Tensor, shape: torch.Size, runs: list[list[range]] | None, row: int | None) -> list[shard.Block] | None:

@@ -10,15 +10,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from fastinit._blend import Coefficients, coefficients, pairs, run
+from fastinit._blend import coefficients, pairs, run
 from fastinit._core import keys
-from fastinit._core.check import FLOAT_DTYPES, check_tensor
 from fastinit._core.laws import Initializer
 from fastinit._core.modes import safe_torch
 from fastinit._core.plan import Blending
 from fastinit._fill import check_backends, written
 from fastinit._model.materialize import kind_of
-from fastinit._model.noise import OldValues, Step, Where, blendings_of_step, check_covered, step_of
+from fastinit._model.noise import OldValues, Planner, Step, Where, check_covered, step_of
 from fastinit._model.report import Entry, Report
 from fastinit._model.sharing import sharers_of, sources
 from fastinit._model.slots import Slot, slots
@@ -112,7 +111,7 @@ def perturb_(
         for step in filled:
             step.keys.append(key_of(step.slot.name))
     with torch.no_grad(), ExitStack() as stack:
-        blendings = _planned(stack, filled, factors, keep, old, where)
+        blendings = _planned(Planner(stack, factors, keep, old, where), filled)
         check_backends(blending.out.device for blending in blendings)
         run(blendings)
     for step in filled:
@@ -140,22 +139,14 @@ def _scheme_of(model: Any, scheme: Any) -> Scheme:
     return Scheme({nn.Module: {"*": scheme}})
 
 
-def _planned(
-    stack: ExitStack, steps: list[Step], factors: list[float], keep: float, old: OldValues | None, where: Where | None
-) -> list[Blending]:
-    """All that backends do; every check is made."""
+def _planned(planner: Planner, steps: list[Step]) -> list[Blending]:
+    """All that backends do."""
     blendings: list[Blending] = []
-    numbers: dict[torch.dtype, Coefficients] = {}
     for step in steps:
-        slot = step.slot
         try:
-            check_tensor(slot.tensor, FLOAT_DTYPES)
-            if slot.tensor.dtype not in numbers:
-                numbers[slot.tensor.dtype] = coefficients(factors, keep, slot.tensor.dtype)
-            read = None if old is None else old.of(slot, step.sharers)
-            blendings += blendings_of_step(stack, step, numbers[slot.tensor.dtype], read, where)
+            blendings += planner.blendings(step)
         except (TypeError, ValueError, RuntimeError, MemoryError) as error:
-            raise kind_of(error)(f"{slot.name}: {error} (nothing was written)") from error
+            raise kind_of(error)(f"{step.slot.name}: {error} (nothing was written)") from error
     return blendings
 
 
