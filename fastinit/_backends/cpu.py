@@ -53,15 +53,22 @@ def fill(plans: list[Plan]) -> None:
 
 def blend(blendings: list[Blending]) -> None:
     """Blend into the tensors of all blendings, likewise."""
-    most = max(AT_ONCE // max(max(len(blending.keys) for blending in blendings), 1), 1 << 16)
+    most = max(AT_ONCE // max(len(blending.keys) + 1 for blending in blendings), 1 << 16)
+    if len(blendings) == 1 and (box := blendings[0].box).rows * box.cols <= most:
+        _blend(blendings)
+        return
     with without_dispatch_modes():
         for together in batches(blendings, most * torch.get_num_threads()):
-            raw, kept = abi.packed_blendings(together)
-            isa = _forced.get() or _isa_of_environment()
-            status = library().fastinit_blend(raw, len(together), torch.get_num_threads(), isa)
-            if status:
-                raise abi.refusal(library(), status)
-            del kept
+            _blend(together)
+
+
+def _blend(blendings: list[Blending]) -> None:
+    raw, kept = abi.packed_blendings(blendings)
+    isa = _forced.get() or _isa_of_environment()
+    status = library().fastinit_blend(raw, len(blendings), torch.get_num_threads(), isa)
+    if status:
+        raise abi.refusal(library(), status)
+    del kept
 
 
 def _fill(plans: list[Plan]) -> None:
