@@ -49,8 +49,11 @@ FASTINIT_APART void begin(int32_t dtype, double keep, const char *old, int64_t c
   }
 }
 FASTINIT_APART void begin(int32_t, double keep, const char *old, int64_t count, double *sums) {
-  if (keep == 0) memset(sums, 0, (size_t)count * 8);
-  else memcpy(sums, old, (size_t)count * 8);
+  if (keep == 0) {
+    memset(sums, 0, (size_t)count * 8);
+    return;
+  }
+  memcpy(sums, old, (size_t)count * 8);
   for (int64_t i = 0; i < count; i++) sums[i] = keep * sums[i];
 }
 

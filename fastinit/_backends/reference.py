@@ -8,15 +8,15 @@ float64 as long as no product is subnormal).
 from __future__ import annotations
 
 import functools
-import math
+from collections.abc import Callable, Sequence
 
 import torch
 
+from fastinit._backends.exact import Operand, fma, fma_of_any
 from fastinit._core.modes import safe_torch
 from fastinit._core.plan import Blending, Box, Plan
 from fastinit._core.recipes import FMOD, SYMMETRIC, TWO_SIDED, UNIFORM, WORDS, Recipe
 from fastinit._core.rounding import INTEGERS
-from fastinit._core.rounding import fma as fma_of_numbers
 from fastinit._core.tables import BIAS, MANTISSA, WORD_BITS
 
 NAME = "reference"
@@ -33,8 +33,6 @@ _FEW = (1 << 15) - 8
 # are summed and multiplied in turn: its bound is far from both.
 _LEAST = {torch.float32: 2.0**-72, torch.float64: 2.0**-512}
 _LOW32 = 0xFFFFFFFF
-MIDPOINT = -1 << 63  # 1 and zeros
-_Operand = torch.Tensor | float  # a float is exact in the type computed in
 
 
 def unavailable(device: torch.device) -> str | None:
@@ -56,20 +54,37 @@ def fill(plans: list[Plan]) -> None:
             _write(plan.out, first, values(plan.recipe, words))
 
 
-@safe_torch()
-@torch.inference_mode()
 def blend(blendings: list[Blending]) -> None:
     """Blend into the tensors of all blendings, which are on one device, likewise."""
     for out, recipe, keys, box, add, keep, source in blendings:
-        for first in range(0, out.numel(), _FEW):  # what the tensors hold may be subnormal
-            count = min(_FEW, out.numel() - first)
-            acc = torch.zeros(count, dtype=recipe.real, device=out.device)
-            if keep != 0:
-                acc = _read(source, first, count).to(recipe.real) * keep
-            for key, factor in zip(keys, add, strict=True):
-                v = values(recipe, _words_of(Plan(out, recipe, key, box), first, count))
-                acc = fma_of_any(v, factor, acc)
-            _write(out, first, _rounded(acc, out.dtype))
+        plans = [Plan(out, recipe, key, box) for key in keys]
+        add_up(out, source, [functools.partial(_values_of, plan) for plan in plans], add, keep, recipe.real)
+
+
+def _values_of(plan: Plan, first: int, count: int) -> torch.Tensor:
+    return values(plan.recipe, _words_of(plan, first, count))
+
+
+@safe_torch()
+@torch.inference_mode()
+def add_up(
+    out: torch.Tensor,
+    source: torch.Tensor,
+    members: Sequence[Callable[[int, int], torch.Tensor]],
+    add: Sequence[float],
+    keep: float,
+    real: torch.dtype,
+) -> None:
+    """Make `out` the sum of keep * source and each member's values times its coefficient: those of `count` elements from `first` on,
+    in the real type. The source may be of another dtype."""
+    for first in range(0, out.numel(), _FEW):  # what the tensors hold may be subnormal
+        count = min(_FEW, out.numel() - first)
+        acc = torch.zeros(count, dtype=real, device=out.device)
+        if keep != 0:
+            acc = _read(source, first, count).to(real) * keep
+        for values_at, factor in zip(members, add, strict=True):
+            acc = fma_of_any(values_at(first, count), factor, acc)
+        _write(out, first, _rounded(acc, out.dtype))
 
 
 def _rounded(acc: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
@@ -203,8 +218,8 @@ def _polynomial(recipe: Recipe, s: torch.Tensor) -> torch.Tensor:
 
 def _position(recipe: Recipe, d: torch.Tensor, half: torch.Tensor | None) -> torch.Tensor:
     """y = fma(d, scale, offset); where the table has two halves, with the constants of each element's half."""
-    scale: _Operand = recipe.scale[0]
-    offset: _Operand = recipe.offset[0]
+    scale: Operand = recipe.scale[0]
+    offset: Operand = recipe.offset[0]
     if half is not None:
         both = torch.tensor((recipe.scale, recipe.offset), dtype=torch.float64, device=d.device)
         scale, offset = both[0].index_select(0, half), both[1].index_select(0, half)
@@ -220,105 +235,6 @@ def _remainder(recipe: Recipe, z: torch.Tensor) -> torch.Tensor:
     r = torch.where(r < 0, r + recipe.cut, r)
     r = torch.where(r >= recipe.cut, r - recipe.cut, r)
     return torch.copysign(r, z)
-
-
-def fma(a: torch.Tensor, b: _Operand, c: _Operand, real: torch.dtype) -> torch.Tensor:
-    """a * b + c with one rounding to float32 or float64. A tensor may hold its float32 values as float64."""
-    if isinstance(c, float) and _alone(b, c):
-        return a * b + c
-    if real is torch.float32:
-        return _fma_float32(a.double(), _wide(b), _wide(c))
-    return _fma_float64(a, _wide(b), _wide(c))
-
-
-def fma_of_any(a: torch.Tensor, b: float, c: torch.Tensor) -> torch.Tensor:
-    """a * b + c with one rounding, of any a and b that are finite, and any c."""
-    if a.dtype is torch.float32:
-        total, error = _two_sum(a.double() * b, c.double())
-        return torch.where(c.isfinite(), _round_to_odd(total, error), total).float()
-    result, product = _fma_float64(a, b, c), a * b
-    result = torch.where(result == 0, product + c, result)  # with the sign of its zero
-    far = (product.abs() < 2.0**-900) & (a != 0) & (b != 0)  # where an error would leave the range
-    for x in (product, a, c):
-        far |= ~(x.abs() < 2.0**900)
-    result, far = torch.where(c.isfinite(), result, c), (far | (abs(b) >= 2.0**900)) & c.isfinite()
-    for i in far.nonzero()[:, 0].tolist():
-        result[i] = fma_of_numbers(float(a[i]), b, float(c[i]), torch.float64)
-    return result
-
-
-def _alone(b: _Operand, c: float) -> bool:
-    """Whether a * b + c, operation by operation, rounds only once: adding 0 is exact, and so is multiplying by a power of two.
-
-    The product must not be subnormal. It is not where b comes from a table, nor for b above 2^-64, as a is 0 or above 2^-40.
-    """
-    if isinstance(b, torch.Tensor):
-        return c == 0
-    return abs(b) > 2.0**-64 and (c == 0 or abs(math.frexp(b)[0]) == 0.5)
-
-
-def _wide(x: _Operand) -> _Operand:
-    """The operand in float64."""
-    return x if isinstance(x, float) else x.double()
-
-
-def _fma_float32(a: torch.Tensor, b: _Operand, c: _Operand) -> torch.Tensor:
-    """a * b + c of float32 numbers that are held in float64, rounded once to float32.
-
-    The product is exact; the sum rounds to 53 bits and the result to 24. Rounding twice differs from rounding once only where the
-    sum is the midpoint of two float32 numbers: there, and they are rare, the sum is made exactly. A subnormal result has other
-    midpoints, but its sum is exact unless a * b has bits below 2^-178, which no multiple of 2^-29 times a float32 has.
-    """
-    if isinstance(b, float) and abs(b) < 2.0**-64:
-        return _round_to_odd(*_two_sum(a * b, c)).float()
-    total = (a * b).add_(c)
-    result = total.float()
-    tail = total.view(torch.int64) << 35  # the bits that float32 has no room for
-    if int(tail.min()) == MIDPOINT:
-        at = (tail == MIDPOINT).nonzero()[:, 0]
-        result[at] = _round_to_odd(*_two_sum(a[at] * _pick(b, at), _pick(c, at))).float()
-    return result
-
-
-def _pick(x: _Operand, at: torch.Tensor) -> _Operand:
-    """The operand's elements at these places."""
-    return x if isinstance(x, float) else x[at]
-
-
-def _fma_float64(a: torch.Tensor, b: _Operand, c: _Operand) -> torch.Tensor:
-    """a * b + c, rounded once: Boldo and Melquiond, "Emulation of FMA and correctly rounded sums", 2008."""
-    product, product_error = _two_product(a, b)
-    inner, inner_error = _two_sum(product_error, c)
-    total, error = _two_sum(product, inner)
-    return total + _round_to_odd(*_two_sum(inner_error, error))
-
-
-def _two_sum(a: torch.Tensor, b: _Operand) -> tuple[torch.Tensor, torch.Tensor]:
-    """The rounded sum and its rounding error (Knuth)."""
-    total = a + b
-    part = total - a
-    return total, (a - (total - part)) + (b - part)
-
-
-def _two_product(a: torch.Tensor, b: _Operand) -> tuple[torch.Tensor, torch.Tensor]:
-    """The rounded float64 product and its rounding error (Dekker, Veltkamp)."""
-    product = a * b
-    (ah, al), (bh, bl) = _halves(a), _halves(b)
-    return product, ((ah * bh - product) + ah * bl + al * bh) + al * bl
-
-
-def _halves(a: _Operand) -> tuple[_Operand, _Operand]:
-    """Upper and lower half of the 53 bits."""
-    c = a * 134217729.0
-    high = c - (c - a)
-    return high, a - high
-
-
-def _round_to_odd(total: torch.Tensor, error: torch.Tensor) -> torch.Tensor:
-    """total + error truncated, its last bit set if it is inexact. Rounded again to fewer bits, it is as if rounded once."""
-    pattern = total.view(torch.int64)
-    truncated = pattern - ((error < 0) ^ (total < 0)).long() | 1
-    return torch.where(error != 0, truncated, pattern).view(torch.float64)
 
 
 def _write(out: torch.Tensor, first: int, values: torch.Tensor) -> None:

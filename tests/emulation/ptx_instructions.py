@@ -6,7 +6,7 @@ Reference: NVIDIA, "Parallel Thread Execution ISA".
 import numpy as np
 import torch
 
-from fastinit._backends import reference
+from fastinit._backends import exact
 
 UNSIGNED = {8: np.uint8, 16: np.uint16, 32: np.uint32, 64: np.uint64}
 FLOATS = {32: np.float32, 64: np.float64}
@@ -151,10 +151,10 @@ class State:
         a, b, c = self.values(kind, names)
         if kind == "f32":
             total = a.astype(np.float64) * b + c  # its product is exact
-            if not (total.view(np.int64) << np.int64(35) == reference.MIDPOINT).any():
+            if not (total.view(np.int64) << np.int64(35) == exact.MIDPOINT).any():
                 return total.astype(np.float32)  # rounding twice is rounding once, but for midpoints
         a, b, c = (torch.from_numpy(x.copy()) for x in (a, b, c))
-        return reference.fma(a, b, c, a.dtype).numpy()
+        return exact.fma(a, b, c, a.dtype).numpy()
 
     def do_max(self, operation, kind, names):
         return extreme(np.greater, kind, *self.values(kind.replace("bf16x2", "b32").replace("f16x2", "b32"), names))
