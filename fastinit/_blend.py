@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterable, Iterator, Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 import torch
@@ -15,15 +16,17 @@ from torch import Tensor
 from torch.compiler import is_dynamo_compiling
 
 from fastinit._backends.choose import choose
+from fastinit._backends.reference import add_up
 from fastinit._core import keys, shard
 from fastinit._core.check import FLOAT_DTYPES, check_tensor, finite, is_plain, shown, whole_shape
-from fastinit._core.laws import Initializer, Law, call_of, law_of
+from fastinit._core.laws import Initializer, Law, call_of, declaration_of, law_of
 from fastinit._core.memory import check_memory, shares_part
 from fastinit._core.plan import Blending, Box, whole
 from fastinit._core.recipes import coefficient, real_of, recipe
 from fastinit._fill import writing, written
 from fastinit._torch import FakeTensor, dispatch_modes, is_wrapped_by_functorch, recording_modes
 
+Noise = Law | Initializer
 Part = tuple[Tensor, Tensor, Box]  # what is written, what is read, where in the whole tensor
 _MASK64 = (1 << 64) - 1
 
@@ -52,9 +55,9 @@ def blend_(
     Args:
         tensor: of float16, bfloat16, float32, float64 or a float8 dtype; any shape and strides; a DTensor gets what the whole
             tensor would get, shard by shard. On meta nothing is done.
-        initializer: one of this package that fills a tensor from one law (all but orthogonal_, sparse_, eye_ and dirac_), a
-            function that declares its law (`laws.declares`), or a partial of one, without a key or generator. Fans are those of
-            the whole shape.
+        initializer: one of this package, a function that declares its law (`laws.declares`), or a partial of one, without a key
+            or generator. Fans are those of the whole shape. Those that draw from no single law (orthogonal_, sparse_, eye_,
+            dirac_, forget_gate_bias_) take memory and time: for each key a tensor of noise is made, one after the other.
         key: an int in [0, 2**64), or a sequence of them.
         add: what the noise is multiplied by: finite, or a sequence of as many numbers as there are keys.
         keep: what the old value is multiplied by: finite. 1 keeps it exactly; 0 reads nothing, and memory may be new.
@@ -65,12 +68,12 @@ def blend_(
         The tensor.
 
     Raises:
-        TypeError: the tensor or source is no tensor of a float dtype; the initializer declares no law; a key is not an integer, a
-            coefficient not a number; key is one and add is several, or the other way around.
+        TypeError: the tensor or source is no tensor of a float dtype; the initializer is none of those; a key is not an integer,
+            a coefficient not a number; key is one and add is several, or the other way around.
         ValueError: a key or coefficient is out of range, NaN or infinite; there are no keys, or not as many coefficients; a
             partial carries a key; source has another shape, dtype, device or sharding, or shares a part of the tensor's memory.
             Nothing was written.
-        RuntimeError: inside torch.func's transforms, or in a compiled graph.
+        RuntimeError: inside torch.func's transforms; in a compiled graph, of a DTensor or an initializer without a law.
 
     Reference:
         T. Salimans et al., [Evolution Strategies as a Scalable Alternative to Reinforcement Learning](
@@ -88,21 +91,24 @@ def blend_(
     words, factors = pairs("key", key, add)
     words = [keys.check(word) for word in words]
     numbers = coefficients(factors, keep, tensor.dtype)
-    law = law_for(initializer, whole_shape(tensor), tensor.dtype)
+    noise = noise_of(initializer, whole_shape(tensor), tensor.dtype)
     if source is not None:
         check_source(tensor, source)
     if shard.is_dtensor(tensor):
         if is_dynamo_compiling():
             raise RuntimeError("a DTensor cannot be blended into inside a compiled graph. Do it outside.")
     elif is_dynamo_compiling() or (dispatch_modes() and recording_modes()):
+        if not isinstance(noise, Law):
+            raise RuntimeError(f"{noise!r} draws from no single law, and cannot be blended in a graph. Do it outside.")
         with torch.no_grad():
             signed = [keys.signed(word) for word in words]
-            torch.ops.fastinit.blend_(tensor, law.name, list(law.parameters), signed, list(numbers.add), numbers.keep, source)
+            torch.ops.fastinit.blend_(tensor, noise.name, list(noise.parameters), signed, list(numbers.add), numbers.keep, source)
         return tensor
-    recipe(law, numbers.real)  # refuses a law
+    if isinstance(noise, Law):
+        recipe(noise, numbers.real)  # refuses a law
     _check_kind(tensor)
     if not is_without_memory(tensor):
-        _blend_(tensor, law, words, numbers, source)
+        _blend_(tensor, noise, words, numbers, source)
     written(tensor)
     return tensor
 
@@ -161,11 +167,11 @@ def _listed(values: Any) -> list[Any]:
     return list(values.tolist() if hasattr(values, "tolist") else values)
 
 
-def law_for(initializer: Any, shape: torch.Size, dtype: torch.dtype) -> Law:
-    """The law of an initializer of noise.
+def noise_of(initializer: Any, shape: torch.Size, dtype: torch.dtype) -> Noise:
+    """The law of an initializer of noise; of one that draws from no single law, itself.
 
     Raises:
-        TypeError: it is no function, or declares no law of these arguments.
+        TypeError: it is no function, or declares nothing.
         ValueError: a partial carries a key or generator; or an argument of the initializer is wrong.
     """
     if not callable(initializer):
@@ -179,13 +185,13 @@ def law_for(initializer: Any, shape: torch.Size, dtype: torch.dtype) -> Law:
         raise ValueError(
             f"the initializer must not carry a {own[0]}: its noise is that of the keys. Received: {initializer!r}. Leave it out."
         )
-    found = law_of(initializer, shape, dtype)
-    if found is None:
+    if declaration_of(function) is None:
         raise TypeError(
-            f"{getattr(function, '__name__', function)} declares no law from which each value could be made again. Pass one that "
-            "does, such as fastinit.normal_ or glorot_uniform_, or declare its law by fastinit.laws.declares."
+            f"{getattr(function, '__name__', function)} declares no law by which its noise could be made again. Pass one of "
+            "fastinit's, such as fastinit.normal_ or glorot_uniform_, or declare its law by fastinit.laws.declares."
         )
-    return found[0]
+    found = law_of(initializer, shape, dtype)
+    return initializer if found is None else found[0]
 
 
 def check_source(tensor: Tensor, source: Any) -> None:
@@ -234,17 +240,20 @@ def is_without_memory(tensor: Tensor) -> bool:
 # --- the road -----------------------------------------------------------------------------------------------------------------
 
 
-def _blend_(tensor: Tensor, law: Law, words: Sequence[int], numbers: Coefficients, source: Tensor | None) -> None:
+def _blend_(tensor: Tensor, noise: Noise, words: Sequence[int], numbers: Coefficients, source: Tensor | None) -> None:
     """Blend into a tensor with memory; one that is negated when read gets a copy of its sums."""
     if tensor.is_neg():
         plain = tensor.detach().resolve_neg()
-        _blend_(plain, law, words, numbers, source)
+        _blend_(plain, noise, words, numbers, source)
         with writing(tensor):
             tensor.copy_(plain)
         return
     with memory_of(tensor, source if numbers.keep != 0 else None) as (out, read):
         blocks = shard.local_blocks(tensor) if shard.is_dtensor(tensor) else None
-        run(blendings_of(parts_of(tensor.shape, blocks, out, read), law, words, numbers))
+        if isinstance(noise, Law):
+            run(blendings_of(parts_of(tensor.shape, blocks, out, read), noise, words, numbers))
+        else:
+            add_made_(tensor.shape, blocks, out, read, noise, words, numbers)
 
 
 @contextlib.contextmanager
@@ -278,6 +287,27 @@ def blendings_of(parts: Iterable[Part], law: Law, words: Sequence[int], numbers:
     values = recipe(law, numbers.real)
     members, add, keep = tuple(words), numbers.add, numbers.keep
     return [Blending(out, values, members, box, add, keep, old) for out, old, box in parts if out.numel()]
+
+
+def add_made_(
+    shape: torch.Size,
+    blocks: Sequence[shard.Block] | None,
+    out: Tensor,
+    read: Tensor,
+    initializer: Initializer,
+    words: Sequence[int],
+    numbers: Coefficients,
+) -> None:
+    """Blend noise that is no law: whole tensors that the initializer makes, one after the other, in the type of the sum."""
+    real, device = numbers.real, out.device
+    sums = torch.empty(out.shape, dtype=real, device=device)
+    add_up(sums, read, (), (), numbers.keep, real)
+    for word, factor in zip(words, numbers.add, strict=True):
+        made = initializer(torch.empty(shape, dtype=real, device=device), key=word)  # type: ignore[call-arg]
+        for part, values in [(sums, made)] if blocks is None else [(b.of_local(sums), b.of_whole(made)) for b in blocks]:
+            add_up(part, part, (partial(values.reshape(-1).narrow, 0),), (factor,), 1.0, real)
+    for part, old in [(out, sums)] if blocks is None else [(b.of_local(out), b.of_local(sums)) for b in blocks]:
+        add_up(part, old, (), (), 1.0, real)
 
 
 def run(blendings: Iterable[Blending]) -> None:

@@ -145,6 +145,45 @@ def test_parametrized_weights_are_set_through_their_inverse():
     assert report.filled == ["bias", "weight"]
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_noise_that_no_law_draws_is_made_whole(dtype):
+    """Orthogonal matrices and forget biases of keras_like's LSTM; around a padding row; of a shard."""
+    model = nn.LSTM(3, 4, dtype=dtype)
+    before = snapshot(model)
+    report = fastinit.perturb_(model, fastinit.keras_like, seed=[1, 2], add=[0.5, -0.25], keep=0.5)
+    for name, old in before.items():
+        sums = 0.5 * old.float()
+        for seed, factor in ((1, 0.5), (2, -0.25)):
+            noise, key = torch.empty(old.shape), fastinit.key(seed, name)
+            made = nn.LSTM(3, 4) if "hh" not in name and "bias" not in name else None
+            if made is not None:
+                fastinit.glorot_uniform_(noise, key=key)
+            elif name == "weight_hh_l0":
+                fastinit.keras_like.initializers(nn.LSTM(3, 4))[name](noise, key=key)
+            else:
+                fastinit.keras_like.initializers(nn.LSTM(3, 4))[name](noise)
+            sums += factor * noise
+        torch.testing.assert_close(model.state_dict()[name].float(), sums.to(dtype).float())
+    assert report["weight_hh_l0"].key == (fastinit.key(1, "weight_hh_l0"), fastinit.key(2, "weight_hh_l0"))
+
+
+@pytest.mark.parametrize("initializer", [fastinit.orthogonal_, partial(fastinit.sparse_, sparsity=0.5), fastinit.eye_])
+def test_noise_that_no_law_draws_of_shards_and_around_a_padding_row(initializer):
+    whole, part = nn.Embedding(12, 10, padding_idx=3), nn.Embedding(12, 10, padding_idx=3)
+    part.weight = nn.Parameter(torch.cat([whole.weight[8:10, 2:7], whole.weight[1:5, 2:7]]).detach())
+    before = whole.weight.detach().clone()
+    settings = {"seed": [1, 2], "add": [0.5, -1.0], "keep": 0.5}
+    fastinit.perturb_(part, initializer, where=lambda name, tensor: ((12, 10), ([range(8, 10), range(1, 5)], 2)), **settings)
+    fastinit.perturb_(whole, initializer, **settings)
+    keys = [fastinit.key(seed, "weight") for seed in (1, 2)]
+    expected = fastinit.blend_(before.clone(), initializer, key=keys, add=[0.5, -1.0], keep=0.5)
+    made = [initializer(torch.empty(12, 10), key=key) for key in keys]
+    torch.testing.assert_close(expected, 0.5 * before + 0.5 * made[0] - made[1])
+    expected[3] = before[3] * 0.5
+    assert torch.equal(whole.weight, expected)
+    assert torch.equal(part.weight, torch.cat([expected[8:10, 2:7], expected[1:5, 2:7]]))
+
+
 def test_memory_that_parameters_share_is_perturbed_once():
     model = nn.ParameterDict({"part": nn.Parameter(torch.zeros(2, 3)), "whole": nn.Parameter(torch.zeros(4, 3))})
     model["part"].data = model["whole"].data[1:3]
@@ -191,7 +230,7 @@ REFUSED = {
     "infinite": (lambda m: {"seed": [1, 2], "add": [1.0, float("inf")]}, ValueError, r"add\[1\] must be finite"),
     "too large": (lambda m: {"add": 1e39}, ValueError, "embedding.weight: add leaves the range"),
     "keep": (lambda m: {"keep": float("inf")}, ValueError, "keep must be finite"),
-    "no law": (lambda m: {"scheme": fastinit.orthogonal_}, TypeError, "orthogonal_ declares no law"),
+    "no law": (lambda m: {"scheme": nn.init.normal_}, TypeError, "normal_ declares no law"),
     "a key": (lambda m: {"scheme": partial(NORMAL, key=1)}, ValueError, "must not carry a key"),
     "an argument": (lambda m: {"scheme": partial(NORMAL, std=-1.0)}, ValueError, "embedding.weight: std must not be negative"),
     "no rule": (lambda m: {"scheme": fastinit.Scheme({nn.Linear: {"*": NORMAL}})}, ValueError, "attention.in_proj_weight"),

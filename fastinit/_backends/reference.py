@@ -75,8 +75,10 @@ def add_up(
     keep: float,
     real: torch.dtype,
 ) -> None:
-    """Make `out` the sum of keep * source and each member's values times its coefficient: those of `count` elements from `first` on,
-    in the real type. The source may be of another dtype."""
+    """Make `out` the sum of keep * source and of each member's values times its coefficient.
+
+    A member gives the values of `count` elements from `first` on, in the real type. The source may be of another dtype.
+    """
     for first in range(0, out.numel(), _FEW):  # what the tensors hold may be subnormal
         count = min(_FEW, out.numel() - first)
         acc = torch.zeros(count, dtype=real, device=out.device)

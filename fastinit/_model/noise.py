@@ -6,6 +6,7 @@ from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import torch
@@ -13,12 +14,14 @@ from torch import Tensor
 
 from fastinit._blend import (
     Coefficients,
+    Noise,
+    add_made_,
     blendings_of,
     check_source,
     coefficients,
     is_without_memory,
-    law_for,
     memory_of,
+    noise_of,
     parts_of,
 )
 from fastinit._core import shard
@@ -26,6 +29,7 @@ from fastinit._core.check import FLOAT_DTYPES, check_tensor, is_frozen
 from fastinit._core.laws import Initializer, Law, call_of, constant, law_of
 from fastinit._core.memory import shares_part
 from fastinit._core.plan import Blending
+from fastinit._core.recipes import real_of, recipe
 from fastinit._model.report import State
 from fastinit._model.sharing import decider_of, padded_for
 from fastinit._model.slots import Slot, canonical
@@ -50,7 +54,8 @@ class Step:
     initializer: Initializer | None = None
     sharers: Sequence[Slot] = ()
     keys: list[int] = field(default_factory=list)
-    law: Law | None = None  # once it is known
+    noise: Noise | None = None  # once it is known
+    late: Callable[[], None] | None = None  # what adds noise that no law draws
     made: Tensor | None = None  # of a parametrized weight, which has no memory of its own: what it becomes
 
 
@@ -125,14 +130,14 @@ class Planner:
     source: OldValues | None
     where: Where | None
     numbers: dict[torch.dtype, Coefficients] = field(default_factory=dict)
-    laws: dict[Any, Law] = field(default_factory=dict)  # by initializers, which the steps keep, with shapes and dtypes
+    known: dict[Any, Noise] = field(default_factory=dict)  # by initializers, which the steps keep, with shapes and dtypes
 
     def blendings(self, step: Step) -> list[Blending]:
-        """What backends do for a step; every check is made.
+        """What backends do for a step; every check is made. What no law draws is noted in the step.
 
         Raises:
-            TypeError, ValueError: the tensor cannot be blended into, or is not the part of a whole that `where` says; its noise
-                has no law; source has not its old values.
+            TypeError, ValueError: the tensor cannot be blended into, or is not the part of a whole that `where` says; its
+                initializer cannot be called by a key; source has not its old values.
         """
         tensor, initializer = step.slot.tensor, step.initializer
         check_tensor(tensor, FLOAT_DTYPES)
@@ -144,7 +149,7 @@ class Planner:
         if function is zero_row_:
             law_of(initializer, shape, tensor.dtype)  # type: ignore[arg-type]  # refuses a row
             initializer, row = given["initializer"], given["row"] % shape[-2]
-        step.law = law = self._law(initializer, shape, tensor.dtype)
+        step.noise = noise = self._noise(initializer, shape, tensor.dtype)
         numbers = self._numbers(tensor.dtype)
         if is_without_memory(tensor):
             return []
@@ -152,19 +157,20 @@ class Planner:
             step.made, old = torch.empty_like(tensor), tensor if old is None else old
         out = tensor if step.made is None else step.made
         out, read = self.stack.enter_context(memory_of(out, old if numbers.keep != 0 else None))
-        blocks = _blocks_of(tensor, shape, runs, row)
-        if row is None or blocks is None:
-            return blendings_of(parts_of(shape, blocks, out, read), law, step.keys, numbers)
-        cut = [each for block in blocks for each in shard.without_row(block, len(shape) - 2, row)]
-        others, rows = ([block for block, is_row in cut if is_row == wanted] for wanted in (False, True))
-        both = (parts_of(shape, others, out, read), law), (parts_of(shape, rows, out, read), _ZERO)
-        return [blending for parts, each in both for blending in blendings_of(parts, each, step.keys, numbers)]
+        blocks, rows = _blocks_of(tensor, shape, runs, row)
+        zeros = blendings_of(parts_of(shape, rows, out, read), _ZERO, step.keys, numbers) if rows else []
+        if isinstance(noise, Law):
+            return zeros + blendings_of(parts_of(shape, blocks, out, read), noise, step.keys, numbers)
+        step.late = partial(add_made_, shape, blocks, out, read, noise, step.keys, numbers)
+        return zeros
 
-    def _law(self, initializer: Any, shape: torch.Size, dtype: torch.dtype) -> Law:
+    def _noise(self, initializer: Any, shape: torch.Size, dtype: torch.dtype) -> Noise:
         asked = id(initializer), shape, dtype
-        if asked not in self.laws:
-            self.laws[asked] = law_for(initializer, shape, dtype)
-        return self.laws[asked]
+        if asked not in self.known:
+            self.known[asked] = noise_of(initializer, shape, dtype)
+        if isinstance(noise := self.known[asked], Law):
+            recipe(noise, real_of(dtype))  # refuses a law
+        return noise
 
     def _numbers(self, dtype: torch.dtype) -> Coefficients:
         if dtype not in self.numbers:
@@ -172,13 +178,20 @@ class Planner:
         return self.numbers[dtype]
 
 
-def _blocks_of(tensor: Tensor, shape: torch.Size, runs: list[list[range]] | None, row: int | None) -> list[shard.Block] | None:
-    """What of the whole a tensor holds, in blocks; None: all of it, and no row is apart."""
+def _blocks_of(
+    tensor: Tensor, shape: torch.Size, runs: list[list[range]] | None, row: int | None
+) -> tuple[list[shard.Block] | None, list[shard.Block]]:
+    """What of the whole a tensor holds, in blocks; None: all of it. Those of a row that is apart are the second."""
     if shard.is_dtensor(tensor):
-        return shard.local_blocks(tensor)
-    if runs is None and row is None:
-        return None
-    return list(shard.blocks([[range(n)] for n in shape] if runs is None else runs))
+        blocks = shard.local_blocks(tensor)
+    elif runs is None and row is None:
+        return None, []
+    else:
+        blocks = list(shard.blocks([[range(n)] for n in shape] if runs is None else runs))
+    if row is None:
+        return blocks, []
+    cut = [each for block in blocks for each in shard.without_row(block, len(shape) - 2, row)]
+    return [block for block, is_row in cut if not is_row], [block for block, is_row in cut if is_row]
 
 
 def _checked_place(tensor: Tensor, place: Any) -> tuple[torch.Size, list[list[range]]]:

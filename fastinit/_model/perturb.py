@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from fastinit._blend import coefficients, pairs, run
 from fastinit._core import keys
-from fastinit._core.laws import Initializer
+from fastinit._core.laws import Initializer, Law
 from fastinit._core.modes import safe_torch
 from fastinit._core.plan import Blending
 from fastinit._fill import check_backends, written
@@ -58,8 +58,8 @@ def perturb_(
 
     Args:
         model: the model, with its memory. DTensors are perturbed shard by shard, without communication.
-        scheme: a `Scheme`, or one initializer for all parameters, such as `normal_`. Each initializer must declare a law, see
-            `blend_`. A rule None leaves a parameter.
+        scheme: a `Scheme`, or one initializer for all parameters, such as `normal_`: those that `blend_` takes. A rule None
+            leaves a parameter.
         seed: any integer, or a sequence of them.
         add: what the noise is multiplied by: finite, or a sequence of as many numbers as there are seeds.
         keep: what the old values are multiplied by: finite. 1 keeps them exactly; 0 reads nothing.
@@ -77,10 +77,11 @@ def perturb_(
         UserWarning: all that rules name is frozen, and nothing was perturbed.
 
     Raises:
-        TypeError, ValueError: an argument is wrong, as in `blend_`; parameters that no rule names, or whose noise has no law;
-            rules of `Scheme.override` and for full names that match nothing; modules that cannot be initialized; parameters on
-            meta. They are named, and nothing was written.
-        RuntimeError: no backend can serve a device as asked. Nothing was written.
+        TypeError, ValueError: an argument is wrong, as in `blend_`; parameters that no rule names; an initializer that declares
+            nothing; rules of `Scheme.override` and for full names that match nothing; modules that cannot be initialized;
+            parameters on meta. They are named, and nothing was written.
+        RuntimeError: no backend can serve a device as asked, and nothing was written; or an initializer without a law failed: it
+            says where, and what had been written.
 
     Reference:
         J. T. Ash and R. P. Adams, [On Warm-Starting Neural Network Training](https://arxiv.org/abs/1910.08475), 2020: shrink and
@@ -113,9 +114,9 @@ def perturb_(
     with torch.no_grad(), ExitStack() as stack:
         blendings = _planned(Planner(stack, factors, keep, old, where), filled)
         check_backends(blending.out.device for blending in blendings)
-        run(blendings)
-    for step in filled:
-        _tell(step)
+        _carry_out(filled, blendings)
+        for step in filled:
+            _tell(step)
     if not filled and any(step.state == "frozen" for step in steps.values()):
         warnings.warn(_ALL_FROZEN, UserWarning, stacklevel=2)
     entries = (_entry_of(slot, steps[owner], found[owner] is not slot) for slot, owner in zip(found, owners, strict=True))
@@ -150,6 +151,24 @@ def _planned(planner: Planner, steps: list[Step]) -> list[Blending]:
     return blendings
 
 
+def _carry_out(steps: list[Step], blendings: list[Blending]) -> None:
+    """Blend: first what no law draws, which is what may fail, then all the rest in one call for each device.
+
+    Raises:
+        RuntimeError, torch.OutOfMemoryError, MemoryError: an initializer failed; says where, and what had been written.
+    """
+    done: list[str] = []
+    for step in (step for step in steps if step.late):
+        try:
+            assert step.late is not None
+            step.late()
+        except Exception as error:
+            state = f"Written: {', '.join(done)}" if done else "Nothing was written"
+            raise kind_of(error)(f"perturbing failed at {step.slot.name}: {error}. {state}.") from error
+        done.append(step.slot.name)
+    run(blendings)
+
+
 def _tell(step: Step) -> None:
     """Tell autograd; or give a parametrization what its weight becomes."""
     if step.made is None:
@@ -162,7 +181,7 @@ def _tell(step: Step) -> None:
 def _entry_of(slot: Slot, step: Step, tied: bool) -> Entry:
     """A slot's line of the report."""
     filled = step.state == "filled" and not tied
-    drawn = filled and step.law is not None and step.law.name != "constant"
+    drawn = filled and not (isinstance(step.noise, Law) and step.noise.name == "constant")
     return Entry(
         name=slot.name,
         shape=tuple(slot.tensor.shape),
