@@ -7,6 +7,7 @@ recipes.py).
 from __future__ import annotations
 
 import contextlib
+import inspect
 from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
 from typing import Any, NamedTuple
@@ -191,6 +192,8 @@ def noise_of(initializer: Any, shape: torch.Size, dtype: torch.dtype) -> Noise:
             "fastinit's, such as fastinit.normal_ or glorot_uniform_, or declare its law by fastinit.laws.declares."
         )
     found = law_of(initializer, shape, dtype)
+    if found is None and "key" not in inspect.signature(function).parameters:
+        raise TypeError(f"{getattr(function, '__name__', function)} draws from no single law, and takes no key. Give it one.")
     return initializer if found is None else found[0]
 
 

@@ -25,6 +25,7 @@ FILLS = {
     "truncated": lambda t: fastinit.truncated_normal_(t, 0.1, 0.2, key=KEY),
     "he": lambda t: fastinit.he_normal_(t, key=KEY, fan_in=7),
     "zeros": fastinit.zeros_,
+    "made": lambda t: fastinit.blend_(t, fastinit.orthogonal_, key=[KEY, 1], add=[0.5, -1.0], keep=0.75),
     "blend": lambda t: fastinit.blend_(t, fastinit.normal_, key=[KEY, 1], add=[0.5, -1.0], keep=0.75),
     "rows": lambda t: fill_rows_(t, range(1, 3), 5.0),
 }
