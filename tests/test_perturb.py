@@ -210,6 +210,9 @@ def test_all_frozen_warns():
     model = nn.Linear(2, 2).requires_grad_(False)
     with pytest.warns(UserWarning, match="nothing was perturbed"):
         assert fastinit.perturb_(model, NORMAL, seed=0, add=1.0).frozen == ["weight", "bias"]
+    before = model.weight.clone()
+    assert fastinit.perturb_(model, fastinit.Scheme({"*": NORMAL}), seed=0, add=1.0).filled == ["weight", "bias"]
+    assert not torch.equal(model.weight, before) and not model.weight.requires_grad
 
 
 def other(model, name):

@@ -26,7 +26,8 @@ from fastinit._schemes.naming import name_of, name_of_dtype
 from fastinit._schemes.scheme import Scheme
 
 _ALL_FROZEN = (
-    "all that rules name is frozen (requires_grad is False), and nothing was perturbed: only rules for full names perturb it"
+    "all that rules name is frozen (requires_grad is False), and nothing was perturbed. Rules for full names perturb what is "
+    "frozen, too: fastinit.Scheme({'*': fastinit.normal_})."
 )
 
 
@@ -53,7 +54,8 @@ def perturb_(
     weights, of which no copy is kept.
 
     Parameters that share memory are perturbed once, as `initialize_` fills them. Frozen ones (requires_grad is False) are left,
-    unless a rule of yours names them by a full name. Weights under a parametrization with an inverse are set through it. Buffers
+    unless a rule of yours names them by a full name, or by a pattern for full names, as ``Scheme({"*": normal_})`` does: models
+    that only infer are often all frozen. Weights under a parametrization with an inverse are set through it. Buffers
     are left. A padding row of an embedding gets no noise. Weights loaded from a checkpoint are perturbed like any other.
 
     Args:
