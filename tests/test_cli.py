@@ -33,8 +33,8 @@ def small_check(monkeypatch):
 def beside(monkeypatch, small_check):
     """Makes `check` compare the reference with a backend of the given functions."""
 
-    def install(fill=reference.fill, transform=reference.transform):
-        broken = check.Filler("broken", fill, transform)
+    def install(fill=reference.fill, transform=reference.transform, blend=reference.blend):
+        broken = check.Filler("broken", fill, transform, blend=blend)
         fillers = [check.Filler("reference", reference.fill, reference.transform), broken]
         monkeypatch.setattr(check, "find_fillers", lambda: (fillers, {}))
 
@@ -115,6 +115,14 @@ def test_check_catches_one_bit_of_a_transform(beside, capsys):
 
     beside(transform=transform)
     fails_with(capsys, "broken", "float8_e5m2", "swept words", "first at 7")
+
+
+def test_check_catches_a_blend_that_forgets_a_member(beside, capsys):
+    def blend(blendings):
+        reference.blend([each._replace(keys=each.keys[:1], add=each.add[:1]) for each in blendings])
+
+    beside(blend=blend)
+    fails_with(capsys, "broken", "truncated normal at 2 sigmas, onto torch.float32")
 
 
 @pytest.mark.parametrize(("change", "fault"), [(lambda v: v * 1.01, "leave the bounds"), (lambda v: v.abs(), "opposite values")])

@@ -22,8 +22,9 @@ from fastinit._commands import samples
 from fastinit._commands.info import accelerators
 from fastinit._commands.measure import torch_threads
 from fastinit._core.check import FLOAT_DTYPES
-from fastinit._core.plan import Plan, is_staged, whole
-from fastinit._core.recipes import Recipe, recipe, words_recipe
+from fastinit._core.laws import Law
+from fastinit._core.plan import Blending, Plan, is_staged, whole
+from fastinit._core.recipes import Recipe, real_of, recipe, words_recipe
 from fastinit._core.rounding import INTEGERS
 
 _CPU = torch.device("cpu")
@@ -42,6 +43,7 @@ class Filler(NamedTuple):
     transform: Callable[[Recipe, torch.Tensor], torch.Tensor]
     forced: Callable[[], AbstractContextManager[object]] = nullcontext
     device: torch.device = _CPU
+    blend: Callable[[list[Blending]], None] = reference.blend
 
 
 def run(args: argparse.Namespace) -> int:
@@ -86,7 +88,7 @@ def find_fillers() -> tuple[list[Filler], dict[str, str]]:
                 absent[f"native ({isa})"] = reason.removeprefix(f"{isa}: ")
             else:
                 forced = partial(cpu.forced_isa, isa)
-                found.append(Filler(f"native ({isa})", cpu.fill, partial(_transform_by, "native", _CPU), forced))
+                found.append(Filler(f"native ({isa})", cpu.fill, partial(_transform_by, "native", _CPU), forced, _CPU, cpu.blend))
     devices = accelerators()
     for device in map(torch.device, devices):
         for name, reason in fastinit.backends(device).items():
@@ -96,7 +98,8 @@ def find_fillers() -> tuple[list[Filler], dict[str, str]]:
             elif is_staged(device.type) and name != "triton":
                 absent[title] = "it is the CPU's, whose values are copied"
             else:
-                found.append(Filler(title, module(name, device.type).fill, partial(_transform_by, name, device), device=device))
+                backend, transform = module(name, device.type), partial(_transform_by, name, device)
+                found.append(Filler(title, backend.fill, transform, device=device, blend=backend.blend))
     if not devices:
         absent["on GPUs"] = "there is none here"
     return found, absent
@@ -143,6 +146,30 @@ def _same_fills(fillers: list[Filler]) -> Iterator[str]:
                 memory = _filled(filler, values, key, layout)
                 if not torch.equal(raw(memory), raw(expected)):
                     yield f"{filler.name}: {title}, {dtype}, {place}: {_difference(memory, expected)}"
+
+
+def _same_blends(fillers: list[Filler]) -> Iterator[str]:
+    """Every law onto every dtype, onto any bits in memory: the bits of the oracle, and no byte beside them."""
+    for number, (title, sample) in enumerate(samples.SAMPLES.items()):
+        for dtype in FLOAT_DTYPES:
+            for place, layout in list(samples.LAYOUTS.items())[number % 3 :: 3]:
+                expected = _blended(fillers[0], sample.law, dtype, layout, number)
+                for filler in fillers[1:]:
+                    memory = _blended(filler, sample.law, dtype, layout, number)
+                    if not torch.equal(raw(memory), raw(expected)):
+                        yield f"{filler.name}: {title}, onto {dtype}, {place}: {_difference(memory, expected)}"
+
+
+def _blended(filler: Filler, law: Law, dtype: torch.dtype, layout: samples.Layout, number: int) -> torch.Tensor:
+    size, real = layout.elements * dtype.itemsize, real_of(dtype)
+    stirred = torch.arange(size, dtype=torch.int64) * 0x9E3779B9 % 251  # infinite and NaN among them
+    memory = stirred.to(torch.uint8).to(filler.device).view(dtype)
+    out = layout.view(memory)
+    keys = tuple(fastinit.key(number, n) for n in range(1 + number % 3))
+    with filler.forced():
+        add, keep = (0.75, -3.0, 2.0**-20)[: len(keys)], (1.0, 0.625, 0.0)[number % 3]
+        filler.blend([Blending(out, recipe(law, real), keys, layout.box(out), add, keep, out)])
+    return memory.cpu()
 
 
 def _recipes() -> Iterator[tuple[str, torch.dtype, Recipe]]:
@@ -240,8 +267,9 @@ def _thread_counts(fillers: list[Filler]) -> Iterator[str]:
 _CHECKS: dict[str, Callable[[list[Filler]], Iterator[str]]] = {
     "known answers of Philox": _known_answers,
     "all backends give the same fills": _same_fills,
+    "all backends blend noise into tensors alike": _same_blends,
     "all backends give the same values of swept words": _same_transforms,
     "exact bounds and exact symmetry": _exact_bounds,
     "any number of threads gives the same fill": _thread_counts,
 }
-_COMPARISONS = (_same_fills, _same_transforms, _thread_counts)  # of the oracle with the others
+_COMPARISONS = (_same_fills, _same_blends, _same_transforms, _thread_counts)  # of the oracle with the others
