@@ -13,8 +13,14 @@ from fastinit._backends import choose, cpu
 from fastinit._commands import info
 from fastinit._model import materialize
 
-GIVEN = {"constant_": {"val": 0.5}, "sparse_": {"sparsity": 0.5}, "variance_scaling_": {"scale": 1.0}}
-FUNCTIONS = [name for name in fastinit.__all__ if name.endswith("_") and name not in ("initialize_", "__version__")]
+GIVEN = {
+    "constant_": {"val": 0.5},
+    "sparse_": {"sparsity": 0.5},
+    "variance_scaling_": {"scale": 1.0},
+    "blend_": {"initializer": fastinit.normal_},
+}
+OTHERS = ("initialize_", "perturb_", "__version__")
+FUNCTIONS = [name for name in fastinit.__all__ if name.endswith("_") and name not in OTHERS]
 NOT_HERE = next(name for name, reason in cpu.isas().items() if reason)
 
 

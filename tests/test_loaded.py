@@ -6,7 +6,8 @@ from torch import nn
 
 import fastinit
 
-FUNCTIONS = [name for name in fastinit.__all__ if name.endswith("_") and name not in ("initialize_", "__version__")]
+OTHERS = ("initialize_", "__version__", "blend_", "perturb_")  # the last two add to what is loaded
+FUNCTIONS = [name for name in fastinit.__all__ if name.endswith("_") and name not in OTHERS]
 NEEDED = {"constant_": {"val": 1.0}, "sparse_": {"sparsity": 0.5}, "bits_": {"key": 3}}
 
 

@@ -15,8 +15,14 @@ from fastinit._core import recipes, tables
 
 CSRC = pathlib.Path(__file__).parents[1] / "csrc"
 HEADER = re.sub(r"/\*.*?\*/", "", (CSRC / "fastinit.h").read_text(), flags=re.S)
-STRUCTURES = {"recipe": abi.RawRecipe, "plan": abi.RawPlan}
-C_TYPES = {"double": ctypes.c_double, "uint64_t": ctypes.c_uint64, "int64_t": ctypes.c_int64, "int32_t": ctypes.c_int32}
+STRUCTURES = {"recipe": abi.RawRecipe, "plan": abi.RawPlan, "blending": abi.RawBlending}
+C_TYPES = {
+    "fastinit_plan": abi.RawPlan,
+    "double": ctypes.c_double,
+    "uint64_t": ctypes.c_uint64,
+    "int64_t": ctypes.c_int64,
+    "int32_t": ctypes.c_int32,
+}
 
 
 def fields(text: str) -> list[tuple[str, type]]:
@@ -71,6 +77,16 @@ def test_plans_are_packed_as_their_structure():
     assert [getattr(plan, name) for name, _ in abi.RawPlan._fields_] == values
 
 
+def test_blendings_are_packed_as_their_structure():
+    """The fields of a plan, then those behind it."""
+    assert abi.FIELDS.size + abi.BLENDING.size == ctypes.sizeof(abi.RawBlending)
+    values = list(range(1, len(abi.RawBlending._fields_)))
+    plan = abi.FIELDS.pack(*range(101, 101 + len(abi.RawPlan._fields_)))
+    blending = abi.RawBlending.from_buffer_copy(plan + abi.BLENDING.pack(*values))
+    assert [getattr(blending, name) for name, _ in abi.RawBlending._fields_[1:]] == values
+    assert blending.to.out == 101 and blending.to.dims == 100 + len(abi.RawPlan._fields_)
+
+
 def test_sizes_and_offsets_are_the_compiler_s(tmp_path):
     compiler = shutil.which("cc") or shutil.which("gcc") or shutil.which("clang")
     if not compiler:
@@ -99,13 +115,13 @@ def test_enums_have_the_same_numbers():
 
 
 STATUSES = """ok null_pointer bad_kind bad_dtype bad_box bad_layout bad_table bad_isa bad_count misaligned too_large bad_device
-old_driver"""
+old_driver bad_number too_many"""
 
 
 def test_statuses_keep_their_numbers_and_have_messages():
     """Users see them in errors."""
     names = STATUSES.split()
-    assert enum("status") == dict(zip(names, range(13), strict=True)) | {"statuses": 13, "cuda_errors": 1000}
+    assert enum("status") == dict(zip(names, range(15), strict=True)) | {"statuses": 15, "cuda_errors": 1000}
     messages = re.search(r"MESSAGES\[FASTINIT_STATUSES\] = \{(.*?)\};", (CSRC / "plan.h").read_text(), re.S)[1]
     assert len(re.findall(r'"[^"]+",\n', messages)) == len(names)
 
