@@ -9,6 +9,12 @@
 namespace fastinit {
 namespace {
 
+/* Tiles that cover a line's vectors, and the rest after them. */
+template <int DTYPE> int32_t tiles_of(int64_t vectors, int rest) {
+  const int64_t covered = vectors + (rest > 0);
+  return (int32_t)((covered * VECTOR<DTYPE> + TILE<DTYPE> - 1) / TILE<DTYPE>);
+}
+
 /* Collects the rows of one dtype, and launches them when a launch is full: rows in front, recipes at the back. */
 template <int DTYPE> class Batch {
   using R = Real<DTYPE>;
@@ -69,8 +75,7 @@ template <int DTYPE> class Batch {
     row.recipe = place;
     row.vectors = (int32_t)(elements / VECTOR<DTYPE>);
     row.rest = (int32_t)(elements % VECTOR<DTYPE>);
-    const int64_t covered = row.vectors + (row.rest > 0);
-    row.tiles_a_line = (int32_t)((covered * VECTOR<DTYPE> + TILE<DTYPE> - 1) / TILE<DTYPE>);
+    row.tiles_a_line = tiles_of<DTYPE>(row.vectors, row.rest);
     row.tiles = (int32_t)(row.tiles_a_line * lines);
     row.before = 0;
     row.stream = Stream<DTYPE>(plan.key, block);

@@ -1,6 +1,8 @@
 /* The CUDA entry: checks, then each dtype's plans to launches. Nothing here allocates, copies or waits. */
 
-#include "fill.h"
+#include <initializer_list>
+
+#include "blend.h"
 
 namespace fastinit {
 namespace {
@@ -14,14 +16,18 @@ template <int VALUE> struct Constant {
 };
 
 /* Load the kernels of a dtype now: later, a stream may be under capture. */
-template <int DTYPE> int32_t load() {
-  const void *kernels[] = {(const void *)fill_one<DTYPE>, (const void *)fill_list<DTYPE>,
-                           (const void *)fill_elements<DTYPE, ROOM<DTYPE>>, (const void *)map_words<DTYPE, ROOM<DTYPE>>};
+int32_t load(std::initializer_list<const void *> kernels) {
   for (const void *kernel : kernels) {
     cudaFuncAttributes attributes;
     if (cudaError_t error = cudaFuncGetAttributes(&attributes, kernel)) return status_of(error);
   }
   return FASTINIT_OK;
+}
+template <int DTYPE> int32_t load() {
+  if constexpr (!IS_WORDS<DTYPE>)
+    if (int32_t status = load({(const void *)blend_list<DTYPE>, (const void *)blend_elements<DTYPE>})) return status;
+  return load({(const void *)fill_one<DTYPE>, (const void *)fill_list<DTYPE>, (const void *)fill_elements<DTYPE, ROOM<DTYPE>>,
+               (const void *)map_words<DTYPE, ROOM<DTYPE>>});
 }
 
 /* Call work with the dtype as a constant. */
@@ -52,6 +58,20 @@ int32_t check_plans(const fastinit_plan *plans, int64_t count) {
   return FASTINIT_OK;
 }
 
+int32_t check_blendings(const fastinit_blending *blendings, int64_t count) {
+  for (int64_t i = 0; i < count; i++) {
+    const fastinit_blending &blending = blendings[i];
+    const bool is_narrow = blending.dtype != FASTINIT_FLOAT32 && blending.dtype != FASTINIT_FLOAT64;
+    int64_t elements;
+    if (int32_t status = check_blending(blending, &elements)) return status;
+    if (elements > 0 && is_misaligned(blending.to.out, blending.dtype)) return FASTINIT_MISALIGNED;
+    if (elements > 0 && blending.keep != 0 && is_misaligned(blending.source, blending.dtype)) return FASTINIT_MISALIGNED;
+    if (elements >= MOST_ELEMENTS) return FASTINIT_TOO_LARGE;
+    if (is_narrow && blending.members > FASTINIT_MOST_MEMBERS) return FASTINIT_TOO_MANY;
+  }
+  return FASTINIT_OK;
+}
+
 int32_t check_device(int32_t device) {
   int count, major, minor, driver;
   if (cudaError_t error = cudaGetDeviceCount(&count)) return status_of(error);
@@ -61,6 +81,27 @@ int32_t check_device(int32_t device) {
   if (cudaError_t error = cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, device)) return status_of(error);
   if (cudaError_t error = cudaDeviceGetAttribute(&minor, cudaDevAttrComputeCapabilityMinor, device)) return status_of(error);
   return 10 * major + minor >= OLDEST_CAPABILITY ? FASTINIT_OK : FASTINIT_BAD_DEVICE;
+}
+
+int32_t dtype_of(const fastinit_plan &plan) { return plan.recipe->dtype; }
+int32_t dtype_of(const fastinit_blending &blending) { return blending.dtype; }
+
+/* Call work(dtype, target, first, left) once for each dtype that occurs: all that have it are from the first on. */
+template <class Job, class Work>
+int32_t by_dtype(int32_t device, void *stream, const Job *jobs, int64_t count, Work work) {
+  const OnDevice on(device);
+  if (on.status) return on.status;
+  const IeeeMode mode; /* recipes are rounded on the host */
+  const Target target{device, (cudaStream_t)stream};
+  bool done[FASTINIT_DTYPES] = {};
+  for (int64_t i = 0; i < count; i++) {
+    const int32_t dtype = dtype_of(jobs[i]);
+    if (done[dtype]) continue;
+    done[dtype] = true;
+    const auto here = [&](auto constant) { return work(constant, target, jobs + i, count - i); };
+    if (int32_t status = with_dtype(dtype, here)) return status;
+  }
+  return FASTINIT_OK;
 }
 
 }  // namespace
@@ -89,19 +130,19 @@ int32_t fastinit_cuda_fill(const fastinit_plan *plans, int64_t count, int32_t de
   if (count < 0) return FASTINIT_BAD_COUNT;
   if (count > 0 && !plans) return FASTINIT_NULL_POINTER;
   if (int32_t status = check_plans(plans, count)) return status;
-  const OnDevice on(device);
-  if (on.status) return on.status;
-  const IeeeMode mode; /* recipes are rounded on the host */
-  const Target target{device, (cudaStream_t)stream};
-  bool done[FASTINIT_DTYPES] = {};
-  for (int64_t i = 0; i < count; i++) { /* each dtype where it comes first: all its plans are from there on */
-    const int32_t dtype = plans[i].recipe->dtype;
-    if (done[dtype]) continue;
-    done[dtype] = true;
-    const auto fill = [&](auto constant) { return fill_dtype<decltype(constant)::value>(target, plans + i, count - i); };
-    if (int32_t status = with_dtype(dtype, fill)) return status;
-  }
-  return FASTINIT_OK;
+  return by_dtype(device, stream, plans, count, [](auto dtype, const Target &target, const fastinit_plan *first, int64_t left) {
+    return fill_dtype<decltype(dtype)::value>(target, first, left);
+  });
+}
+
+int32_t fastinit_cuda_blend(const fastinit_blending *blendings, int64_t count, int32_t device, void *stream) {
+  if (count < 0) return FASTINIT_BAD_COUNT;
+  if (count > 0 && !blendings) return FASTINIT_NULL_POINTER;
+  if (int32_t status = check_blendings(blendings, count)) return status;
+  return by_dtype(device, stream, blendings, count,
+                  [](auto dtype, const Target &target, const fastinit_blending *first, int64_t left) {
+                    return blend_dtype<decltype(dtype)::value>(target, first, left);
+                  });
 }
 
 int32_t fastinit_cuda_transform(const fastinit_plan *plan, const void *words, int64_t count, int32_t device, void *stream) {

@@ -83,28 +83,37 @@ template <int DTYPE> bool has_lines(const fastinit_plan &plan) {
          plan.cols / VECTOR<DTYPE> <= MOST_VECTORS && first >> 32 == last >> 32 && plan.rows * tiles < MOST_TILES;
 }
 
-/* A contiguous tensor whose elements have consecutive indices, as one row or more. */
-template <int DTYPE> int32_t add_rows(const Target &target, Batch<DTYPE> &batch, const fastinit_plan &plan) {
-  char *out = (char *)plan.out;
+/* Cut a contiguous tensor whose elements have consecutive indices into rows that a launch takes: call add(offset, block, elements)
+ * for each, and rest(offset, plan) for what is left where a row would begin at no multiple of 16 bytes. */
+template <int DTYPE, class Add, class Rest> int32_t for_rows(const fastinit_plan &plan, Add add, Rest rest) {
   uint64_t block = (uint64_t)plan.start / 4;
-  for (int64_t left = plan.rows * plan.cols; left > 0;) {
+  for (int64_t left = plan.rows * plan.cols, offset = 0; left > 0;) {
+    char *const out = (char *)plan.out + offset * SIZE<DTYPE>;
     if ((uintptr_t)out % 16) { /* a boundary of 2^32 blocks was in the middle of a vector */
-      fastinit_plan rest = plan;
-      rest.out = out;
-      rest.start = (int64_t)block * 4;
-      rest.rows = 1;
-      rest.cols = left;
-      rest.dims = 0;
-      return fill_all_by_elements<DTYPE>(target, rest);
+      fastinit_plan part = plan;
+      part.out = out;
+      part.start = (int64_t)block * 4;
+      part.rows = 1;
+      part.cols = left;
+      part.dims = 0;
+      return rest(offset, part);
     }
     const int64_t shared = (SHARED_BLOCKS - (int64_t)(block % SHARED_BLOCKS)) * 4, most = MOST_VECTORS * VECTOR<DTYPE>;
     const int64_t allowed = shared < most ? shared : most, here = left < allowed ? left : allowed;
-    if (int32_t status = batch.add(plan, out, block, 1, here, 0)) return status;
-    out += here * SIZE<DTYPE>;
+    if (int32_t status = add(offset, block, here)) return status;
+    offset += here;
     block += (uint64_t)(here / 4);
     left -= here;
   }
   return FASTINIT_OK;
+}
+
+template <int DTYPE> int32_t add_rows(const Target &target, Batch<DTYPE> &batch, const fastinit_plan &plan) {
+  const auto add = [&](int64_t offset, uint64_t block, int64_t elements) {
+    return batch.add(plan, (char *)plan.out + offset * SIZE<DTYPE>, block, 1, elements, 0);
+  };
+  const auto rest = [&](int64_t, const fastinit_plan &part) { return fill_all_by_elements<DTYPE>(target, part); };
+  return for_rows<DTYPE>(plan, add, rest);
 }
 
 template <int DTYPE> int32_t fill_plan(const Target &target, Batch<DTYPE> &batch, const fastinit_plan &plan) {

@@ -8,11 +8,14 @@ import pathlib
 import torch
 
 from fastinit._backends import abi
-from fastinit._core.plan import Plan
+from fastinit._backends.reference import add_up
+from fastinit._core.plan import Blending, Plan, batches
 from fastinit._core.recipes import Recipe
 from fastinit._torch import current_cuda_stream
 
 NAME = "native"
+MOST_MEMBERS = 2048  # as FASTINIT_MOST_MEMBERS
+_PIECE = 1 << 24  # elements of a float32 tensor on the way
 
 
 @functools.cache
@@ -35,6 +38,33 @@ def fill(plans: list[Plan]) -> None:
     index = plans[0].out.device.index
     raw, kept = abi.packed(plans)
     status = _library().fastinit_cuda_fill(raw, len(plans), index, current_cuda_stream(index))
+    if status:
+        raise abi.refusal(_library(), status)
+    del kept
+
+
+def blend(blendings: list[Blending]) -> None:
+    """Blend into the tensors of all blendings, likewise.
+
+    Keys travel in a kernel's parameters, which hold a few thousand. More of them take several launches, exactly where the tensor
+    holds sums as they are made; of narrower dtypes by way of a float32 tensor, a piece at a time.
+    """
+    narrow = [each for each in blendings if len(each.keys) > MOST_MEMBERS and each.out.dtype is not each.recipe.real]
+    blend_at_once([each for each in blendings if not any(each is other for other in narrow)])
+    for piece in (piece for pieces in batches(narrow, _PIECE) for piece in pieces):
+        sums = torch.empty(piece.out.shape, dtype=piece.recipe.real, device=piece.out.device)
+        add_up(sums, piece.source, (), (), piece.keep, piece.recipe.real)
+        blend_at_once([piece._replace(out=sums, source=sums, keep=1.0)])
+        add_up(piece.out, sums, (), (), 1.0, piece.recipe.real)
+
+
+def blend_at_once(blendings: list[Blending]) -> None:
+    """Blend by one call of the library."""
+    if not blendings:
+        return
+    index = blendings[0].out.device.index
+    raw, kept = abi.packed_blendings(blendings)
+    status = _library().fastinit_cuda_blend(raw, len(blendings), index, current_cuda_stream(index))
     if status:
         raise abi.refusal(_library(), status)
     del kept

@@ -10,7 +10,7 @@ import tempfile
 import torch
 
 from fastinit._backends import abi
-from fastinit._core.plan import Plan, whole
+from fastinit._core.plan import Blending, Plan, whole
 
 ROOT = pathlib.Path(__file__).parents[2]
 SOURCE = ROOT / "csrc" / "cuda" / "cuda.cu"
@@ -63,3 +63,9 @@ def transform(recipe, words: torch.Tensor) -> torch.Tensor:
     check(library(), library().fastinit_cuda_transform(raw, words.data_ptr(), words.numel(), 0, None))
     del kept
     return out
+
+
+def blend(blendings: list[Blending]) -> None:
+    raw, kept = abi.packed_blendings(blendings)
+    check(library(), library().fastinit_cuda_blend(raw, len(blendings), 0, None))
+    del kept
