@@ -1,5 +1,8 @@
 """Count the instructions of the CUDA kernels in the installed library: `python -m benchmarks.cuda_code`. No GPU is needed.
 
+Of blends also those of the loop over members, an element and member; and of the loop over tiles with one turn of it, which also
+reads, rounds and stores.
+
 Instructions an element: those of a kernel's loop over tiles, from its first to the branch back, over the elements that a thread
 makes in a turn; guards, clamps, stores and the loop's own are included. A kernel has a loop for each variant of recipe, which is
 recognized by what the loop does. NOPs are not counted.
@@ -18,8 +21,9 @@ from benchmarks import sass
 from fastinit._backends import cuda
 from fastinit._commands import files
 
-KERNELS = ("fill_one", "fill_list", "fill_elements", "map_words")
-TILED = KERNELS[:2]  # those whose loop makes 16 elements a turn (4 of 8-byte dtypes)
+FILLS, BLENDS = ("fill_one", "fill_list", "fill_elements", "map_words"), ("blend_list", "blend_elements")
+KERNELS = FILLS + BLENDS
+TILED = FILLS[:2]  # those whose loop makes 16 elements a turn (4 of 8-byte dtypes)
 DTYPES = ("float32", "float64", "float16", "bfloat16", "float8_e4m3fn", "float8_e5m2", "uint32", "uint64")  # enum fastinit_dtype
 WIDE = ("float64", "uint64")
 SHOWN = {
@@ -40,6 +44,18 @@ class Loop(NamedTuple):
     an_element: float
     widest_store: int  # bits
     stores: int  # a turn and thread
+
+
+class Sum(NamedTuple):
+    """A variant's loop over members."""
+
+    target: str
+    dtype: str
+    variant: str
+    a_member: float  # instructions, an element
+    one_member: float  # of the loop over tiles with one turn, an element
+    widest_store: int  # bits, of the loop over tiles
+    widest_load: int
 
 
 class Kernel(NamedTuple):
@@ -99,6 +115,20 @@ def tile_loops(target: str) -> list[Loop]:
     return found
 
 
+def member_loops(target: str) -> list[Sum]:
+    """The loops over members of blend_list: those that make a number of each element's word."""
+    found = []
+    for mangled, lines in sass.functions(library(), "-arch", target).items():
+        kernel, dtype = name_of(mangled)
+        elements = 4 if dtype in WIDE else 16
+        for loop, around in sass.nests(lines) if kernel == "blend_list" else ():
+            if sass.count(loop, "I2F") >= elements:
+                bits = [min(sass.store_bits(t) for t in around if sass.opcode(t).startswith(name)) for name in ("STG", "LDG")]
+                counts = len(loop) / elements, len(around) / elements
+                found.append(Sum(target, dtype, variant_of(loop, elements, dtype), *counts, *bits))
+    return found
+
+
 def variant_of(loop: list[str], elements: int, dtype: str) -> str:
     """Recognize a variant by the look-ups an element, the truncations of fmod's quotient, the selections of two halves."""
     if dtype.startswith("uint"):
@@ -124,7 +154,7 @@ def is_two_sided(loop: list[str], elements: int) -> bool:
     return sass.count(loop, "ISETP") >= elements
 
 
-def shown_row(loop: Loop) -> dict[str, object]:
+def shown_row(loop: Loop | Sum) -> dict[str, object]:
     """A row of the results file, which names a law of the variant."""
     named = {"law" if name == "variant" else name: value for name, value in loop._asdict().items()}
     return named | {"law": SHOWN[loop.variant]}
@@ -141,11 +171,20 @@ def main() -> None:
     if arguments.output:  # of the kernel for one tensor, by the names of laws that Triton's table has
         shown = [shown_row(row) for row in rows if row.kernel == "fill_one" and row.variant in SHOWN]
         shown.sort(key=lambda row: list(SHOWN.values()).index(row["law"]))
-        files.write(arguments.output, json.dumps({"compiler": compiler(), "rows": shown}, indent=1) + "\n")
+        blends = [shown_row(row) for target in chosen for row in member_loops(target) if row.variant in SHOWN]
+        results = {"compiler": compiler(), "rows": shown, "blends": blends}
+        files.write(arguments.output, json.dumps(results, indent=1) + "\n")
     print(f"{compiler()}, instructions of the loops over tiles, compiled only: none of it was run")
     print(LINE.format("target", "kernel", "dtype", "variant", "an element", "stores", "of bits"))
     for row in rows:
         print(LINE.format(*row[:4], f"{row.an_element:.2f}", row.stores, row.widest_store))
+    print("blends: instructions of the loops over members, an element and member, and of a whole blend of one member")
+    for row in (row for target in chosen for row in member_loops(target)):
+        print(
+            LINE.format(
+                row.target, "blend_list", row.dtype, row.variant, f"{row.a_member:.2f}", f"{row.one_member:.2f}", row.widest_store
+            )
+        )
     whole = [kernel for target in chosen for kernel in kernels(target)]
     print(f"{len(whole)} kernels: {sum(kernel.spills > 0 or kernel.stack > 0 for kernel in whole)} spill or have a stack")
 

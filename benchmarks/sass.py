@@ -46,13 +46,20 @@ def opcode(text: str) -> str:
 
 def loops(lines: list[Line]) -> list[list[str]]:
     """The stretches that a branch jumps back over, without those that hold another."""
+    return [inner for inner, _ in nests(lines)]
+
+
+def nests(lines: list[Line]) -> list[tuple[list[str], list[str]]]:
+    """Such stretches, each with the next larger one around it, itself where there is none."""
     spans = []
     for at, text in lines:
         target = re.search(r"0x([0-9a-f]+)", text) if opcode(text).startswith("BRA") else None
         if target and int(target[1], 16) < at:
             spans.append((int(target[1], 16), at))
     innermost = [s for s in spans if not any(o != s and s[0] <= o[0] and o[1] <= s[1] for o in spans)]
-    return [[text for at, text in lines if first <= at <= last] for first, last in innermost]
+    around = [min((o for o in spans if o[0] < s[0] and s[1] < o[1]), key=lambda o: o[1] - o[0], default=s) for s in innermost]
+    text_in = [[[text for at, text in lines if first <= at <= last] for first, last in pair] for pair in zip(innermost, around)]
+    return [(inner, outer) for inner, outer in text_in]
 
 
 def count(lines: list[str], *prefixes: str) -> int:

@@ -84,7 +84,9 @@ def test_no_kernel_spills_or_has_a_stack():
     assert cuda_code.targets()
     for target in cuda_code.targets():
         kernels = cuda_code.kernels(target)
-        assert sorted((k.kernel, k.dtype) for k in kernels) == sorted(itertools.product(cuda_code.KERNELS, cuda_code.DTYPES))
+        floats = cuda_code.DTYPES[:6]
+        made = [*itertools.product(cuda_code.FILLS, cuda_code.DTYPES), *itertools.product(cuda_code.BLENDS, floats)]
+        assert sorted((k.kernel, k.dtype) for k in kernels) == sorted(made)
         assert not [k for k in kernels if k.spills or k.stack]
 
 
@@ -104,6 +106,23 @@ def test_instructions_an_element_and_16_byte_stores():
             if limit and target != "sm_75":
                 copies = 0.25 if loop.kernel == "fill_list" and target not in ("sm_80", "sm_90") else 0
                 assert loop.an_element <= limit + copies, loop
+
+
+@pytest.mark.full
+@needs_library
+@needs_sass
+def test_instructions_an_element_and_member_of_blends():
+    """At most 4 more than a fill in the dtype, the loop over members included; loads and stores of 16 bytes."""
+    for target in (target for target in cuda_code.targets() if target != "sm_75"):
+        fills = {(f.dtype, f.variant): f.an_element for f in cuda_code.tile_loops(target) if f.kernel == "fill_one"}
+        found = cuda_code.member_loops(target)
+        for dtype in ("float32", "float16", "bfloat16", "float8_e4m3fn", "float8_e5m2"):
+            assert sorted(each.variant for each in found if each.dtype == dtype) == sorted(TILED_VARIANTS)
+        for each in found:
+            assert each.widest_store == each.widest_load == 128, each
+            if each.dtype != "float64":
+                assert PHILOX < each.a_member <= fills[each.dtype, each.variant] + 4, each
+                assert each.one_member > each.a_member
 
 
 @needs_library
