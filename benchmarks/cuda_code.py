@@ -180,11 +180,8 @@ def main() -> None:
         print(LINE.format(*row[:4], f"{row.an_element:.2f}", row.stores, row.widest_store))
     print("blends: instructions of the loops over members, an element and member, and of a whole blend of one member")
     for row in (row for target in chosen for row in member_loops(target)):
-        print(
-            LINE.format(
-                row.target, "blend_list", row.dtype, row.variant, f"{row.a_member:.2f}", f"{row.one_member:.2f}", row.widest_store
-            )
-        )
+        counts = f"{row.a_member:.2f}", f"{row.one_member:.2f}"
+        print(LINE.format(row.target, "blend_list", row.dtype, row.variant, *counts, row.widest_store))
     whole = [kernel for target in chosen for kernel in kernels(target)]
     print(f"{len(whole)} kernels: {sum(kernel.spills > 0 or kernel.stack > 0 for kernel in whole)} spill or have a stack")
 

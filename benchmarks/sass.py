@@ -58,8 +58,11 @@ def nests(lines: list[Line]) -> list[tuple[list[str], list[str]]]:
             spans.append((int(target[1], 16), at))
     innermost = [s for s in spans if not any(o != s and s[0] <= o[0] and o[1] <= s[1] for o in spans)]
     around = [min((o for o in spans if o[0] < s[0] and s[1] < o[1]), key=lambda o: o[1] - o[0], default=s) for s in innermost]
-    text_in = [[[text for at, text in lines if first <= at <= last] for first, last in pair] for pair in zip(innermost, around)]
-    return [(inner, outer) for inner, outer in text_in]
+
+    def within(span: tuple[int, int]) -> list[str]:
+        return [text for at, text in lines if span[0] <= at <= span[1]]
+
+    return [(within(inner), within(outer)) for inner, outer in zip(innermost, around, strict=True)]
 
 
 def count(lines: list[str], *prefixes: str) -> int:

@@ -21,19 +21,20 @@ def fma(a: torch.Tensor, b: Operand, c: Operand, real: torch.dtype) -> torch.Ten
     return _fma_float64(a, _wide(b), _wide(c))
 
 
-def fma_of_any(a: torch.Tensor, b: float, c: torch.Tensor) -> torch.Tensor:
+def fma_of_any(a: torch.Tensor, b: Operand, c: torch.Tensor) -> torch.Tensor:
     """a * b + c with one rounding, of any a and b that are finite, and any c."""
     if a.dtype is torch.float32:
-        total, error = _two_sum(a.double() * b, c.double())
+        total, error = _two_sum(a.double() * _wide(b), c.double())
         return torch.where(c.isfinite(), _round_to_odd(total, error), total).float()
+    factor = torch.full_like(a, b) if isinstance(b, float) else b
     result, product = _fma_float64(a, b, c), a * b
     result = torch.where(result == 0, product + c, result)  # with the sign of its zero
-    far = (product.abs() < 2.0**-900) & (a != 0) & (b != 0)  # where an error would leave the range
-    for x in (product, a, c):
+    far = (product.abs() < 2.0**-900) & (a != 0) & (factor != 0)  # where an error would leave the range
+    for x in (product, a, factor, c):
         far |= ~(x.abs() < 2.0**900)
-    result, far = torch.where(c.isfinite(), result, c), (far | (abs(b) >= 2.0**900)) & c.isfinite()
-    for i in far.nonzero()[:, 0].tolist():
-        result[i] = fma_of_numbers(float(a[i]), b, float(c[i]), torch.float64)
+    result = torch.where(c.isfinite(), result, c)
+    for i in (far & c.isfinite()).nonzero()[:, 0].tolist():
+        result[i] = fma_of_numbers(float(a[i]), float(factor[i]), float(c[i]), torch.float64)
     return result
 
 

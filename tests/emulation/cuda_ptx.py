@@ -23,6 +23,7 @@ from typing import NamedTuple
 
 import torch
 from emulation import ptx, twin
+from helpers.blends import any_bits, blending, copy_of, onto
 from helpers.laws import KEY, LAWS, same_bits
 from helpers.places import constants
 
@@ -36,7 +37,7 @@ THREADS = 256
 FEW = ("2 sigmas", "half-normal")  # of dtypes other than float32, without --all
 DTYPES = (*FLOAT_DTYPES, torch.int32, torch.int64)
 SMALL_FMOD = "fmod of a small table"
-KERNELS = ("fill_one", "fill_list", "fill_elements", "map_words")
+KERNELS = ("fill_one", "fill_list", "fill_elements", "map_words", "blend_list", "blend_elements")
 # Takes the place of the launch, which names its kernel as a value: `auto KERNEL`.
 HEADER = """#pragma once
 #include "%s"
@@ -113,6 +114,12 @@ class Emulated:
         twin.check(self.library, self.library.fastinit_cuda_fill(raw, len(plans), 0, None))
         del kept
         self.execute([plan.out for plan in plans])
+
+    def blend(self, blendings):
+        raw, kept = abi.packed_blendings(blendings)
+        twin.check(self.library, self.library.fastinit_cuda_blend(raw, len(blendings), 0, None))
+        del kept
+        self.execute([tensor for each in blendings for tensor in (each.out, each.source)])
 
     def transform(self, values, words):
         out = torch.zeros(words.shape, dtype=values.dtype)
@@ -239,6 +246,23 @@ def maps_right(gpu, law, dtype):
     return same_bits(gpu.transform(values, words), expected)
 
 
+def blends(everything):
+    """By tiles, with a rest, in lists; by elements, of any start and strides; sources apart, and not read."""
+    for dtype in FLOAT_DTYPES:
+        for law in laws_of(dtype, everything)[:-1] if everything or dtype is torch.float32 else laws_of(dtype, False):
+            yield [onto(tile_of(dtype) + 37, dtype, law=law, members=2), onto(40, dtype, law=law, keep=0.0, members=3)]
+            yield [onto(130, dtype, law=law, box=Box(2**34 + 5, 1, 130, 130), members=1)]
+        base = any_bits(2000, dtype).view(40, 50)
+        yield [blending(base[::3, 1::2]), onto(350, dtype, source=any_bits(700, dtype, 1)[::2])]
+
+
+def blends_right(gpu, given):
+    expected = [copy_of(each) for each in given]
+    reference.blend(expected)
+    gpu.blend(given)
+    return all(same_bits(got.out, wanted.out) for got, wanted in zip(given, expected, strict=True))
+
+
 def with_long_quotients(launch):
     """As of 2^32 elements or more: without `narrow` of struct Place, which has 64 bytes in front of `axes` and it."""
     if launch.kernel != "fill_elements":
@@ -254,6 +278,8 @@ def results(gpu, everything):
     for dtype in DTYPES:
         for law in laws_of(dtype, everything):
             yield ("map", law, dtype), maps_right(gpu, law, dtype)
+    for given in blends(everything):
+        yield [("blend", b.recipe.kind, b.out.dtype, b.out.shape, b.out.stride(), b.box) for b in given], blends_right(gpu, given)
     gpu.changed = with_long_quotients
     for plans in elements(True) if everything else by_elements(FEW[0], torch.bfloat16):
         yield ("long quotients", plans[0].out.dtype, plans[0].out.shape, plans[0].box), is_right(gpu, *plans)

@@ -32,7 +32,7 @@ KNOWN = {
     "st": rf"((global|shared)\.)?(v[24]\.)?{WIDTH}",
     "mov": f"pred|{BITS}|{INTEGER}|{REAL}",
     "cvta": r"(to\.)?(global|shared|param)\.u64",
-    "cvt": rf"(u16|[us](32|64))\.[us](8|16|32|64)|{TO_ZERO}|rn\.{REAL}\.{INTEGER}|f64\.f32|rn\.f32\.f64|{HALF}",
+    "cvt": rf"(u16|[us](32|64))\.[us](8|16|32|64)|{TO_ZERO}|rn\.{REAL}\.{INTEGER}|f64\.f32|f32\.f16|rn\.f32\.f64|{HALF}",
     "add": rf"{INTEGER}|rn\.{REAL}",
     "sub": rf"{INTEGER}|rn\.{REAL}",
     "neg": f"s(16|32|64)|{REAL}",

@@ -133,7 +133,7 @@ class State:
         if operation[1] == "wide":
             wider = TYPES[wide(kind)][1]
             return a.astype(wider) * b.astype(wider)
-        return a * b  # of floats, rounded once; lo of integers
+        return with_one_nan(a * b)  # of floats, rounded once; lo of integers
 
     def do_mad(self, operation, kind, names):
         return self.do_mul(operation, kind, names[:2]) + self.get(names[2], wide(kind) if operation[1] == "wide" else kind)
@@ -151,10 +151,11 @@ class State:
         a, b, c = self.values(kind, names)
         if kind == "f32":
             total = a.astype(np.float64) * b + c  # its product is exact
-            if not (total.view(np.int64) << np.int64(35) == exact.MIDPOINT).any():
-                return total.astype(np.float32)  # rounding twice is rounding once, but for midpoints
+            tiny = (np.abs(total) < 2.0**-126) & (total != 0)
+            if not ((total.view(np.int64) << np.int64(35) == exact.MIDPOINT) | tiny).any():
+                return with_one_nan(total.astype(np.float32))  # rounding twice is rounding once, but for midpoints
         a, b, c = (torch.from_numpy(x.copy()) for x in (a, b, c))
-        return exact.fma(a, b, c, a.dtype).numpy()
+        return with_one_nan(exact.fma_of_any(a, b, c).numpy())
 
     def do_max(self, operation, kind, names):
         return extreme(np.greater, kind, *self.values(kind.replace("bf16x2", "b32").replace("f16x2", "b32"), names))
@@ -236,7 +237,10 @@ class State:
         return self.get(names[0], kind)[lane]
 
     def do_cvt(self, operation, kind, names):
-        to, parts = operation[-2], self.values(kind, names)
+        to = operation[-2]
+        if kind == "f16":
+            return with_one_nan(self.get(names[0], "b16").view(np.float16).astype(np.float32))
+        parts = self.values(kind, names)
         if "f16" in to:
             halves = [half_bits(x, torch.bfloat16 if to[0] == "b" else torch.float16) for x in parts]
             return halves[0] if len(halves) == 1 else halves[0].astype(np.uint32) << np.uint32(16) | halves[1]
@@ -247,6 +251,11 @@ class State:
             limits = np.iinfo(taken)
             assert ((x > float(limits.min) - 1) & (x < float(limits.max))).all(), "a number beyond the integers"
         return x.astype(taken)  # rn to floats; rzi and lower bits to integers
+
+
+def with_one_nan(x):
+    """Of float32, a result that is NaN has all bits but the sign; of float64 it is an operand's."""
+    return np.where(x != x, np.array(0x7FFFFFFF, np.uint32).view(np.float32), x) if x.dtype == np.float32 else x
 
 
 def space(operation):
@@ -293,5 +302,5 @@ def in_order(bits):
 
 
 def half_bits(x, dtype):
-    assert (x == x).all(), "NaN to 16 bits"
-    return torch.from_numpy(x.copy()).to(dtype).view(torch.int16).numpy().view(np.uint16)
+    bits = torch.from_numpy(x.copy()).to(dtype).view(torch.int16).numpy().view(np.uint16)
+    return np.where(x != x, np.uint16(0x7FFF), bits)
