@@ -1,5 +1,5 @@
 """The Triton backend: one in-place pass on CUDA, ROCm and XPU devices, without a build. This is its host; beside it are the
-kernels (triton_kernels.py) and what they compute (triton_values.py). No other files import triton.
+kernels (triton_kernels.py), what they compute (triton_values.py), and blends, host and kernels. No other files import triton.
 
 A recipe's constants and table are one small buffer on the device, uploaded once a stream, so that a launch takes few arguments
 and nothing but what decides the code (variant and dtype) decides what is compiled.
@@ -22,22 +22,22 @@ from fastinit._backends.triton_kernels import fill_blocks, fill_elements, fill_l
 from fastinit._backends.triton_values import LANES, NUMBERS
 from fastinit._core import recipes
 from fastinit._core.modes import ieee_arithmetic, safe_torch
-from fastinit._core.plan import Plan
+from fastinit._core.plan import Blending, Plan
 from fastinit._core.recipes import Recipe
 from fastinit._core.rounding import INTEGERS
 from fastinit._core.tables import MANTISSA
 
 NAME = "triton"
-_FLOAT8 = {torch.float8_e4m3fn: 1, torch.float8_e5m2: 2}  # FORMAT of what Triton cannot convert to everywhere; 0: the rest
+FLOAT8 = {torch.float8_e4m3fn: 1, torch.float8_e5m2: 2}  # FORMAT of what Triton cannot convert to everywhere; 0: the rest
 _FUSED_FMA = (3, 9)  # since then the interpreter's tl.fma rounds once
 _INTERPRETED = not isinstance(fill_blocks, triton.JITFunction)  # TRITON_INTERPRET=1 when this module was imported
 WARPS = 4
 OPTIONS: dict[str, Any] = {} if _INTERPRETED else {"num_warps": WARPS, "enable_fp_fusion": False}
 TILE = {torch.float32: 4096, torch.float64: 1024}  # elements a program and turn: 32 a thread; of float64 8, or they spill
 SMALL = 1024  # elements a program of fill_elements
-_DIMS = 4  # axes that fill_elements takes
+DIMS = 4  # axes that fill_elements takes
 _PROGRAMS_A_PROCESSOR = 64  # turns of a few tiles: even loads without knowing how many programs run at once
-_TILES_A_PROGRAM = 8  # of a list: the search of its entry costs a program about as much as a tile
+TILES_A_PROGRAM = 8  # of a list: the search of its entry costs a program about as much as a tile
 _ENTRY = struct.Struct("<QQQqqqqq")  # of a list, as fill_list reads it
 _CACHED = 1024  # recipes' buffers on devices
 _buffers: OrderedDict[tuple[Recipe, torch.device, int], torch.Tensor] = OrderedDict()
@@ -49,11 +49,11 @@ _KINDS = {
     recipes.FMOD: "fmod",
     recipes.WORDS: "words",
 }
-_Axis = tuple[int, int, int]  # size, step of the logical index, stride in memory
-_Blocks = tuple[int, int, int, int]  # the first, the elements, blocks a row, blocks from row to row
+_Axis = tuple[int, ...]  # size, step of the logical index, stride in memory, and in that of each other tensor
+Blocks = tuple[int, int, int, int]  # the first, the elements, blocks a row, blocks from row to row
 
 
-class _Variant(NamedTuple):
+class Variant(NamedTuple):
     """What of a recipe decides the code of the map: its kind, split by the flip, and the size of its table."""
 
     kind: str
@@ -93,13 +93,13 @@ def fill(plans: list[Plan]) -> None:
     A list takes one launch for each dtype, and one more for each tensor that is not made of whole, aligned blocks. While a stream
     is captured each tensor takes one: the memory that a list travels in would have to live as long as the graph.
     """
-    if len(plans) < 2 or _is_capturing(plans[0].out.device):
+    if len(plans) < 2 or is_capturing(plans[0].out.device):
         for plan in plans:
             _fill_one(plan)
         return
-    lists: dict[torch.dtype, list[tuple[Plan, _Blocks]]] = {}
+    lists: dict[torch.dtype, list[tuple[Plan, Blocks]]] = {}
     for plan in plans:
-        blocks = _blocks_of(plan)
+        blocks = blocks_of(plan)
         if blocks is None or plan.box.rows > 1:
             _fill_one(plan)
         elif plan.out.numel():
@@ -108,8 +108,19 @@ def fill(plans: list[Plan]) -> None:
         if len(together) == 1:
             _fill_one(together[0][0])
         else:
-            with _current(plans[0].out.device):
+            with current(plans[0].out.device):
                 _fill_together(together)
+
+
+def blend(blendings: list[Blending]) -> None:
+    """Blend into the tensors of all blendings, likewise.
+
+    Raises:
+        RuntimeError: the stream is being captured.
+    """
+    from fastinit._backends import triton_blend  # it launches with what this module has
+
+    triton_blend.blend(blendings)
 
 
 def _fill_one(plan: Plan) -> None:
@@ -118,27 +129,27 @@ def _fill_one(plan: Plan) -> None:
     total = out.numel()
     if not total:
         return
-    with _current(out.device):
-        buffer, pointer, code = _uploaded(recipe, out.device), integer_view(out), code_of(recipe, out.device)
-        blocks = _blocks_of(plan)
+    with current(out.device):
+        buffer, pointer, code = uploaded(recipe, out.device), integer_view(out), code_of(recipe, out.device)
+        blocks = blocks_of(plan)
         if blocks is not None:
             tile = TILE[recipe.real]
             grid = min(-(-total // tile), _PROGRAMS_A_PROCESSOR * _processors(out.device))
             fill_blocks[(grid,)](pointer, buffer, key, *blocks, **code, TILE=tile, BOXED=box.rows > 1, **OPTIONS)
             return
         axes = axes_of(out)
-        if len(axes) > _DIMS:
+        if len(axes) > DIMS:
             copy = torch.empty(out.shape, dtype=out.dtype, device=out.device)
             _fill_one(plan._replace(out=copy))
             out.copy_(copy)
             return
         place = (box.start, box.cols if box.rows > 1 else 0, box.pitch)
         fill_elements[(-(-total // SMALL),)](
-            pointer, buffer, key, total, *place, *_axis_arguments(axes), **code, SIZE=SMALL, **OPTIONS
+            pointer, buffer, key, total, *place, *axis_arguments(axes), **code, SIZE=SMALL, **OPTIONS
         )
 
 
-def _fill_together(together: list[tuple[Plan, _Blocks]]) -> None:
+def _fill_together(together: list[tuple[Plan, Blocks]]) -> None:
     """Fill tensors of one dtype by one launch: their entries and recipes travel in one copy from pinned memory."""
     (first, _), *_ = together
     out, real, device = first.out, first.recipe.real, first.out.device
@@ -146,8 +157,7 @@ def _fill_together(together: list[tuple[Plan, _Blocks]]) -> None:
     places, size = {}, _in_lines(len(together) * _ENTRY.size)
     for recipe, part in data.items():
         places[recipe], size = size, size + _in_lines(len(part))
-    on_host = torch.empty(size, dtype=torch.uint8, device="cpu", pin_memory=device.type != "cpu")
-    sent = on_host if device.type == "cpu" else torch.empty(size, dtype=torch.uint8, device=device)
+    on_host, sent = memory_to_send(size, device)
     addresses = {recipe: sent.data_ptr() + place for recipe, place in places.items()}
     variants = sorted({variant_of(recipe) for recipe in data})
     entries, programs = _entries_of(together, addresses, variants)
@@ -158,22 +168,28 @@ def _fill_together(together: list[tuple[Plan, _Blocks]]) -> None:
         sent.copy_(on_host, non_blocking=True)
     numbers = (sent.view(torch.int64), len(together), (len(together) - 1).bit_length(), integer_view(out))
     kinds_cells_terms = zip(*variants, strict=True)
-    code = {"FORMAT": _FLOAT8.get(out.dtype, 0), "TILE": TILE[real], "PTX": is_ptx(device)}
+    code = {"FORMAT": FLOAT8.get(out.dtype, 0), "TILE": TILE[real], "PTX": is_ptx(device)}
     code["REAL"] = tl.float64 if real is torch.float64 else tl.float32
     fill_list[(programs,)](*numbers, *kinds_cells_terms, **code, **OPTIONS)
 
 
 def _entries_of(
-    together: list[tuple[Plan, _Blocks]], addresses: dict[Recipe, int], variants: list[_Variant]
+    together: list[tuple[Plan, Blocks]], addresses: dict[Recipe, int], variants: list[Variant]
 ) -> tuple[bytearray, int]:
     """What fill_list reads of each tensor, and the programs that fill all."""
     entries, programs = bytearray(), 0
     for (out, recipe, key, _), (first, total, *_) in together:
-        count = -(-total // (TILE[recipe.real] * _TILES_A_PROGRAM))
+        count = -(-total // (TILE[recipe.real] * TILES_A_PROGRAM))
         variant = variants.index(variant_of(recipe))
         entries += _ENTRY.pack(out.data_ptr(), addresses[recipe], key, first, total, programs, count, variant)
         programs += count
     return entries, programs
+
+
+def memory_to_send(size: int, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
+    """So many bytes from which a device can copy without waiting, and as many on it. On the CPU they are the same."""
+    on_host = torch.empty(size, dtype=torch.uint8, device="cpu", pin_memory=device.type != "cpu")
+    return on_host, on_host if device.type == "cpu" else torch.empty(size, dtype=torch.uint8, device=device)
 
 
 def _in_lines(size: int) -> int:
@@ -187,8 +203,8 @@ def transform(recipe: Recipe, words: torch.Tensor) -> torch.Tensor:
     if words.itemsize != (8 if recipe.dtype.itemsize == 8 else 4):
         raise TypeError(f"words of {words.dtype} do not go with {recipe.dtype}: int64 for 8-byte dtypes, else int32.")
     if words.numel():
-        with _current(out.device):
-            arguments = (words, integer_view(out), _uploaded(recipe, out.device), words.numel())
+        with current(out.device):
+            arguments = (words, integer_view(out), uploaded(recipe, out.device), words.numel())
             transform_words[(-(-words.numel() // SMALL),)](*arguments, **code_of(recipe, out.device), SIZE=SMALL, **OPTIONS)
     return out
 
@@ -196,7 +212,7 @@ def transform(recipe: Recipe, words: torch.Tensor) -> torch.Tensor:
 # --- what a launch takes --------------------------------------------------------------------------------------------------------
 
 
-def _blocks_of(plan: Plan) -> _Blocks | None:
+def blocks_of(plan: Plan | Blending) -> Blocks | None:
     """The plan in blocks; None where it is not made of whole ones."""
     out, (start, rows, cols, pitch) = plan.out, plan.box
     if start % 4 or out.data_ptr() % 16 or not out.is_contiguous():
@@ -210,43 +226,46 @@ def _blocks_of(plan: Plan) -> _Blocks | None:
     return first, total, 0, 0
 
 
-def axes_of(out: torch.Tensor) -> list[_Axis]:
-    """The tensor's axes of more than one element, the least stride first; those that continue one another are one."""
+def axes_of(out: torch.Tensor, *others: torch.Tensor) -> list[_Axis]:
+    """The tensor's axes of more than one element, the least stride first; those that continue one another are one.
+
+    Other tensors have its shape, and axes continue one another in all of them.
+    """
     step, axes = 1, []
-    for size, stride in zip(reversed(out.shape), reversed(out.stride()), strict=True):
+    for size, *strides in zip(reversed(out.shape), *(reversed(tensor.stride()) for tensor in (out, *others)), strict=True):
         if size > 1:
-            axes.append((size, step, stride))
+            axes.append((size, step, *strides))
         step *= size
     joined: list[_Axis] = []
-    for size, step, stride in sorted(axes, key=lambda axis: axis[2]):
-        if joined and step == joined[-1][1] * joined[-1][0] and stride == joined[-1][2] * joined[-1][0]:
+    for size, *steps in sorted(axes, key=lambda axis: axis[2]):
+        if joined and steps == [step * joined[-1][0] for step in joined[-1][1:]]:
             joined[-1] = (joined[-1][0] * size, *joined[-1][1:])
         else:
-            joined.append((size, step, stride))
-    return joined or [(1, 1, 1)]
+            joined.append((size, *steps))
+    return joined or [(1,) * (3 + len(others))]
 
 
-def _axis_arguments(axes: Sequence[_Axis]) -> Iterable[int]:
+def axis_arguments(axes: Sequence[_Axis]) -> Iterable[int]:
     """Those of fill_elements: three axes with their sizes, 0 where there is none, and the last without."""
-    *inner, (_, last_step, last_stride) = axes
-    padded = [*inner, *[(0, 0, 0)] * (_DIMS - 1 - len(inner))]
-    return *(number for axis in padded for number in axis), last_step, last_stride
+    *inner, last = axes
+    padded = [*inner, *[(0,) * len(last)] * (DIMS - 1 - len(inner))]
+    return *(number for axis in padded for number in axis), *last[1:]
 
 
-def variant_of(recipe: Recipe) -> _Variant:
+def variant_of(recipe: Recipe) -> Variant:
     """The variant of a recipe."""
     kind = "uniform from a bound" if recipe.flip else _KINDS[recipe.kind]
     if recipe.table is None:
-        return _Variant(kind, 0, 0)
+        return Variant(kind, 0, 0)
     _, terms, cells = recipe.table.shape
-    return _Variant(kind, cells, terms)
+    return Variant(kind, cells, terms)
 
 
 @functools.lru_cache(maxsize=_CACHED)
 def code_of(recipe: Recipe, device: torch.device) -> dict[str, Any]:
     """The arguments that decide what is compiled."""
     kind, cells, terms = variant_of(recipe)
-    return {"KIND": kind, "CELLS": cells, "TERMS": terms, "FORMAT": _FLOAT8.get(recipe.dtype, 0), "PTX": is_ptx(device)}
+    return {"KIND": kind, "CELLS": cells, "TERMS": terms, "FORMAT": FLOAT8.get(recipe.dtype, 0), "PTX": is_ptx(device)}
 
 
 def is_ptx(device: torch.device) -> bool:
@@ -256,7 +275,7 @@ def is_ptx(device: torch.device) -> bool:
 
 def integer_view(out: torch.Tensor) -> torch.Tensor:
     """What a kernel sees of a tensor: float8 as bytes, words as signed ones."""
-    return out if out.dtype.is_floating_point and out.dtype not in _FLOAT8 else out.view(INTEGERS[out.itemsize])
+    return out if out.dtype.is_floating_point and out.dtype not in FLOAT8 else out.view(INTEGERS[out.itemsize])
 
 
 # --- recipes on devices ---------------------------------------------------------------------------------------------------------
@@ -279,7 +298,7 @@ def _packed(recipe: Recipe) -> torch.Tensor:
     return buffer
 
 
-def _uploaded(recipe: Recipe, device: torch.device) -> torch.Tensor:
+def uploaded(recipe: Recipe, device: torch.device) -> torch.Tensor:
     """The recipe's buffer on the device, from now on; one for each stream, whose order makes it safe without waiting.
 
     Raises:
@@ -288,7 +307,7 @@ def _uploaded(recipe: Recipe, device: torch.device) -> torch.Tensor:
     if device.type == "cpu":
         return _packed(recipe)
     stream = triton.runtime.driver.active.get_current_stream(device.index)
-    place, capturing = (recipe, device, stream), _is_capturing(device)
+    place, capturing = (recipe, device, stream), is_capturing(device)
     buffer = _buffers.get(place)
     if buffer is None and capturing:
         buffer = next((made for (known, where, _), made in _buffers.items() if known is recipe and where == device), None)
@@ -307,15 +326,15 @@ def _uploaded(recipe: Recipe, device: torch.device) -> torch.Tensor:
 # --- devices --------------------------------------------------------------------------------------------------------------------
 
 
-def _is_capturing(device: torch.device) -> bool:
+def is_capturing(device: torch.device) -> bool:
     """Whether the device's current stream is being captured into a CUDA graph."""
     if device.type != "cuda":
         return False
-    with _current(device):
+    with current(device):
         return torch.cuda.is_current_stream_capturing()
 
 
-def _current(device: torch.device) -> AbstractContextManager[object]:
+def current(device: torch.device) -> AbstractContextManager[object]:
     """Make the device the current one, which Triton launches on, where it is not."""
     if device.type == "cpu":
         return safe_torch()

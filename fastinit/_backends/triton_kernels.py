@@ -50,6 +50,36 @@ def in_whole(local, start, cols, pitch):
 
 
 @triton.jit
+def tiles_of(n, GROUP: tl.constexpr, TILE: tl.constexpr):
+    """Of n elements those that are made 16 bytes at a time, their tiles, and the elements of the last."""
+    aligned = n & -(4 * GROUP)
+    tiles = ((aligned + (TILE - 1)) // TILE).to(tl.int32)
+    return aligned, tiles, tl.multiple_of((aligned - (tiles - 1).to(tl.int64) * TILE).to(tl.int32), 4 * GROUP)
+
+
+@triton.jit
+def words_in_tile(at, start, local, key, first, cols, pitch, BITS: tl.constexpr, BOXED: tl.constexpr, PTX: tl.constexpr):
+    """The four words of each of a tile's blocks `local`. Its first element is `at`; its first block `start`, where not boxed."""
+    if BOXED:
+        block = in_whole(at // 4 + local, first, cols, pitch).to(tl.uint64)
+        words = words_of(block.to(tl.uint32), (block >> 32).to(tl.uint32), key, BITS, PTX)
+    else:  # no tile crosses a multiple of 2^32 blocks
+        words = words_of(start.to(tl.uint32) + local.to(tl.uint32), (start >> 32).to(tl.uint32), key, BITS, PTX)
+    return words
+
+
+@triton.jit
+def index_at(position, first, cols, pitch, BOXED: tl.constexpr):
+    """Where local elements of a tensor of whole blocks are in the whole tensor."""
+    block = position >> 2
+    if BOXED:
+        block = in_whole(block, first, cols, pitch)
+    else:
+        block += first
+    return (block << 2) | (position & 3)
+
+
+@triton.jit
 def fill_tiles(
     out, recipe, key, first, n, turn, turns, cols, pitch,
     KIND: tl.constexpr, CELLS: tl.constexpr, TERMS: tl.constexpr, FORMAT: tl.constexpr, TILE: tl.constexpr,
@@ -65,20 +95,14 @@ def fill_tiles(
     GROUP: tl.constexpr = 1 if TYPE.primitive_bitwidth >= 32 else 32 // TYPE.primitive_bitwidth  # blocks side by side
     STRANDS: tl.constexpr = TILE // (4 * GROUP)  # of 16 bytes, or of a float64 block's 32
     c, rows = numbers_of(recipe), table_rows(recipe, KIND, CELLS, TERMS)
-    aligned = n & -(4 * GROUP)
-    tiles = ((aligned + (TILE - 1)) // TILE).to(tl.int32)
-    last = tl.multiple_of((aligned - (tiles - 1).to(tl.int64) * TILE).to(tl.int32), 4 * GROUP)  # elements of the last tile
+    aligned, tiles, last = tiles_of(n, GROUP, TILE)
     for tile in tl.range(turn, tiles, turns):
         at = tl.full([], TILE, tl.int64) * tile
         start = first + at // 4
         v = ()
         for member in tl.static_range(GROUP):
             local = numbered(STRANDS) * GROUP + member
-            if BOXED:
-                block = in_whole(at // 4 + local, first, cols, pitch).to(tl.uint64)
-                words = words_of(block.to(tl.uint32), (block >> 32).to(tl.uint32), key, BITS, PTX)
-            else:  # no tile crosses a multiple of 2^32 blocks
-                words = words_of(start.to(tl.uint32) + local.to(tl.uint32), (start >> 32).to(tl.uint32), key, BITS, PTX)
+            words = words_in_tile(at, start, local, key, first, cols, pitch, BITS, BOXED, PTX)
             for i in tl.static_range(4):
                 v = v + (encoded(values(words[i], recipe, c, rows, KIND, CELLS, TERMS, PTX), TYPE, FORMAT, PTX),)
         local = tl.arange(0, TILE)
@@ -86,14 +110,20 @@ def fill_tiles(
         tl.store(out + at + local, side_by_side(v, GROUP).reshape([TILE]), mask=inside)
     if (turn == 0) & (aligned < n):
         position = aligned + numbered(32).to(tl.int64)
-        block = position >> 2
-        if BOXED:
-            block = in_whole(block, first, cols, pitch)
-        else:
-            block += first
-        word = word_at((block << 2) | (position & 3), key, BITS, PTX)
+        word = word_at(index_at(position, first, cols, pitch, BOXED), key, BITS, PTX)
         v = encoded(values(word, recipe, c, rows, KIND, CELLS, TERMS, PTX), TYPE, FORMAT, PTX)
         tl.store(out + position, v, mask=position < n)
+
+
+@triton.jit
+def entry_of(program, entries, count, steps, LONG: tl.constexpr, PLACE: tl.constexpr):
+    """The last entry, of LONG numbers, whose first program, at PLACE in it, is at or before this one."""
+    low, high = tl.full([], 0, tl.int32), count
+    for _ in tl.range(0, steps):
+        middle = (low + high) // 2
+        after = tl.load(entries + middle * LONG + PLACE) > program
+        low, high = tl.where(after, low, middle), tl.where(after, middle, high)
+    return entries + low * LONG
 
 
 # Specialized are out and recipe alone, to their alignment, which is always 16 bytes or more and which the compiler must know.
@@ -120,14 +150,8 @@ def fill_list(
     are in the order of their first programs. KINDS, CELLS and TERMS are tuples, of the variants that occur (Triton 3.6 cannot
     take one of tuples).
     """
-    LONG: tl.constexpr = 8  # numbers of an entry
     program = tl.program_id(0).to(tl.int64)
-    low, high = tl.full([], 0, tl.int32), count
-    for _ in tl.range(0, steps):  # the last entry that begins at or before this program
-        middle = (low + high) // 2
-        after = tl.load(entries + middle * LONG + 5) > program
-        low, high = tl.where(after, low, middle), tl.where(after, middle, high)
-    entry = entries + low * LONG
+    entry = entry_of(program, entries, count, steps, 8, 5)
     out = tl.multiple_of(tl.load(entry).to(tl.pointer_type(example.dtype.element_ty)), 16)
     recipe = tl.multiple_of(tl.load(entry + 1).to(tl.pointer_type(REAL)), 16)
     key, first, n = tl.load(entry + 2).to(tl.uint64, bitcast=True), tl.load(entry + 3), tl.load(entry + 4)
@@ -164,6 +188,30 @@ def with_axis(rest, local, place, size, step, stride, narrow):
     return rest, local, place
 
 
+@triton.jit
+def placed(
+    position, size0, step0, stride0, size1, step1, stride1, size2, step2, stride2, last_step, last_stride, narrow,
+):  # fmt: skip
+    """Each position's local index and place in memory: fill_elements says what the axes are."""
+    rest, local, place = position, position * 0, position * 0
+    rest, local, place = with_axis(rest, local, place, size0, step0, stride0, narrow)
+    rest, local, place = with_axis(rest, local, place, size1, step1, stride1, narrow)
+    rest, local, place = with_axis(rest, local, place, size2, step2, stride2, narrow)
+    local += rest * last_step
+    place += rest * last_stride
+    return local, place
+
+
+@triton.jit
+def index_of(local, start, cols, pitch, narrow):
+    """Where local elements are in the whole tensor."""
+    index = start + local
+    if cols > 0:
+        row, column = divided(local, cols, narrow)
+        index = start + row * pitch + column
+    return index
+
+
 @triton.jit(do_not_specialize=list(range(18)))
 def fill_elements(
     out, recipe, key: tl.uint64, n: tl.int64, start: tl.int64, cols: tl.int64, pitch: tl.int64,
@@ -182,17 +230,10 @@ def fill_elements(
     c, rows = numbers_of(recipe), table_rows(recipe, KIND, CELLS, TERMS)
     position = tl.program_id(0).to(tl.int64) * SIZE + numbered(SIZE).to(tl.int64)
     inside, narrow = position < n, n <= 0x7FFFFFFF
-    rest, local, place = position, position * 0, position * 0
-    rest, local, place = with_axis(rest, local, place, size0, step0, stride0, narrow)
-    rest, local, place = with_axis(rest, local, place, size1, step1, stride1, narrow)
-    rest, local, place = with_axis(rest, local, place, size2, step2, stride2, narrow)
-    local += rest * last_step
-    place += rest * last_stride
-    index = start + local
-    if cols > 0:
-        row, column = divided(local, cols, narrow)
-        index = start + row * pitch + column
-    word = word_at(index, key, BITS, PTX)
+    local, place = placed(
+        position, size0, step0, stride0, size1, step1, stride1, size2, step2, stride2, last_step, last_stride, narrow
+    )
+    word = word_at(index_of(local, start, cols, pitch, narrow), key, BITS, PTX)
     v = encoded(values(word, recipe, c, rows, KIND, CELLS, TERMS, PTX), out.dtype.element_ty, FORMAT, PTX)
     tl.store(out + place, v, mask=inside)
 
