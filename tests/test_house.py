@@ -13,7 +13,7 @@ ROOT = pathlib.Path(__file__).parents[1]
 PACKAGE = ROOT / "fastinit"
 FILES = {path.relative_to(PACKAGE).as_posix(): path.read_text() for path in sorted(PACKAGE.glob("**/*.py"))}
 PUBLIC = {"__init__.py", "laws.py", "shard.py", "__main__.py"}
-TRITON = {"_backends/triton.py", "_backends/triton_kernels.py", "_backends/triton_values.py"}
+TRITON = {f"_backends/triton{part}.py" for part in ("", "_kernels", "_values", "_blend", "_blend_kernels")}
 # room -> the rooms that it may import from: data flows one way
 MAY_IMPORT = {
     "_torch": set(),

@@ -113,11 +113,7 @@ def fill(plans: list[Plan]) -> None:
 
 
 def blend(blendings: list[Blending]) -> None:
-    """Blend into the tensors of all blendings, likewise.
-
-    Raises:
-        RuntimeError: the stream is being captured.
-    """
+    """Blend into the tensors of all blendings, likewise. Raises RuntimeError where the stream is being captured."""
     from fastinit._backends import triton_blend  # it launches with what this module has
 
     triton_blend.blend(blendings)

@@ -36,6 +36,7 @@ from fastinit._backends.triton import (
 from fastinit._backends.triton_blend_kernels import blend_elements, blend_list
 from fastinit._core.modes import ieee_arithmetic
 from fastinit._core.plan import Blending
+from fastinit._core.recipes import Recipe
 
 _ENTRY = struct.Struct("<QQQqqqqqqqqq")  # of a list, as blend_list reads it
 _Together = Sequence[tuple[Blending, Blocks]]
@@ -78,7 +79,7 @@ def _blend_together(together: _Together, boxed: bool) -> None:
     blend_list[(programs,)](*numbers, *zip(*variants, strict=True), **code, **OPTIONS)
 
 
-def _entries_of(together: _Together, addresses: dict[object, int], variants: list[Variant]) -> tuple[bytes, int]:
+def _entries_of(together: _Together, addresses: dict[Recipe, int], variants: list[Variant]) -> tuple[bytes, int]:
     """What blend_list reads of each tensor, behind all the members, and the programs that blend all."""
     entries, members, programs = bytearray(), bytearray(), 0
     for blending, (first, total, cols, pitch) in together:

@@ -3,9 +3,8 @@
     blend_list       a list's tensors, or one: whole Philox blocks at 16-byte aligned places
     blend_elements   an element at a time: any start, box and strides, in the order of memory
 
-Arguments are those of triton_kernels.py, and `members`, 64 bits each: keep, and the coefficients and keys of the members of a sum,
-`count` of each. The loop over members is one of the running kernel, so that nothing about them decides
-what is compiled; where keep is 0, nothing is read.
+Arguments are those of triton_kernels.py, and `members`, 64 bits each: keep, then coefficients and keys, `count` of each. The loop
+over members is one of the running kernel, so that nothing about them decides what is compiled. Where keep is 0, nothing is read.
 """
 
 from __future__ import annotations
@@ -63,7 +62,7 @@ def rounded(acc, TYPE: tl.constexpr, FORMAT: tl.constexpr, PTX: tl.constexpr):
     BITS: tl.constexpr = TYPE.primitive_bitwidth
     v = acc
     if FORMAT == 1:
-        v = clamped(v, -480.0, 480.0, PTX)  # as the next number after the last would be, and NaN is
+        v = clamped(v, -448.0, 448.0, PTX)  # it has no infinity
     elif FORMAT == 2:
         v = clamped(v, -65536.0, 65536.0, PTX)
     v = encoded(v, TYPE, FORMAT, PTX)
