@@ -7,9 +7,7 @@ import pytest
 import torch
 from helpers import blends
 from helpers.blends import any_bits, blending, onto
-from helpers.laws import LAWS
 from helpers.places import BLOCKED, UNBLOCKED
-from helpers.quick import some
 
 pytest.importorskip("triton")
 from test_triton import DEVICE, backend, needs_gpu, needs_kernels
@@ -26,12 +24,11 @@ def check(*given) -> None:
 
 
 @pytest.mark.parametrize("dtype", FLOAT_DTYPES, ids=str)
-@pytest.mark.parametrize("law", some(LAWS, ["uniform", "uniform from 0", "normal", "2 sigmas", "half-normal", "fmod"]))
+@pytest.mark.parametrize("law", ["uniform", "uniform from 0", "normal", "2 sigmas", "half-normal", "fmod"])
 def test_every_kind_and_dtype(law, dtype):
     """By blocks, with what is left behind the last; by elements, as a column far out."""
-    tiled = onto(1037, dtype, DEVICE, law=law, box=Box(2**35 + 8, 1, 1037, 1037), members=1)
-    column = onto(521, dtype, DEVICE, law=law, box=Box(2**34 + 5, 521, 1, 77))
-    check(tiled, column)
+    check(onto(1037, dtype, DEVICE, law=law, box=Box(2**35 + 8, 1, 1037, 1037), members=1))
+    check(onto(521, dtype, DEVICE, law=law, box=Box(2**34 + 5, 521, 1, 77), members=2))
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float8_e5m2], ids=str)
@@ -44,8 +41,8 @@ def test_every_length_around_16_bytes(dtype):
 def test_lists(dtype):
     """Of several laws, numbers of members, and factors; nothing is read where keep is 0."""
     given = [
-        onto(40, dtype, DEVICE, law="normal", keep=1.0, members=5),
-        onto(4100, dtype, DEVICE, law="uniform", keep=0.0, members=1),
+        onto(40, dtype, DEVICE, law="normal", keep=1.0, members=4),
+        onto(100, dtype, DEVICE, law="uniform", keep=0.0, members=1),
         onto(777, dtype, DEVICE, keep=-0.5, members=3),
         onto(16, dtype, DEVICE, law="normal", keep=-0.0, members=2),
         onto(0, dtype, DEVICE),
