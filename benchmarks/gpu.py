@@ -1,11 +1,11 @@
 """Everything that only a GPU can show, in one command without a network: `python -m benchmarks.gpu`.
 
 In a source tree that is not installed it compiles the libraries first. Then the bits: `fastinit check`, then a tensor of more
-than 2^31 elements, lists, shards, streams and graphs, against the reference on the CPU and each backend against the other; a
-fault ends it. Then the times: large fills against Tensor.fill_ and torch's functions, whole models against a loop of
-torch.nn.init, a call on 1,024 elements, the first call of a process. Last, compute-sanitizer on a small run. Results go to
-benchmarks/results/gpu-NAME.json, from which `python -m benchmarks.readme_tables` writes the README's table. Exit status 1 on
-a fault, 2 where there is no GPU.
+than 2^31 elements, lists, shards, streams and graphs, blends, against the reference on the CPU and each backend against the
+other; a fault ends it. Then the times: large fills against Tensor.fill_ and torch's functions, whole models against a loop of
+torch.nn.init, noise onto a model against torch.randn, a call on 1,024 elements, the first call of a process. Last,
+compute-sanitizer on a small run. Results go to benchmarks/results/gpu-NAME.json, from which `python -m benchmarks.readme_tables`
+writes the README's table. Exit status 1 on a fault, 2 where there is no GPU.
 
 Contenders take turns in every round. A tensor is filled again only after others, together larger than the L2 cache; times are by
 CUDA events around one call, ratios are of one round.
@@ -30,7 +30,7 @@ import torch
 from torch import Tensor, nn
 
 import fastinit
-from benchmarks import gpu_bits
+from benchmarks import gpu_bits, gpu_noise
 from fastinit._backends import cpu, cuda
 from fastinit._backends.choose import module
 from fastinit._commands import check, files, gpt2
@@ -56,10 +56,11 @@ class Pace(NamedTuple):
     huge: int  # elements of the tensor that is checked beyond 2^31
     layers: int  # of the models
     width: int
+    seeds: int  # of an update
 
 
-FULL = Pace((1 << 24, 1 << 28), 30, 256 << 20, (1 << 31) + (1 << 20) + 5, 12, 768)
-DRY = Pace((1 << 11,), 1, 1 << 12, (1 << 13) + 5, 1, 64)
+FULL = Pace((1 << 24, 1 << 28), 30, 256 << 20, (1 << 31) + (1 << 20) + 5, 12, 768, 32)
+DRY = Pace((1 << 11,), 1, 1 << 12, (1 << 13) + 5, 0, 64, 2)
 
 
 def main() -> int:
@@ -91,6 +92,7 @@ def main() -> int:
         "machine": gpu_machine(device) | {"libraries": built},
         "rows": list(rows(backends, device, pace)),
         "models": models(backends, device, pace),
+        "noise": [row for dtype in DTYPES for row in gpu_noise.rows(backends, gpt2_of(pace, dtype, device), pace, waited)],
     }
     report["first_call"] = {name: first_calls(name, device, pace) for name in backends}
     output = arguments.output or RESULTS / f"gpu-{slug(report['machine']['gpu'])}.json"
@@ -318,9 +320,14 @@ def resnet50(pace: Pace) -> list[tuple[int, ...]]:
     return [*shapes, (1000 if pace is FULL else 10, channels)]
 
 
-def gpt2_shapes(pace: Pace) -> list[tuple[int, ...]]:
+def gpt2_of(pace: Pace, dtype: torch.dtype, device: torch.device) -> nn.Module:
     with torch.device("meta"):
-        model = gpt2.GPT2(pace.layers, pace.width, *((50257, 1024) if pace is FULL else (100, 16)))
+        model = gpt2.GPT2(pace.layers, pace.width, *((50257, 1024) if pace is FULL else (20, 16))).to(dtype)
+    return model.to_empty(device=device)
+
+
+def gpt2_shapes(pace: Pace) -> list[tuple[int, ...]]:
+    model = gpt2_of(pace, torch.float32, torch.device("meta"))
     most = sys.maxsize if pace is FULL else 16  # rows and columns
     return [tuple(min(size, most) for size in parameter.shape) for parameter in model.parameters() if parameter.ndim > 1]
 

@@ -22,8 +22,8 @@ from fastinit._backends.choose import module
 from fastinit._commands.check import raw
 from fastinit._core.check import FLOAT_DTYPES
 from fastinit._core.laws import normal, truncated_normal, uniform
-from fastinit._core.plan import Box, Plan, whole
-from fastinit._core.recipes import recipe
+from fastinit._core.plan import Blending, Box, Plan, whole
+from fastinit._core.recipes import real_of, recipe
 
 LAW = truncated_normal(0.0, 1.0, -2.0, 2.0)
 HALF_NORMAL = truncated_normal(0.0, 1.0, 0.0, math.inf)
@@ -39,8 +39,11 @@ def faults(backends: list[str], device: torch.device, huge: int) -> Iterator[str
         yield from beyond_32_bits(name, device, huge)
         yield from lists(name, device)
         yield from shards(name, device)
+        yield from blends(name, device)
+        yield from large_blends(name, device, huge)
         if device.type == "cuda":
             yield from streams_and_graphs(name, device)
+            yield from captured_blends(name, device)
     for name in backends[1:]:
         if not torch.equal(large(backends[0], device, huge // 8), large(name, device, huge // 8)):
             yield f"{name}: {huge // 8} elements differ from {backends[0]}'s"
@@ -107,6 +110,71 @@ def shards(name: str, device: torch.device) -> Iterator[str]:
                 begin += part.shape[axis]
 
 
+def blends(name: str, device: torch.device) -> Iterator[str]:
+    """One list onto any bits, NaN among them, of every law and dtype: aligned and not, in place and from another tensor."""
+    given, few = [], device.type == "cpu"  # a dry run: Triton is interpreted
+    laws = [LAW, HALF_NORMAL] if few else list(LAWS.values())
+    cases = itertools.product(FLOAT_DTYPES[:2] if few else FLOAT_DTYPES, SHAPES[1:2] if few else SHAPES, laws)
+    counts, keeps = (1, 2) if few else (1, 2, 40, 300), (1.0, 0.625, 0.0, -2.0)
+    for number, (dtype, shape, law) in enumerate(cases):
+        whole_one, odd = (any_bits(shape, dtype, device, 2 * number + i) for i in range(2))
+        for i, out in enumerate((whole_one, odd.t() if odd.ndim == 2 else odd[1:])):
+            source = out if number % 3 else any_bits(out.shape, dtype, device, 7)
+            count, n = counts[(number + i) % len(counts)], out.numel()
+            keys, add = tuple(range(number, number + count)), tuple(0.75 * (-1) ** m for m in range(count))
+            values, box = recipe(law, real_of(dtype)), Box(4 * number, 1, n, n)
+            given.append(Blending(out, values, keys, box, add, keeps[number % len(keeps)], source))
+    expected = [blended(each) for each in given]
+    module(name, device.type).blend(given)
+    for each, right in zip(given, expected, strict=True):
+        if not torch.equal(raw(each.out.cpu()), raw(right)):
+            what = f"{tuple(each.out.shape)}, strides {each.out.stride()}, {each.out.dtype}, {len(each.keys)} keys"
+            yield f"{name}: a list of blends: {what} differs"
+
+
+def any_bits(shape: tuple[int, ...], dtype: torch.dtype, device: torch.device, seed: int) -> Tensor:
+    generator = torch.Generator().manual_seed(seed)
+    made = torch.randint(0, 256, (math.prod(shape) * dtype.itemsize,), dtype=torch.uint8, generator=generator)
+    return made.view(dtype).view(shape).to(device)
+
+
+def blended(given: Blending) -> Tensor:
+    """What the reference makes of a copy, on the CPU."""
+    out = given.out.cpu().clone()
+    source = out if given.source is given.out else given.source.cpu()
+    reference.blend([given._replace(out=out, source=source)])
+    return out
+
+
+def large_blends(name: str, device: torch.device, elements: int) -> Iterator[str]:
+    """Onto more than 2^31 elements."""
+    out, span = torch.empty(elements, dtype=torch.bfloat16, device=device).fill_(0.5), min(4099, elements)
+    one = Blending(out, recipe(LAW, torch.float32), (5, 6), whole(out), (1.0, -0.5), 0.75, out)
+    module(name, device.type).blend([one])
+    for start in sorted({0, elements // 2, min(2**31 - 99, elements - span), elements - span}):
+        before = torch.full((span,), 0.5, dtype=out.dtype)
+        right = blended(one._replace(out=before, source=before, box=Box(start, 1, span, span)))
+        if not torch.equal(raw(out[start : start + span].cpu()), raw(right)):
+            yield f"{name}: a blend onto {elements} elements differs from the reference from element {start} on"
+
+
+def captured_blends(name: str, device: torch.device) -> Iterator[str]:
+    """A blend that is captured and replayed twice adds twice. Triton's are not captured."""
+    if name == "triton":
+        return
+    out, other = torch.zeros(5001, device=device), torch.zeros(77, dtype=torch.bfloat16, device=device)
+    given = [Blending(each, recipe(LAW, torch.float32), (5, 6), whole(each), (1.0, -0.5), 0.75, each) for each in (out, other)]
+    expected = [blended(each._replace(out=first, source=first)) for each in given for first in [blended(each)]]
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        module(name, device.type).blend(given)
+    for _ in range(2):
+        graph.replay()
+    for each, right in zip(given, expected, strict=True):
+        if not torch.equal(each.out.cpu(), right):
+            yield f"{name}: a captured blend onto {each.out.dtype} replays another sum"
+
+
 def streams_and_graphs(name: str, device: torch.device) -> Iterator[str]:
     """A fill on a stream of its own, behind work that takes a while; fills that are captured and replayed."""
     fill, out = module(name, device.type).fill, torch.zeros(1 << 20, device=device)
@@ -134,6 +202,7 @@ def streams_and_graphs(name: str, device: torch.device) -> Iterator[str]:
 def small(name: str, device: torch.device) -> Iterator[str]:
     """Run every kernel, on little memory."""
     yield from lists(name, device)
+    yield from blends(name, device)
     for (title, law), dtype in itertools.product(LAWS.items(), FLOAT_DTYPES):
         for n, box in ((9001, None), (1000, Box(3, 100, 10, 77)), (3 * 2048, Box(8, 3, 2048, 10_000))):
             out = torch.zeros(n, dtype=dtype, device=device)

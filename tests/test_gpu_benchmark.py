@@ -44,6 +44,11 @@ def test_a_dry_run_takes_every_step(tmp_path):
     assert len(works) == 5 * 2 * 2 and {row["backend"] for row in report["rows"]} == served
     assert all(row["seconds"]["p50"] > 0 and row["times_peer"]["p50"] > 0 for row in report["rows"] + report["models"])
     assert set(report["first_call"]["triton"]) == {"import", "cold", "warm"}
+    noise = {(row["dtype"], row["seeds"], row["backend"]) for row in report["noise"]}
+    assert noise == {(dtype, seeds, name) for dtype in ("float32", "bfloat16") for seeds in (1, 2) for name in served}
+    assert all(
+        row["seconds"]["p50"] > 0 and row["times_randn"]["p50"] > 0 < row["times_seeded"]["p50"] for row in report["noise"]
+    )
     assert {model["model"] for model in report["models"]} == {"ResNet-50", "GPT-2 small"}
     specification = importlib.util.spec_from_file_location("readme_tables", ROOT / "benchmarks" / "readme_tables.py")
     tables = importlib.util.module_from_spec(specification)
