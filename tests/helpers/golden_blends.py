@@ -1,7 +1,8 @@
 """Makes tests/data/golden_blends.json: hashes of blends, which freeze their bits, as golden.py does for fills.
 
-`cd tests; python -m helpers.golden_blends` writes them anew, and refuses where one on file would change. Sums are carried out here
-once more, in NumPy's integers and float64 and in Python's integers; neither fastinit nor torch is imported, but by `digest`.
+`cd tests; python -m helpers.golden_blends` writes them anew, and refuses where one on file would change. Sums are carried
+out here once more, in NumPy's integers and float64 and in Python's integers; neither fastinit nor torch is imported, but by
+`digest`.
 """
 
 import itertools
