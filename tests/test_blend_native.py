@@ -282,7 +282,7 @@ def blendings(draw):
     return Blending(out, recipe(law, real), keys, box, add, keep, source if draw(st.booleans()) else out)
 
 
-@settings(max_examples=examples(400))
+@settings(max_examples=examples(150))
 @given(st.lists(blendings(), min_size=1, max_size=3), st.sampled_from(HERE))
 def test_any_blends(together, isa):
     with cpu.forced_isa(isa):
