@@ -113,7 +113,7 @@ def test_blends_onto_every_pattern(library, dtype):
 
 
 def test_blends_of_lengths_and_starts_around_a_group(library):
-    for dtype in (torch.float32, torch.bfloat16, torch.float8_e5m2):
-        for start in range(4):
+    for dtype in (torch.float32, torch.bfloat16):
+        for start in (0, 3):
             for count in [*range(1, 36), 63, 64, 65, 127, 129, 2047, 2048, 2049]:
                 check_blend(library, onto(count, dtype, box=Box(start, 1, count, count)))
