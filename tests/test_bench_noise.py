@@ -99,6 +99,7 @@ def test_a_contender_that_fails_is_reported_beside_the_others(small, monkeypatch
             raise MemoryError("no room for this")
 
     monkeypatch.setitem(CONTENDERS, "generators", refuse)
+    monkeypatch.setattr(noise, "SUBJECTS", {"2^10": 1 << 10})
     assert _cli.main(["bench", "--noise", "--quick", "--dtypes", "float32"]) == 0
     printed = capsys.readouterr().out
     assert "failed: 2^10, float32, 3 members: MemoryError: no room for this" in printed and "1 members" not in printed
