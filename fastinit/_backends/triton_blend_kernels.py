@@ -5,6 +5,11 @@
 
 Arguments are those of triton_kernels.py, and `members`, 64 bits each: keep, then coefficients and keys, `count` of each. The loop
 over members is one of the running kernel, so that nothing about them decides what is compiled. Where keep is 0, nothing is read.
+
+Instructions an element and member, on sm_90 by Triton 3.9 (`python -m benchmarks.machine_code`), float32 and bfloat16: 16.5 and
+16.2 for uniform, 33.2 and 33.3 for the truncated normal at 2 sigmas, a fill's and 0.3 to 0.9 more; none was timed. The sums of a
+thread's 32 elements stay in registers, and who makes an element reads it too, without shared memory (but of float64).
+With a mask of what is read that was no comparison of the position, ptxas spilled a register of float32, uniform.
 """
 
 from __future__ import annotations
