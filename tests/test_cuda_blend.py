@@ -9,12 +9,12 @@ import math
 import pytest
 import torch
 from emulation import twin
-from helpers.blends import any_bits, blending, check_blends, onto
-from helpers.laws import LAWS
+from helpers.blends import any_bits, blending, check_blends, copy_of, onto
+from helpers.laws import LAWS, same_bits
 from helpers.places import BLOCKED, UNBLOCKED, VIEWS
 from test_cuda import BACKEND, DEVICE, LONG, needs_gpu, needs_twin, pytestmark  # noqa: F401
 
-from fastinit._backends import abi, cuda
+from fastinit._backends import abi, cuda, reference
 from fastinit._core.check import FLOAT_DTYPES
 from fastinit._core.plan import Box
 
@@ -30,8 +30,8 @@ def test_every_kind_and_dtype(law, dtype):
     check_blends(BACKEND, tiled, column)
     check_blends(
         BACKEND,
-        *(onto(40, dtype, DEVICE, law=law, keep=1.0), onto(4100, dtype, DEVICE, law="uniform", members=5, keep=0.0)),
-        onto(4097, dtype, DEVICE, law=law, members=3, keep=-(2.0**-130) if dtype is torch.float64 else -0.5),
+        *(onto(40, dtype, DEVICE, law=law, keep=1.0), onto(300, dtype, DEVICE, law="uniform", members=5, keep=0.0)),
+        onto(1100, dtype, DEVICE, law=law, members=3, keep=-(2.0**-130) if dtype is torch.float64 else -0.5),
     )
 
 
@@ -76,17 +76,26 @@ def test_sources_apart_and_at_no_multiple_of_16_bytes(dtype):
         check_blends(BACKEND, onto(5000, dtype, DEVICE, source=source), onto(5000, dtype, DEVICE, source=source, keep=0.0))
 
 
-@pytest.mark.parametrize("dtype", FLOAT_DTYPES, ids=str)
-@pytest.mark.parametrize("law", ["uniform", "normal", "half-normal"])
+@pytest.mark.parametrize(
+    "dtype, law", [(torch.float64, "normal"), (torch.float64, "half-normal"), (torch.bfloat16, "normal")], ids=str
+)
 def test_many_members(dtype, law):
-    """More than a launch takes of float64."""
-    for box in (Box(0, 1, 40, 40), Box(1, 1, 40, 40)):
-        check_blends(BACKEND, *(onto(40, dtype, DEVICE, law=law, members=n, box=box) for n in (0, 400, 1)))
+    """Of float64 more than a launch takes; where its table has two halves, each member takes two launches."""
+    for box, many in ((Box(0, 1, 40, 40), 370), (Box(1, 1, 40, 40), 20)):
+        members = 20 if law == "half-normal" else many
+        check_blends(BACKEND, *(onto(40, dtype, DEVICE, law=law, members=n, box=box) for n in (0, members, 1)))
+
+
+def test_keep_0_of_either_sign_reads_nothing():
+    for n, start in ((64, 0), (5, 1)):
+        for keep, members in ((0.0, 1), (-0.0, 1), (-0.0, 0)):
+            one = onto(n, torch.float32, DEVICE, keep=keep, members=members, box=Box(start, 1, n, n))
+            check_blends(BACKEND, one._replace(add=(0.0,) * members))  # or -0 would be lost in the sum
 
 
 def test_members_beyond_those_of_a_launch():
     """Of float32 in several launches; of narrower dtypes refused by the library, and made by way of float32."""
-    check_blends(BACKEND, onto(8, torch.float32, DEVICE, law="uniform", members=5000, keep=0.5))
+    check_blends(BACKEND, onto(8, torch.float32, DEVICE, law="uniform", members=2750, keep=0.5))
     narrow = onto(8, torch.bfloat16, DEVICE, law="uniform", members=2049)
     with pytest.raises(RuntimeError, match="too many keys"):
         (twin.blend if BACKEND is twin else cuda.blend_at_once)([narrow])
@@ -105,13 +114,50 @@ def test_many_members_of_narrow_dtypes_by_way_of_float32(monkeypatch):
         check_blends(Narrow, onto(1000, dtype, members=8), onto(77, dtype, members=2), blending(view, members=7, keep=0.0))
 
 
+def launches(*blendings) -> int:
+    before = twin.state().launches
+    twin.blend(list(blendings))
+    return twin.state().launches - before
+
+
 @needs_twin
 def test_one_launch_for_a_list():
-    before = twin.state().launches
-    twin.blend([onto(n, torch.float32, members=3) for n in (4096, 100, 7000)])
-    assert twin.state().launches == before + 1
-    twin.blend([onto(64, torch.bfloat16, members=1000) for _ in range(6)])
-    assert twin.state().launches == before + 1 + 3, "where a launch is full, another begins"
+    assert launches(*(onto(n, torch.float32, members=3) for n in (4096, 100, 7000))) == 1
+    assert launches(*(onto(64, torch.bfloat16, members=1000) for _ in range(6))) == 2, "where a launch is full, another begins"
+    assert launches(*(onto(64, torch.float64, law="normal", members=1) for _ in range(20))) == 1, "they have one table"
+    assert launches(*(onto(64, torch.float64, law=law, members=1) for law in ("normal", "2 sigmas", "normal"))) == 3
+
+
+def changed(structure, **fields):
+    for name, value in fields.items():
+        setattr(structure, name, value(structure) if callable(value) else value)
+    return structure
+
+
+@needs_twin
+def test_coefficients_that_begin_alike():
+    """One array is stored once, but all that each tensor needs of it."""
+    for counts in ((1, 3), (0, 2), (3, 1, 2)):
+        blendings = [onto(64, torch.float32, members=n) for n in counts]
+        expected = [copy_of(each) for each in blendings]
+        reference.blend(expected)
+        packed, kept = abi.packed_blendings(blendings)
+        raw = (abi.RawBlending * len(counts)).from_buffer_copy(packed)
+        for each in raw:
+            each.add = raw[counts.index(max(counts))].add
+        assert twin.library().fastinit_cuda_blend(ctypes.byref(raw), len(counts), 0, None) == 0
+        assert all(same_bits(got.out, wanted.out) for got, wanted in zip(blendings, expected, strict=True))
+        del kept
+
+
+@needs_twin
+def test_with_keep_0_there_need_be_no_source():
+    for start in (0, 1):
+        one = onto(64, torch.float32, keep=0.0, box=Box(start, 1, 64, 64))
+        packed, kept = abi.packed_blendings([one])
+        raw = changed(abi.RawBlending.from_buffer_copy(packed), source=None)
+        assert twin.library().fastinit_cuda_blend(ctypes.byref(raw), 1, 0, None) == 0
+        del kept
 
 
 REFUSED = {
@@ -122,7 +168,9 @@ REFUSED = {
     "no dtype": ({"dtype": -1}, 3),
     "another real type": ({"dtype": 1}, 3),
     "negative members": ({"members": -1}, 8),
-    "an address": ({"source": 2}, 9),
+    "a source's address": ({"source": lambda one: one.source + 2}, 9),
+    "an address": ({"to": lambda one: changed(one.to, out=one.to.out + 2)}, 9),
+    "elements": ({"to": lambda one: changed(one.to, cols=2**41)}, 10),
     "keep": ({"keep": math.inf}, 13),
     "keep of another type": ({"keep": 0.1}, 13),
 }
@@ -135,9 +183,7 @@ def test_wrong_blendings_are_refused(name):
     one = onto(64, torch.float32)
     before = one.out.clone()
     packed, kept = abi.packed_blendings([one])
-    raw = abi.RawBlending.from_buffer_copy(packed)
-    for field, value in given.items():
-        setattr(raw, field, raw.source + value if name == "an address" else value)
+    raw = changed(abi.RawBlending.from_buffer_copy(packed), **given)
     assert twin.library().fastinit_cuda_blend(ctypes.byref(raw), 1, 0, None) == status
     assert torch.equal(one.out.view(torch.int32), before.view(torch.int32))
     assert (
@@ -149,10 +195,10 @@ def test_wrong_blendings_are_refused(name):
 @needs_gpu
 def test_streams_and_graphs():
     """Captured, and replayed: keys are captured too."""
-    one = onto(5001, torch.bfloat16, DEVICE)
+    one, other = onto(5001, torch.bfloat16, DEVICE), onto(77, torch.float32, DEVICE)
     before, graph = one.out.clone(), torch.cuda.CUDAGraph()
     with torch.cuda.graph(graph):
-        cuda.blend([one, onto(77, torch.float32, DEVICE)])
+        cuda.blend([one, other])
     for _ in range(2):
         one.out.copy_(before)
         graph.replay()

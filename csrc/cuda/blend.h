@@ -8,24 +8,32 @@
 namespace fastinit {
 namespace {
 
-/* What lies in a launch: what names tensors in front, what they share at the back. */
+/* What lies in a launch: what names tensors in front; at the back what they share, once, and their keys. */
 template <int DTYPE> class Room {
   using R = Real<DTYPE>;
   struct Placed {
-    const void *what;
-    int place;
+    const void *what; /* an array of coefficients; or of a recipe its kind, which no such array is at */
+    int bytes, place;
   };
+  static constexpr int MOST_PLACED = 256; /* what comes after them is written anew each time */
   int end_ = MUCH, count_ = 0;
-  Placed placed_[64]; /* the last that came: a list has few recipes, and mostly one array of coefficients */
+  Placed placed_[MOST_PLACED];
 
-  int known(const void *what) const {
+  static int padded(int64_t bytes) { return (int)((bytes + 15) / 16 * 16); }
+
+  /* Where it is, or more that begins as it does; -1 if it is not there. */
+  int known(const void *what, int bytes) const {
     for (int i = count_ - 1; i >= 0; i--)
-      if (placed_[i].what == what) return placed_[i].place;
+      if (placed_[i].what == what && placed_[i].bytes >= bytes) return placed_[i].place;
     return -1;
   }
-  int room_for(int bytes) { return end_ -= (bytes + 15) / 16 * 16; }
-  void keep(const void *what, int place) {
-    if (count_ < 64) placed_[count_++] = {what, place};
+  int shared(const void *what, int bytes, bool &is_new) {
+    const int place = known(what, bytes);
+    is_new = place < 0;
+    if (!is_new) return place;
+    end_ -= padded(bytes);
+    if (count_ < MOST_PLACED) placed_[count_++] = {what, bytes, end_};
+    return end_;
   }
 
  public:
@@ -41,29 +49,33 @@ template <int DTYPE> class Room {
   static int64_t bytes_of(const fastinit_blending &blending, int64_t members) {
     return recipe_bytes<R>(*blending.to.recipe) + members * (8 + (int64_t)sizeof(R)) + 32;
   }
-  bool fits(int front, const fastinit_blending &blending) const { return front + bytes_of(blending, blending.members) <= end_; }
+  bool fits(int front, const fastinit_blending &blending) const {
+    const int recipe = recipe_bytes<R>(*blending.to.recipe), add = (int)(blending.members * sizeof(R));
+    int bytes = padded(blending.members * 8);
+    if (known(&blending.to.recipe->kind, recipe) < 0) bytes += recipe;
+    if (known(blending.add, add) < 0) bytes += padded(add);
+    return front + bytes <= end_;
+  }
 
-  /* Where the recipe is; it is written if it is new. */
   int recipe(const fastinit_recipe &recipe, int32_t half) {
-    int place = half == BOTH ? known(&recipe) : -1;
-    if (place >= 0) return place;
-    place = room_for(recipe_bytes<R>(recipe));
-    write_recipe<DTYPE>(recipe, half, launch.data + place);
-    keep(&recipe, place);
+    bool is_new;
+    const int place = shared(&recipe.kind, recipe_bytes<R>(recipe), is_new);
+    if (is_new) write_recipe<DTYPE>(recipe, half, launch.data + place);
     return place;
   }
   Members<DTYPE> members(const fastinit_blending &blending, const char *source) {
     const int count = (int)blending.members;
-    Members<DTYPE> made{source, (R)blending.keep, count, room_for(count * 8), known(blending.add)};
-    if (count > 0) memcpy(launch.data + made.keys, blending.keys, (size_t)count * 8);
-    if (made.add < 0) {
-      made.add = room_for(count * (int)sizeof(R));
-      for (int n = 0; n < count; n++) ((R *)(launch.data + made.add))[n] = (R)blending.add[n];
-      keep(blending.add, made.add);
-    }
-    return made;
+    bool is_new;
+    const int add = shared(blending.add, count * (int)sizeof(R), is_new);
+    for (int n = 0; is_new && n < count; n++) ((R *)(launch.data + add))[n] = (R)blending.add[n];
+    const int keys = end_ -= padded(count * 8);
+    if (count > 0) memcpy(launch.data + keys, blending.keys, (size_t)count * 8);
+    return {source, (R)blending.keep + 0, count, keys, add}; /* -0 becomes +0 */
   }
 };
+static_assert(sizeof(Places<FASTINIT_BFLOAT16>) + sizeof(Recipe<float>) + sizeof(Space<float>) + FASTINIT_MOST_MEMBERS * 12 +
+                  32 <=
+              MUCH);
 
 /* --- by elements ----------------------------------------------------------------------------------------------------------- */
 

@@ -16,7 +16,7 @@ ROOT = pathlib.Path(__file__).parents[2]
 SOURCE = ROOT / "csrc" / "cuda" / "cuda.cu"
 STAND_IN = pathlib.Path(__file__).parent / "cuda_twin"  # a cuda_runtime.h
 FLAGS = ["-shared", "-fPIC", "-fvisibility=hidden", "-std=c++17", "-O0"]  # optimized, it compiles for 20 s
-FLAGS += ["-ffp-contract=off", "-fno-strict-aliasing", "-Wno-psabi"]
+FLAGS += ["-DFASTINIT_INLINE_MEMBER=inline", "-ffp-contract=off", "-fno-strict-aliasing", "-Wno-psabi"]
 FLAGS += ["-fsanitize=alignment", "-fsanitize-undefined-trap-on-error"]  # what a GPU would not store, ends the process
 
 

@@ -14,7 +14,7 @@
 #define CUDART_VERSION 13000
 #define __global__ static
 #define __device__
-#define __forceinline__ inline __attribute__((always_inline))
+#define __forceinline__ inline
 #define __shared__ static
 #define __grid_constant__
 #define __launch_bounds__(...)
