@@ -89,6 +89,7 @@ def _add_bench(bench: argparse.ArgumentParser) -> None:
     bench.add_argument(
         "--models", type=_names, nargs="?", const=[], metavar="A,B", help="instead: build and initialize models (default: all)"
     )
+    bench.add_argument("--noise", action="store_true", help="instead: noise onto tensors and a model, and its peak of memory")
     bench.add_argument("--devices", type=_names, metavar="A,B", help="of --models: cpu,cuda (default: all that are here)")
     bench.add_argument("--json", metavar="FILE", help="write the results, with the machine and all versions")
 

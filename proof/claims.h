@@ -150,7 +150,8 @@ inline void read_box(Bytes &bytes, fastinit_plan &plan) {
   plan.start = bytes.number();
 }
 
-inline void give_memory(Bytes &bytes, Claim &claim, const Limits &limits) {
+/* Memory of elements of `size` bytes; of a plan that is refused, little. */
+inline void give_memory(Bytes &bytes, Claim &claim, const Limits &limits, int size) {
   fastinit_plan &plan = claim.plan;
   claim.out = Memory(LITTLE);
   plan.out = claim.out.get();
@@ -158,7 +159,6 @@ inline void give_memory(Bytes &bytes, Claim &claim, const Limits &limits) {
   const size_t skip = bytes.byte() % 16;
   if (claim.is_good) {
     const Extent extent = extent_of(plan);
-    const int size = size_of(plan.recipe->dtype);
     claim.is_large = extent.end - extent.low > limits.bytes / size || elements_of(plan) > limits.elements;
     if (!claim.is_large) {
       claim.out = Memory((size_t)(extent.end - extent.low) * size, skip);
@@ -172,7 +172,8 @@ inline void read_claim(Bytes &bytes, Claim &claim, const Limits &limits) {
   give_recipe(bytes, claim);
   read_layout(bytes, claim);
   read_box(bytes, claim.plan);
-  give_memory(bytes, claim, limits);
+  const bool known = !refusals_of_recipe(claim.plan.recipe);
+  give_memory(bytes, claim, limits, known ? size_of(claim.plan.recipe->dtype) : 1);
 }
 
 inline int32_t read_isa(Bytes &bytes) {

@@ -14,7 +14,7 @@
 #include <random>
 #include <string>
 
-#include "claims.h"
+#include "blends.h"
 
 extern "C" __attribute__((weak)) void __sanitizer_set_death_callback(void (*)());
 
@@ -28,12 +28,16 @@ constexpr bool IS_TWIN = true;
 int32_t call_fill(const fastinit_plan *plans, int64_t count, int32_t, int32_t) {
   return fastinit_cuda_fill(plans, count, 0, nullptr);
 }
+int32_t call_blend(const fastinit_blending *blendings, int64_t count, int32_t, int32_t) {
+  return fastinit_cuda_blend(blendings, count, 0, nullptr);
+}
 int32_t call_transform(const fastinit_plan *plan, const void *words, int64_t count, int32_t, int32_t) {
   return fastinit_cuda_transform(plan, words, count, 0, nullptr);
 }
 #else
 constexpr bool IS_TWIN = false;
 constexpr auto call_fill = fastinit_fill;
+constexpr auto call_blend = fastinit_blend;
 constexpr auto call_transform = fastinit_transform;
 #endif
 
@@ -48,7 +52,7 @@ constexpr int MOST_PLANS = 6;
 /* --- what is demanded ------------------------------------------------------------------------------------------------------ */
 
 struct {
-  uint64_t filled, mapped, refused;
+  uint64_t filled, mapped, blended, refused;
 } tally;
 
 void describe(const fastinit_recipe &r) {
@@ -131,6 +135,58 @@ void fill(Bytes &bytes) {
   }
 }
 
+uint32_t refusals_of_list(const std::vector<BlendClaim> &claims, const fastinit_plan **bad) {
+  Wide total = 0;
+  for (const BlendClaim &claim : claims) {
+    const fastinit_blending &b = claim.blending;
+    *bad = &b.to;
+    if (uint32_t found = refusals_of_blending(b)) return found;
+    const Wide elements = elements_of(b.to);
+    if (elements == 0) continue;
+    const int size = size_of(b.dtype);
+    uint32_t found = refusals_of_cuda(b.to.out, size, elements);
+    if (b.keep != 0) found |= refusals_of_cuda(b.source, size, elements);
+    if (found) return found;
+    total += elements;
+    if (total > INT64_MAX && !IS_TWIN) return bit(FASTINIT_BAD_BOX);
+  }
+  return 0;
+}
+
+void blend(Bytes &bytes) {
+  const int32_t threads = IS_TWIN ? 1 : read_threads(bytes), isa = IS_TWIN ? FASTINIT_BEST : read_isa(bytes);
+  const Limits &limits = bytes.rarely() ? RARE : USUAL;
+  std::vector<BlendClaim> claims(bytes.byte() % 4);
+  Wide elements = 0;
+  bool is_large = false;
+  for (BlendClaim &claim : claims) {
+    read_blend(bytes, claim, limits);
+    if (!claim.is_good) continue;
+    elements += elements_of(claim.blending.to);
+    is_large |= claim.to.is_large;
+  }
+  const fastinit_plan *bad = nullptr;
+  const bool is_null = bytes.rarely();
+  const int64_t count = bytes.rarely() ? -1 - bytes.byte() : (int64_t)claims.size();
+  uint32_t refusals = refusals_of_call(count, threads, isa) | (is_null && count > 0 ? bit(FASTINIT_NULL_POINTER) : 0);
+  refusals |= refusals_of_list(claims, &bad);
+  const bool guard = !refusals && (is_large || elements > limits.elements);
+  if (guard) refusals = bit(FASTINIT_BAD_KIND);
+  const int64_t given = (int64_t)claims.size() + guard;
+  std::unique_ptr<fastinit_blending[]> blendings(new fastinit_blending[given]());
+  for (size_t i = 0; i < claims.size(); i++) blendings[i] = claims[i].blending;
+  fastinit_recipe refused = {};
+  refused.kind = FASTINIT_KINDS;
+  if (guard) blendings[given - 1].to.recipe = &refused;
+  const int32_t status = call_blend(is_null ? nullptr : blendings.get(), count < 0 ? count : count + guard, threads, isa);
+  demand_status(status, refusals, bad);
+  tally.blended += !refusals;
+  for (const BlendClaim &claim : claims) {
+    if (refusals) demand(is_untouched(claim), "wrote, and refused", &claim.blending.to, status);
+    else if (const char *why = difference(claim)) demand(false, why, &claim.blending.to, status);
+  }
+}
+
 void transform(Bytes &bytes) {
   const int32_t threads = IS_TWIN ? 1 : read_threads(bytes), isa = IS_TWIN ? FASTINIT_BEST : read_isa(bytes);
   const Limits &limits = bytes.rarely() ? RARE : USUAL;
@@ -171,7 +227,8 @@ void transform(Bytes &bytes) {
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
   Bytes bytes(data, size);
-  bytes.byte() < 0xD0 ? fill(bytes) : transform(bytes);
+  const uint8_t what = bytes.byte();
+  what < 0xA0 ? fill(bytes) : what < 0xD0 ? blend(bytes) : transform(bytes);
   return 0;
 }
 
@@ -219,8 +276,10 @@ int main(int count, char **arguments) {
     input = i < files.size() ? files[i] : made(random, files);
     LLVMFuzzerTestOneInput(input.data(), input.size());
   }
-  printf("%llu inputs: %llu filled, %llu mapped, %llu refused\n", (unsigned long long)(files.size() + runs),
-         (unsigned long long)(tally.filled - tally.mapped), (unsigned long long)tally.mapped, (unsigned long long)tally.refused);
+  const uint64_t filled = tally.filled - tally.mapped - tally.blended;
+  printf("%llu inputs:", (unsigned long long)(files.size() + runs));
+  printf(" %llu filled, %llu mapped, %llu blended, %llu refused\n", (unsigned long long)filled, (unsigned long long)tally.mapped,
+         (unsigned long long)tally.blended, (unsigned long long)tally.refused);
 }
 
 #endif

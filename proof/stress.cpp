@@ -1,4 +1,4 @@
-/* Fill and map through the C ABI, in every instruction set that this processor has, under sanitizers: `stress`, `stress quick` or
+/* Fill, map and blend through the C ABI, in every instruction set that this processor has, under sanitizers: `stress`, `stress quick` or
  * `stress quick CHECK`.
  *
  * Every kind, dtype and shape of table; lengths and starts around groups, counters' carries and the last index; boxes; layouts of
@@ -12,7 +12,7 @@
 #include <random>
 #include <thread>
 
-#include "harness.h"
+#include "blends.h"
 
 using namespace proof;
 
@@ -212,6 +212,42 @@ void mapped_words(int32_t isa) {
   });
 }
 
+/* --- blends ---------------------------------------------------------------------------------------------------------------- */
+
+void check_blend(const Tensor &tensor, int32_t dtype, bool in_place, int32_t isa, int32_t threads = 1) {
+  const BlendClaim claim = blend_of(tensor.plan, dtype, in_place);
+  if (fastinit_blend(&claim.blending, 1, threads, isa)) fault("refused a blend", tensor.plan, isa, threads);
+  if (const char *why = difference(claim)) fault(why, tensor.plan, isa, threads);
+  fills++;
+  elements += (int64_t)elements_of(tensor.plan);
+}
+
+void blends(int32_t isa) {
+  const int64_t ONE = 1;
+  for (int32_t dtype = 0; dtype < FASTINIT_UINT32; dtype++)
+    for (const Variant &variant : VARIANTS) {
+      const int32_t real = dtype == FASTINIT_FLOAT64 ? FASTINIT_FLOAT64 : FASTINIT_FLOAT32;
+      if (real == FASTINIT_FLOAT64 && variant.is_large) continue;
+      for (int64_t count : {1, 5, 15, 17, 64, 127, 129, 389, 2047, 2049, 4100})
+        for (int64_t first : {(int64_t)0, (int64_t)3, (ONE << 34) - 7, LAST - 4100})
+          if (!quick || (count + first) % 3 == 0)
+            check_blend(Tensor(variant, real, first, 1, count, 0), dtype, count % 2 == 0, isa);
+      check_blend(Tensor(variant, real, 11, 7, 13, 40), dtype, true, isa);
+      check_blend(Tensor(variant, real, (ONE << 34) - 200, 5, 133, 101), dtype, false, isa);
+      check_blend(Tensor(variant, real, LAST, 77, 1, 0), dtype, true, isa);
+      check_blend(Tensor(variant, real, 1, 1, 63 * 67, 0).shaped({63, 67}, {1, 63}), dtype, true, isa);
+      check_blend(Tensor(variant, real, 1, 63, 67, 70).shaped({7, 9, 67}, {2000, 210, 3}), dtype, false, isa);
+      check_blend(Tensor(variant, real, 2, 1, 2100, 0).shaped({2100}, {-2}), dtype, false, isa);
+    }
+}
+
+void large_blends(int32_t isa) {
+  const Tensor flat(VARIANTS[2], FASTINIT_FLOAT32, ((int64_t)1 << 34) - THREADED / 2, 1, THREADED, 0);
+  check_blend(flat, FASTINIT_BFLOAT16, true, isa, 64);
+  check_blend(Tensor(VARIANTS[0], FASTINIT_FLOAT32, 9, 1021, 1031, 5000).shaped({1021, 1031}, {1, 1021}), FASTINIT_FLOAT32, false,
+              isa, 7);
+}
+
 /* --- threads --------------------------------------------------------------------------------------------------------------- */
 
 std::deque<Tensor> list(int64_t most) {
@@ -292,8 +328,8 @@ struct {
   const char *name;
   void (*run)(int32_t isa);
 } const CHECKS[] = {
-    {"lengths", lengths_and_starts}, {"boxes", boxes},    {"layouts", layouts}, {"words", mapped_words}, {"lists", lists},
-    {"large", large_tensors},        {"callers", callers}};
+    {"lengths", lengths_and_starts}, {"boxes", boxes},     {"layouts", layouts}, {"words", mapped_words},       {"lists", lists},
+    {"large", large_tensors},        {"callers", callers}, {"blends", blends},   {"large blends", large_blends}};
 
 int main(int count, char **arguments) {
   quick = count > 1 && !strcmp(arguments[1], "quick");

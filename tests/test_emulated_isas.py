@@ -11,6 +11,7 @@ import subprocess
 
 import pytest
 import torch
+from helpers.blends import copy_of, onto
 from helpers.laws import KEY, LAWS, filled, same_bits
 
 from fastinit._backends import abi, reference
@@ -72,3 +73,47 @@ def test_given_words(library, law):
     library.emulated_transform(raw, *at)
     del kept
     assert torch.equal(out, reference.transform(recipe, words.long()))
+
+
+# --- blends -------------------------------------------------------------------------------------------------------------------
+
+
+def check_blend(library, given):
+    expected = copy_of(given)
+    reference.blend([expected])
+    raw, kept = abi.packed_blendings([given])
+    at = [ctypes.c_int64(given.out.numel()), ctypes.c_void_p(given.source.data_ptr()), ctypes.c_void_p(given.out.data_ptr())]
+    library.emulated_blend(raw, ctypes.c_int64(0), *at)
+    del kept
+    assert same_bits(given.out, expected.out), (given.box, given.keep, len(given.keys))
+
+
+@pytest.mark.parametrize("dtype", check.FLOAT_DTYPES, ids=str)
+@pytest.mark.parametrize("law", LAWS)
+def test_blends_of_every_kind_and_dtype(library, law, dtype):
+    """Onto any bits: every one of a narrow dtype."""
+    for count, box, keep in (
+        (4099, None, 0.625),
+        (1021, Box(2**34 - 77, 1, 1021, 1021), 1.0),
+        (1021, Box(2**62 + 1, 1021, 1, 5), 0.0),
+    ):
+        check_blend(library, onto(count, dtype, law=law, box=box, keep=keep, members=3))
+
+
+@pytest.mark.parametrize("dtype", check.FLOAT_DTYPES, ids=str)
+def test_blends_onto_every_pattern(library, dtype):
+    """Of two bytes or fewer, with a keep that changes none but NaN; and with one that makes others subnormal."""
+    count = 256 ** min(dtype.itemsize, 2)
+    patterns = torch.arange(count).to({1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}[dtype.itemsize])
+    if dtype.itemsize > 2:
+        patterns = patterns << 8 * dtype.itemsize - 16
+    for keep, members in ((1.0, 0), (2.0**-6, 0), (-(2.0**-140 if dtype is torch.float64 else 2.0**-120), 1)):
+        one = onto(count, dtype, keep=keep, members=members)
+        check_blend(library, one._replace(source=patterns.view(dtype)))
+
+
+def test_blends_of_lengths_and_starts_around_a_group(library):
+    for dtype in (torch.float32, torch.bfloat16):
+        for start in (0, 3):
+            for count in [*range(1, 36), 63, 64, 65, 127, 129, 2047, 2048, 2049]:
+                check_blend(library, onto(count, dtype, box=Box(start, 1, count, count)))

@@ -45,8 +45,8 @@ def stress(objects, folder, name, check, changed=()) -> faults.Report:
 
 def test_hostile_plans(objects, tmp_path):
     said = fuzz(objects, tmp_path)
-    filled, mapped, refused = (int(re.findall(rf"(\d+) {word}", said)[0]) for word in ("filled", "mapped", "refused"))
-    assert min(filled, mapped, refused) > INPUTS / 20, said
+    found = [int(re.findall(rf"(\d+) {word}", said)[0]) for word in ("filled", "mapped", "blended", "refused")]
+    assert min(found) > INPUTS / 20, said
 
 
 def test_the_kept_inputs_are_small_and_differ(tmp_path):
@@ -54,13 +54,14 @@ def test_the_kept_inputs_are_small_and_differ(tmp_path):
     assert len(set(inputs)) == len(inputs) > 100 and max(map(len, inputs)) <= faults.LONGEST
 
 
-@pytest.mark.parametrize("check", ["lengths", "boxes", "layouts", "words"])
+@pytest.mark.parametrize("check", ["lengths", "boxes", "layouts", "words", "blends"])
 def test_every_loop(objects, tmp_path, check):
     assert stress(objects, tmp_path, "address", check)["instruction_sets"] == 1
 
 
 def test_threads_and_many_callers(objects, tmp_path):
     assert stress(objects, tmp_path, "thread", "callers")["fills"] == 64
+    assert stress(objects, tmp_path, "thread", "large blends")["fills"] == 2
 
 
 # --- that faults are seen -----------------------------------------------------------------------------------------------------
@@ -109,6 +110,29 @@ FAULTS = {
     "indices beyond 2^63": Fault(
         "plan.h", "__builtin_add_overflow(last, plan.start, &last)", UNCHECKED.format("last", "last + plan.start"), "overflow"
     ),
+    "a source that is null": Fault("plan.h", "reads && (!blending.source || ", "reads && (false || "),
+    "members that are null": Fault("plan.h", "(!blending.keys || !blending.add)", "false"),
+    "coefficients of any type": Fault("plan.h", "(wide || (double)(float)x == x)", "true", "accepted"),
+    "a source in another order": Fault(
+        "cpu/cpu.cpp", "blending.source_strides, first, size)", "blending.to.layout, first, size)"
+    ),
+    "a row of the source twice": Fault("cpu/cpu.cpp", "from.advance_in_row(n);", "", "another value"),
+    "a list blended while it is checked": Fault(
+        "cpu/cpu.cpp",
+        "    if (__builtin_mul_overflow(elements, blendings[i].members",
+        "    if (elements) blend_part(blendings[i], scalar_kernel(*blendings[i].to.recipe), 0, 1);\n"
+        "    if (__builtin_mul_overflow(elements, blendings[i].members",
+        "wrote, and refused",
+    ),
+    "members that overflow": Fault(
+        "cpu/cpu.cpp", "if (__builtin_add_overflow(*work, values, work)) *work = INT64_MAX;", "*work += values;", "overflow"
+    ),
+}
+SUMS = {  # of csrc/cpu/blend.h
+    "a vector behind a tile": ("if (count - i < LANES) from", "if (count < 0) from", SEEN),
+    "a tile's rest": ("const bool whole = count - i >= LANES;", "const bool whole = true;", SEEN),
+    "values onto another tile": ("count -= n, old += n * size,", "count -= n, old += size,", "another value"),
+    "one key for all": ("blending.keys[m], blending.add", "blending.keys[0], blending.add", "another value"),
 }
 GROUP = ("n = count / GROUP * GROUP;", "n = (count + 1) / GROUP * GROUP;")  # a group for all but one of its elements
 RACE = (
@@ -141,6 +165,14 @@ def test_a_group_too_many_is_seen(objects, tmp_path):
     changed = broken(tmp_path, ["-fsanitize=address"], LOOPS, "cpu/kernel.h", GROUP)
     with pytest.raises(faults.Fault, match="heap-buffer-overflow"):
         fuzz(objects, tmp_path, [objects["address", ENTRY], changed])
+
+
+@pytest.mark.parametrize("name", SUMS)
+def test_broken_sums_are_seen(objects, tmp_path, name):
+    old, new, said = SUMS[name]
+    changed = broken(tmp_path, faults.ADDRESS, LOOPS, "cpu/blend.h", (old, new))
+    with pytest.raises(faults.Fault, match=said):
+        stress(objects, tmp_path, "address", "blends", [objects["address", ENTRY], changed])
 
 
 def test_a_race_is_seen(objects, tmp_path):

@@ -25,6 +25,7 @@ PLAIN = "torch-gpt2"
 COMMANDS = {
     "bench": (bench, "_measure", ["bench", "--quick", "--json"]),
     "bench --models": (models, "result_of", ["bench", "--models", PLAIN, "--quick", "--json"]),
+    "bench --noise": (models, "result_of", ["bench", "--noise", "--quick", "--json"]),
     "demo": (demo, "_transformer", ["demo", "--output"]),
 }
 PROGRAMS = {

@@ -40,6 +40,28 @@ def test_peak_memory(backend, shape, view):
     assert int(result.stdout) <= 64 << 20, f"{int(result.stdout) / 2**20:.0f} MB beside the tensor"
 
 
+BLEND = """
+import resource, sys, torch, fastinit
+scale = 1 if sys.platform == "darwin" else 1024
+peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * scale
+tensor = torch.zeros(1 << 13, 1 << 13).fill_(1.0)  # every page is there
+for way in (tensor, tensor.t()[:, 1:]):
+    fastinit.blend_(way[:64], fastinit.normal_, key=[1, 2], add=[1.0, 1.0])
+    before = peak()
+    fastinit.blend_(way, fastinit.normal_, key=[1, 2], add=[1.0, 1.0])
+    print(peak() - before)
+"""
+
+
+def test_a_blend_takes_no_memory():
+    """2^26 floats, dense and strided: less than a megabyte, which is the stacks of its threads."""
+    if all_backends(torch.device("cpu"))["native"]:
+        pytest.skip("the native backend cannot be used here")
+    result = subprocess.run([sys.executable, "-c", BLEND], capture_output=True, text=True, timeout=300, cwd="/")
+    assert result.returncode == 0, result.stderr
+    assert all(int(line) < 1 << 20 for line in result.stdout.split()), f"{result.stdout} bytes beside the tensor"
+
+
 MODEL = """
 import resource, sys, torch, fastinit
 from torch import nn

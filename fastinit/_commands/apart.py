@@ -1,4 +1,4 @@
-"""`python FILE JOB`, FILE being this one: `footprint` in a process of its own, of the very package that this file is a part of.
+"""`python FILE MODULE JOB`, FILE being this one: a command's module in a process of its own, of the package that this file is in.
 
 `python -m` would run what is called fastinit in the current directory. This file's own folder, which Python puts first on the
 path instead, has modules of common names.
@@ -6,6 +6,7 @@ path instead, has modules of common names.
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
 import pathlib
 import sys
@@ -18,9 +19,7 @@ def main() -> None:
     assert found is not None and found.loader is not None
     sys.modules["fastinit"] = package = importlib.util.module_from_spec(found)
     found.loader.exec_module(package)
-    from fastinit._commands import footprint
-
-    footprint.main()
+    importlib.import_module(f"fastinit._commands.{sys.argv[1]}").main()
 
 
 if __name__ == "__main__":

@@ -46,6 +46,10 @@ class Row(NamedTuple):
 
 
 def run(args: argparse.Namespace) -> int:
+    if args.noise:
+        from fastinit._commands import noise
+
+        return noise.run(args)
     if args.models is not None:
         from fastinit._commands import models
 

@@ -1,4 +1,4 @@
-"""Time and peak memory of one model's initialisation: by a process of its own, ``python fastinit/_commands/apart.py JOB``.
+"""Time and peak memory of one model's initialisation: by a process of its own, ``python .../apart.py footprint JOB``.
 
 A job is a JSON object, see `Job`; the result, a JSON object too, is the last line printed.
 """
@@ -14,7 +14,7 @@ import math
 import sys
 import time
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import torch
 from torch import nn
@@ -23,6 +23,7 @@ import fastinit
 from fastinit._commands.measure import Contender, paired, percentiles
 from fastinit._commands.zoo import MODELS, Fill, Model
 
+_T = TypeVar("_T")
 _SLOW = 10.0  # seconds of a peer's pass, above which three rounds do
 _TRIAL = 1 << 22  # elements from which a peer's speed is estimated
 
@@ -40,7 +41,7 @@ class Job(NamedTuple):
 
 
 def main() -> None:
-    print(json.dumps(run(Job(**json.loads(sys.argv[1])))))
+    print(json.dumps(run(Job(**json.loads(sys.argv[2])))))
 
 
 def run(job: Job) -> dict[str, Any]:
@@ -84,7 +85,7 @@ CONTENDERS: dict[str, Callable[[Model, bool, str], nn.Module]] = {
 }
 
 
-def footprint(call: Callable[[], nn.Module], device: str) -> tuple[nn.Module, dict[str, Any]]:
+def footprint(call: Callable[[], _T], device: str) -> tuple[_T, dict[str, Any]]:
     """What a call returns, its seconds, and the bytes by which it raised the memory in use at its peak (None: unknown)."""
     _release()
     before = _reset_peak(device)

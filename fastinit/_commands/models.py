@@ -12,6 +12,7 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import torch
@@ -112,14 +113,14 @@ def _fill_jobs(names: list[str], devices: list[str], pace: _Pace) -> list[Job]:
     ]
 
 
-def result_of(job: Job, pace: _Pace) -> dict[str, Any]:
-    """What a job measured, or the last line of why it failed."""
+def result_of(job: Any, pace: _Pace, measure: Callable[[Any], dict[str, Any]] = footprint.run) -> dict[str, Any]:
+    """What a job measured, or the last line of why it failed. Apart it is the main() of the function's module that measures."""
     if not pace.apart:
         try:
-            return footprint.run(job)
+            return measure(job)
         except Exception as error:  # a row that failed is reported and the others are measured
             return {"error": f"{type(error).__name__}: {error}"}
-    command = [sys.executable, apart.__file__, json.dumps(job._asdict())]
+    command = [sys.executable, apart.__file__, measure.__module__.rpartition(".")[2], json.dumps(job._asdict())]
     # Without empty entries, which are the current directory.
     path = os.pathsep.join(filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep)))
     done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, **_AWAY, "PYTHONPATH": path})

@@ -103,3 +103,29 @@ def remainder(z: Fraction, recipe: Recipe) -> Fraction:
 
 def fma(a, b, c, dtype: torch.dtype) -> Fraction:
     return nearest(Fraction(a) * Fraction(b) + Fraction(c), dtype)
+
+
+# --- sums onto what is there: numbers are Python's, which have zeros with signs, infinities and NaN -----------------------------
+
+
+def cast(x: float | Fraction, dtype: torch.dtype) -> float:
+    """A number rounded once to a dtype, with its own overflow; a zero keeps the sign."""
+    if isinstance(x, float) and not math.isfinite(x):
+        return math.copysign(448.0, x) if dtype is torch.float8_e4m3fn and not math.isnan(x) else x
+    found, sign = nearest(Fraction(x), dtype), -1.0 if x < 0 or str(x) == "-0.0" else 1.0
+    if abs(found) > Fraction(torch.finfo(dtype).max):
+        return sign * (448.0 if dtype is torch.float8_e4m3fn else math.inf)
+    return math.copysign(float(found), sign)
+
+
+def blended(recipe: Recipe, keys, add, keep: float, old: float, index: int, dtype: torch.dtype) -> float:
+    """What element `index` becomes that is `old`."""
+    acc = (
+        (cast(Fraction(keep) * Fraction(old), recipe.real) if math.isfinite(old) and keep * old else keep * old) if keep else 0.0
+    )
+    for key, factor in zip(keys, add, strict=True):
+        v = value(recipe, word64(key, index) if recipe.real is torch.float64 else word32(key, index))
+        if math.isfinite(acc):
+            exact = v * Fraction(factor) + Fraction(acc)
+            acc = cast(exact, recipe.real) if exact else float(v) * factor + acc
+    return cast(acc, dtype)

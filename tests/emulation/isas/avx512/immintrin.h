@@ -43,7 +43,7 @@ static inline __m512 _mm512_fmadd_ps(__m512 a, __m512 b, __m512 c) {
   return _mm512_loadu_ps(x);
 }
 
-/* the two that SIMDe 0.8 lacks */
+/* the three that SIMDe 0.8 lacks */
 static inline __m256i _mm512_cvtepi32_epi16(__m512i a) {
   uint32_t from[16];
   uint16_t to[16];
@@ -57,4 +57,11 @@ static inline __m128i _mm512_cvtepi32_epi8(__m512i a) {
   _mm512_storeu_si512(from, a);
   for (int i = 0; i < 16; i++) to[i] = (uint8_t)from[i];
   return _mm_loadu_si128((const __m128i *)to);
+}
+static inline __m512i _mm512_cvtepu8_epi32(__m128i a) {
+  uint8_t from[16];
+  uint32_t to[16];
+  _mm_storeu_si128((__m128i *)from, a);
+  for (int i = 0; i < 16; i++) to[i] = from[i];
+  return _mm512_loadu_si512(to);
 }

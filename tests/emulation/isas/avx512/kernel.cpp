@@ -8,4 +8,7 @@ void emulated_fill(const fastinit_plan *plan, int64_t first, int64_t count, char
 void emulated_transform(const fastinit_plan *plan, const char *words, int64_t count, char *out) {
   fastinit::avx512_kernel(*plan->recipe).transform(*plan->recipe, words, count, out);
 }
+void emulated_blend(const fastinit_blending *blending, int64_t first, int64_t count, const char *old, char *out) {
+  fastinit::avx512_kernel(*blending->to.recipe).blend(*blending, first, count, old, out);
+}
 }
