@@ -20,8 +20,8 @@ import zipfile
 
 ROOT = pathlib.Path(__file__).parents[1]
 ROOMS = ("fastinit", "csrc", "benchmarks", "proof", "examples", "tests")
-BUDGET = {"fastinit": 8650, "csrc": 2200}
-WHEEL = 420_000  # bytes
+BUDGET = {"fastinit": 9850, "csrc": 3000}
+WHEEL = 530_000  # bytes
 SILENT = {tokenize.COMMENT, tokenize.NL, tokenize.NEWLINE, tokenize.INDENT, tokenize.DEDENT, tokenize.ENDMARKER}
 
 

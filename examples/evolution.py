@@ -1,7 +1,7 @@
-"""An evolution strategy: a small CNN learns handwritten digits without a gradient. Its noise is made again from seeds, never kept.
+"""An evolution strategy: a small CNN learns handwritten digits without a gradient. Its noise is made again from seeds.
 
-Each step tries 16 seeds, with their noise added and taken away (Salimans et al. 2017), and moves by the sum of all noise, weighted by
-what it gained: one call, one pass over the weights. The steps are an argument. Needs scikit-learn.
+Each step tries 16 seeds, with their noise added and taken away (Salimans et al. 2017), and moves by the sum of all noise,
+weighted by what it gained: one call, one pass over the weights. The steps are an argument. Needs scikit-learn.
 """
 
 import sys

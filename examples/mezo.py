@@ -1,7 +1,7 @@
 """MeZO (Malladi et al. 2023): a CNN that has seen 50 digits is tuned to 1,437 by forward passes alone.
 
-A step takes two losses, with the noise of one seed added and taken away, and goes along that noise. It keeps no gradient, no state of an
-optimizer and no noise. The steps are an argument. Needs scikit-learn.
+A step takes two losses, with the noise of one seed added and taken away, and goes along that noise. It keeps no gradient, no
+state of an optimizer and no noise. The steps are an argument. Needs scikit-learn.
 """
 
 import sys

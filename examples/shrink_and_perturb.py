@@ -1,7 +1,7 @@
 """Shrink and perturb (Ash and Adams 2020): a network trained on half of the data goes on with all of it, as it is or shrunk.
 
-From scratch, warm-started, and warm-started with 0.4 of its weights plus 0.5 of new initial ones, ten seeds each; the number of seeds is
-an argument. Needs scikit-learn.
+From scratch, warm-started, and warm-started with 0.4 of its weights plus 0.5 of new initial ones, ten seeds each; the number of
+seeds is an argument. Needs scikit-learn.
 """
 
 import sys
@@ -29,8 +29,8 @@ def train(model, count, chance):
             F.cross_entropy(scores, labels[batch]).backward()
             optimizer.step()
         if right >= 0.99 * count:
-            break
-    return epoch
+            return epoch
+    return 300
 
 
 def trained(how, seed):

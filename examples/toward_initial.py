@@ -1,7 +1,7 @@
 """Regularization toward the initial weights (Kumar et al. 2023), which are made again from their seed: no copy is kept.
 
-A network learns five tasks, one after the other: digits whose pixels are shuffled anew for each. Its weights are pulled toward where they
-began, once with copies of the initial weights, once by `perturb_`. Needs scikit-learn.
+A network learns five tasks, one after the other: digits whose pixels are shuffled anew for each. Its weights are pulled toward
+where they began, once with copies of the initial weights, once by `perturb_`. Needs scikit-learn.
 """
 
 import torch
@@ -42,9 +42,10 @@ for pull in ("none", "copies", "made again"):
     model, initial, found = learned(pull)
     pairs = list(zip(model.parameters(), initial, strict=True))
     distance = sum((weight - begun).pow(2).sum().item() for weight, begun in pairs) ** 0.5
-    print(f"{pull:10}  {distance:5.2f} from the initial weights; held-out digits of each task: {[f'{each:.1%}' for each in found]}")
+    print(f"{pull:10}  {distance:5.2f} from the initial weights; held-out digits: {', '.join(f'{each:.1%}' for each in found)}")
 
 expected = [weight.detach().lerp(begun, PULL) for weight, begun in pairs]
 fastinit.perturb_(model, fastinit.torch_like, seed=SEED, keep=1 - PULL, add=PULL)
 apart = max((a - b).abs().max().item() / b.abs().max().item() for a, b in zip(model.parameters(), expected, strict=True))
-print(f"one more pull by both: at most {apart:.0e} of the largest weight apart; {4 * sum(w.numel() for w in initial):,} bytes not kept")
+size = 4 * sum(weight.numel() for weight in initial)
+print(f"one more pull by both: at most {apart:.0e} of the largest weight apart; {size:,} bytes not kept")

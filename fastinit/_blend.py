@@ -22,6 +22,7 @@ from fastinit._core import keys, shard
 from fastinit._core.check import FLOAT_DTYPES, check_tensor, finite, is_plain, shown, whole_shape
 from fastinit._core.laws import Initializer, Law, call_of, declaration_of, law_of
 from fastinit._core.memory import check_memory, shares_part
+from fastinit._core.modes import ieee_arithmetic, is_flushing
 from fastinit._core.plan import Blending, Box, whole
 from fastinit._core.recipes import coefficient, real_of, recipe
 from fastinit._fill import writing, written
@@ -88,6 +89,9 @@ def blend_(
         True
         >>> _ = fastinit.blend_(w, fastinit.normal_, key=[7, 8], add=[-0.5, 0.1])
     """
+    if is_flushing():  # coefficients may be subnormal
+        with ieee_arithmetic():
+            return blend_(tensor, initializer, key=key, add=add, keep=keep, source=source)
     check_tensor(tensor, FLOAT_DTYPES)
     words, factors = pairs("key", key, add)
     words = [keys.check(word) for word in words]
@@ -210,6 +214,8 @@ def check_source(tensor: Tensor, source: Any) -> None:
     ):
         if own != other:
             raise ValueError(f"source must have the tensor's {what}, {own}. Received: {other}. Convert it first.")
+    if is_dynamo_compiling():  # the operator looks at memory, when it runs
+        return
     here, there = shard.local_of(tensor), shard.local_of(source)
     if here is there or is_without_memory(here):
         return
@@ -331,8 +337,11 @@ def run(blendings: Iterable[Blending]) -> None:
 def _blend_operator(
     out: Tensor, law: str, parameters: list[float], words: list[int], add: list[float], keep: float, source: Tensor | None
 ) -> None:
+    if source is not None:
+        check_source(out, source)
     numbers = Coefficients(tuple(add), keep, real_of(out.dtype))
-    _blend_(out, Law(law, tuple(parameters)), [word & _MASK64 for word in words], numbers, source)
+    with ieee_arithmetic():
+        _blend_(out, Law(law, tuple(parameters)), [word & _MASK64 for word in words], numbers, source)
 
 
 @_blend_operator.register_fake

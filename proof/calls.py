@@ -16,6 +16,7 @@ import traceback
 import warnings
 from collections import Counter
 from datetime import datetime, timezone
+from functools import partial
 
 import torch
 
@@ -25,7 +26,10 @@ from fastinit._commands.measure import commit, torch_threads
 
 ROOT = pathlib.Path(__file__).parents[1]
 sys.path.append(str(ROOT / "tests"))
+from helpers import call_blends  # noqa: E402
 from helpers.call_checks import SPECS, explore  # noqa: E402
+
+EXPLORERS = {**{name: partial(explore, name) for name in SPECS}, "blend_": call_blends.explore}
 
 BATCH = 300  # calls of a function before the next one's turn
 
@@ -40,7 +44,7 @@ def main(argv: list[str] | None = None) -> int:
         while not faults and (seed == args.seed or time.monotonic() - began < 60 * args.minutes):
             for name in args.functions:
                 try:
-                    outcomes[name] += explore(name, BATCH, seed)
+                    outcomes[name] += EXPLORERS[name](BATCH, seed)
                 except BaseException as fault:
                     if isinstance(fault, KeyboardInterrupt):
                         raise
@@ -65,13 +69,13 @@ def arguments(argv: list[str] | None) -> argparse.Namespace:
     )
     parser.add_argument("--minutes", type=float, default=10, help="begin no round of all functions later than that (10)")
     parser.add_argument("--seed", type=int, default=1, help="of the first round; each round takes the next (1)")
-    parser.add_argument("--functions", default=",".join(SPECS), help="of them, with commas; all")
+    parser.add_argument("--functions", default=",".join(EXPLORERS), help="of them, with commas; all")
     parser.add_argument("--json", type=pathlib.Path, help="write what came of the calls to this file")
     args = parser.parse_args(argv)
     args.functions = args.functions.split(",")
     for name in args.functions:
-        if name not in SPECS:
-            parser.error(f"--functions: {name!r} is none of {', '.join(SPECS)}.")
+        if name not in EXPLORERS:
+            parser.error(f"--functions: {name!r} is none of {', '.join(EXPLORERS)}.")
     return args
 
 

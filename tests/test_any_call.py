@@ -5,10 +5,11 @@ Longer, with other seeds: `python -m proof.calls`.
 
 import hashlib
 import types
+from functools import partial
 
 import pytest
 import torch
-from helpers import calls
+from helpers import call_blends, calls
 from helpers.call_checks import SPECS, explore
 from helpers.quick import examples
 from hypothesis import given, settings
@@ -24,6 +25,12 @@ def test_any_call(name):
     outcomes = explore(name, EXAMPLES)
     accepted = outcomes.pop("accepted")
     assert min(accepted, outcomes.total()) > EXAMPLES // 20, "what is drawn asks little"
+
+
+def test_any_blend():
+    outcomes = call_blends.explore(3 * EXAMPLES)
+    accepted = outcomes.pop("accepted")
+    assert min(accepted, outcomes.total()) > 3 * EXAMPLES // 20, "what is drawn asks little"
 
 
 def test_every_function_that_fills_a_tensor_is_called():
@@ -113,6 +120,33 @@ def test_any_model(model, scheme, seed, data):
         within = {name: value.clone() for name, value in layer.state_dict().items()}
         fastinit.initialize_(layer, SCHEMES[scheme], seed=seed, prefix=str(number))
         assert all(torch.equal(within[name], value) for name, value in layer.state_dict().items())
+
+
+BAD_NOISE = {
+    "scheme": [None, 3, "normal_", torch.nn.init.zeros_, fastinit.gpt2_like, partial(fastinit.normal_, key=1)],
+    "seed": [None, 1.0, "0", True, [], [1], [1, None]],
+    "add": [None, "x", float("nan"), float("inf"), [1.0], [1.0, 2.0], 10**400, 1j],
+    "keep": [None, "x", float("nan"), -float("inf"), [1.0], 10**400],
+    "source": [3, [], {}, {"weight": 1.0}],
+    "where": [lambda name, tensor: 1, lambda name, tensor: ((1,), (0,))],
+}
+
+
+@settings(max_examples=examples(40))
+@given(models(), st.integers(-(2**65), 2**65), st.data())
+def test_any_noise(model, seed, data):
+    """A bad argument leaves every byte; a good call's noise is taken by each parameter by its name, whatever else is there."""
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    good, bad = {"scheme": fastinit.normal_, "seed": seed, "add": 0.5}, data.draw(st.sampled_from(list(BAD_NOISE)))
+    with pytest.raises((TypeError, ValueError)):
+        fastinit.perturb_(model, **{**good, bad: data.draw(st.sampled_from(BAD_NOISE[bad]))})
+    assert all(torch.equal(before[name], value) for name, value in model.state_dict().items())
+    report = fastinit.perturb_(model, **good)
+    for entry in report.entries:
+        old, new = before[entry.name], model.state_dict().get(entry.name)
+        if entry.state == "filled" and entry.name in dict(model.named_parameters()):
+            padding = [] if "embedding" not in entry.kind.lower() else [None]
+            assert padding or torch.equal(new, fastinit.blend_(old, fastinit.normal_, key=entry.key, add=0.5))
 
 
 @pytest.mark.parametrize("name", ["", "nativ", None, 3, b"native", ["native"]])

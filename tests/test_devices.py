@@ -12,4 +12,4 @@ SCRIPT = pathlib.Path(__file__).parent / "helpers" / "devices.py"
 def test_a_device_without_a_backend_gets_the_same_bits():
     """Every function, dtype, layout, box, DTensor and model; the script says what it has checked."""
     done = running.run(str(SCRIPT)).split()
-    assert done == ["every_function", "every_box", "bounded", "models", "shards", "choices"]
+    assert done == ["every_function", "every_box", "blends", "bounded", "models", "shards", "choices"]

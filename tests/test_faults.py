@@ -86,8 +86,9 @@ FAULTS = {
     "a piece too short": Fault("cpu/cpu.cpp", "fill(plan, first, n, buffer)", "fill(plan, first, n - (n > 9), buffer)"),
     "a list filled while it is checked": Fault(
         "cpu/cpu.cpp",
-        "    if (__builtin_add_overflow(*total,",
-        "    if (elements) fill_part(plans[i], scalar_kernel(*plans[i].recipe), 0, 1);\n    if (__builtin_add_overflow(*total,",
+        "check_place(plans[i], &elements)) return status;",
+        "check_place(plans[i], &elements)) return status;\n"
+        "    if (elements) fill_part(plans[i], scalar_kernel(*plans[i].recipe), 0, 1);",
         "wrote, and refused",
     ),
     "words that are null": Fault("cpu/cpu.cpp", "(!words || !plan->out)", "!plan->out"),
@@ -124,13 +125,8 @@ FAULTS = {
         "    if (__builtin_mul_overflow(elements, blendings[i].members",
         "wrote, and refused",
     ),
-    "members that overflow": Fault(
-        "cpu/cpu.cpp", "if (__builtin_add_overflow(*work, values, work)) *work = INT64_MAX;", "*work += values;", "overflow"
-    ),
 }
 SUMS = {  # of csrc/cpu/blend.h
-    "a vector behind a tile": ("if (count - i < LANES) from", "if (count < 0) from", SEEN),
-    "a tile's rest": ("const bool whole = count - i >= LANES;", "const bool whole = true;", SEEN),
     "values onto another tile": ("count -= n, old += n * size,", "count -= n, old += size,", "another value"),
     "one key for all": ("blending.keys[m], blending.add", "blending.keys[0], blending.add", "another value"),
 }

@@ -277,10 +277,10 @@ int32_t fastinit_blend(const fastinit_blending *blendings, int64_t count, int32_
   if (count < 0 || threads < 1) return FASTINIT_BAD_COUNT;
   if (count > 0 && !blendings) return FASTINIT_NULL_POINTER;
   if (int32_t status = fastinit_check_isa(isa)) return status;
+  const IeeeMode mode; /* in which a subnormal coefficient is a number */
   int64_t total, work;
   if (int32_t status = check_blendings(blendings, count, &total, &work)) return status;
   if (total == 0) return FASTINIT_OK;
-  const IeeeMode mode;
   const int32_t chosen = isa == FASTINIT_BEST ? best_isa() : isa;
   const int64_t mean = work / total, weight = mean < MOST_WEIGHT ? mean : MOST_WEIGHT;
   in_threads(total, threads, [=](int64_t first, int64_t n) { do_range(blendings, chosen, first, n); }, weight);

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from fastinit._blend import coefficients, pairs, run
 from fastinit._core import keys
 from fastinit._core.laws import Initializer, Law
-from fastinit._core.modes import safe_torch
+from fastinit._core.modes import ieee_arithmetic, is_flushing, safe_torch
 from fastinit._core.plan import Blending
 from fastinit._fill import check_backends, written
 from fastinit._model.materialize import kind_of
@@ -98,6 +98,9 @@ def perturb_(
         bias    2      float32  filled  normal_, 2 keys
         seeds 1, 2: 2 filled
     """
+    if is_flushing():  # coefficients may be subnormal
+        with ieee_arithmetic():
+            return perturb_(model, scheme, seed=seed, add=add, keep=keep, source=source, where=where)
     rules = _scheme_of(model, scheme)
     seeds, factors = pairs("seed", seed, add)
     for each in seeds:

@@ -77,6 +77,28 @@ def every_box():
                     assert sum(standin.COPIED) == 630 and max(standin.COPIED) <= elements
 
 
+def blends():
+    """In pieces, of any layout; from a source in another one; with keep 0 nothing is read."""
+    for staged.PIECE in (256, 1 << 26):
+        for dtype in FLOATS:
+            pairs = [*zip(layouts("cpu", dtype), layouts(standin.NAME, dtype), strict=True)]
+            for tensors in pairs:
+                for tensor in tensors:
+                    fastinit.uniform_(tensor, -2.0, 2.0, key=3)
+            for (here, there), sources in zip(pairs, pairs[1:] + pairs[:1], strict=True):
+                for given in ({"keep": 0.75}, {"keep": 0.0}, {"source": sources}):
+                    both = [given | {"source": source} for source in sources] if "source" in given else [given] * 2
+                    for tensor, own in zip((here, there), both, strict=True):
+                        fastinit.blend_(tensor, fastinit.normal_, key=[7, 8], add=[0.5, -1.0], **own)
+                    assert same_bits(back(there), here), (dtype, there.stride(), given.keys())
+    model, plain = (nn.Linear(6, 5), nn.Linear(6, 5))
+    fastinit.initialize_(plain, seed=1)
+    fastinit.initialize_(model.to("meta"), seed=1, device=standin.NAME)
+    for each in (model, plain):
+        fastinit.perturb_(each, fastinit.normal_, seed=[1, 2], add=[0.5, 1.0], keep=0.5)
+    assert all(same_bits(back(a), b.detach()) for a, b in zip(model.parameters(), plain.parameters(), strict=True))
+
+
 def bounded():
     """At no time is more than a piece held beside the tensor: neither filled, nor copied, at once."""
     staged.PIECE, held = 4096, []
@@ -159,6 +181,6 @@ def choices():
 
 if __name__ == "__main__":
     standin.register()
-    for check in (every_function, every_box, bounded, models, shards, choices):
+    for check in (every_function, every_box, blends, bounded, models, shards, choices):
         check()
         print(check.__name__)
