@@ -180,7 +180,8 @@ def amd(law: str, dtype: torch.dtype) -> list[dict[str, Any]]:
     target = GPUTarget("hip", AMD, 64)
     made = {name: compiled(getattr(backend, name), values, target, **code).asm["hsaco"] for name, code in kernels.items()}
     values = recipe(LAWS[law], real_of(dtype))
-    for name, code in {"blend_list": {"BOXED": False, **of_list(values)}, "blend_elements": {}}.items():
+    blends = {"blend_list": {"BOXED": False, **of_list(values)}, "blend_elements": {}}
+    for name, code in blends.items() if law == AMD_LAWS[0] else ():
         made[name] = compiled(getattr(triton_blend_kernels, name), values, target, dtype, **code).asm["hsaco"]
     return [{"target": AMD, "law": law, "dtype": name_of(dtype), "kernel": k, "bytes": len(code)} for k, code in made.items()]
 

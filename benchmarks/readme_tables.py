@@ -1,9 +1,10 @@
 """Write the generated tables of README.md and docs/performance.md: ``python -m benchmarks.readme_tables [--check]``.
 
 They come from the committed results. In benchmarks/results, cpu-NAME.json is what ``fastinit bench --json`` writes,
-models-NAME.json what ``fastinit bench --models --json`` does, gpu-NAME.json what ``python -m benchmarks.gpu`` does,
-machine-code.json what ``python -m benchmarks.machine_code --output`` does, cuda-code.json what
-``python -m benchmarks.cuda_code --output`` does. proof/results/accuracy.json is what ``python -m proof.accuracy`` writes.
+models-NAME.json what ``fastinit bench --models --json`` does, noise-NAME.json what ``fastinit bench --noise --json`` does,
+gpu-NAME.json what ``python -m benchmarks.gpu`` does, machine-code.json what ``python -m benchmarks.machine_code --output`` does,
+cuda-code.json what ``python -m benchmarks.cuda_code --output`` does. proof/results/accuracy.json is what
+``python -m proof.accuracy`` writes.
 """
 
 import argparse
@@ -21,6 +22,8 @@ GPU_FILLS = ("function", "dtype", "by", "G elements/s", "GB/s", "of `fill_`", "t
 GPU_MODELS = ("model", "dtype", "by", "tensors", "ms", "times a loop of `nn.init.trunc_normal_`")
 BUILDS = ("model", "M parameters", "on", "by", "seconds", "times the constructor", "peak beyond the model, MB")
 MODEL_FILLS = ("model", "M elements", "on", "law", "seconds", "G elements/s", "times `nn.init`")
+NOISE = ("noise onto", "dtype", "members", "ms", "G elements/s", "GB/s", "times `randn`", "times generators")
+NOISE += ("peak, MB", "`randn`'s", "generators'")
 HOW = ("all threads", "1 thread", "scalar", "neon", "avx2", "avx512")
 # The rows of the README's short tables.
 SUMMARY_FILLS = (
@@ -30,6 +33,7 @@ SUMMARY_FILLS = (
     ("normal", "float32"),
 )
 SUMMARY_MODELS = ("gpt2-1.5b", "llama-1b", "timm-resnet50")
+SUMMARY_NOISE = (("2^24", "float32"), ("gpt2-124m", "bfloat16"))
 SUMMARY_ERRORS = ("truncated normal at 2 sigmas", "normal", "uniform on +-1", "uniform from 0 to 1")
 
 
@@ -56,7 +60,7 @@ def readme_sections():
     fills, models = ([files.read_json(path) for path in found(kind)] for kind in ("cpu", "models"))
     with files.reading(RESULTS):
         summary = summary_text(fills, models)
-    return {"summary": summary, "accuracy": section([ACCURACY], accuracy_text)}
+    return {"noise": section(found("noise"), noise_summary), "summary": summary, "accuracy": section([ACCURACY], accuracy_text)}
 
 
 def performance_sections():
@@ -64,6 +68,7 @@ def performance_sections():
     return {
         "speed": section(found("cpu"), report_text),
         "models": section(found("models"), models_text),
+        "noise": section(found("noise"), noise_text),
         "gpu": section(found("gpu"), gpu_text),
         "code": section([RESULTS / "cuda-code.json", RESULTS / "machine-code.json"], code_text),
     }
@@ -188,6 +193,30 @@ def model_fill_cells(row):
     seconds = ours["seconds"]["p50"]
     place = (row["model"], f"{ours['elements'] / 1e6:,.0f}", row["device"], row["law"])
     return (*place, f"{seconds:.3g}", f"{ours['elements'] / seconds / 1e9:.3g}", f"{spread(row['times_peer'])}{part}")
+
+
+def noise_text(report):
+    """A line about the machine; a line for each subject, dtype and number of members."""
+    about = report["machine"]
+    place = f"{about['cpu']}, {about['cores']} cores, {(about['isa'] or 'no native library').upper()}"
+    machine = f"{place}; torch {about['torch']}; {about['date']}{commit_text(about)}."
+    return f"{machine}\n\n{table(NOISE, [noise_cells(row) for row in report['rows'] if 'error' not in row])}"
+
+
+def noise_cells(row):
+    ours, peers = row["fastinit"], [row[name] for name in ("randn", "generators")]
+    place = (row["subject"], row["dtype"], str(row["members"]), f"{ours['seconds']['p50'] * 1e3:.3g}")
+    peaks = ["" if each["peak_bytes"] is None else f"{each['peak_bytes'] / 1e6:,.1f}" for each in (ours, *peers)]
+    return (*place, rate(row), f"{row['gb_per_s']:.3g}", *(spread(peer["times"]) for peer in peers), *peaks)
+
+
+def noise_summary(report):
+    """The same of a few, in short."""
+    head = ("noise onto", "dtype", "members", "times `randn`, `add_`", "peak of memory, MB", "`randn`'s")
+    rows = [row for row in report["rows"] if (row["subject"], row["dtype"]) in SUMMARY_NOISE and "error" not in row]
+    cells = [noise_cells(row) for row in rows]
+    times = [significant(row["randn"]["times"]["p50"]) for row in rows]
+    return f"{machine_of(report)}:\n\n{table(head, [(*c[:3], t, *c[8:10]) for c, t in zip(cells, times, strict=True)])}"
 
 
 def gpu_text(report):

@@ -242,7 +242,6 @@ def _check_kind(tensor: Tensor) -> None:
 
 
 def is_without_memory(tensor: Tensor) -> bool:
-    """Whether there is nothing to read or write."""
     return tensor.is_meta or isinstance(shard.local_of(tensor), FakeTensor)
 
 

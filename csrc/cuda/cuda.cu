@@ -138,6 +138,7 @@ int32_t fastinit_cuda_fill(const fastinit_plan *plans, int64_t count, int32_t de
 int32_t fastinit_cuda_blend(const fastinit_blending *blendings, int64_t count, int32_t device, void *stream) {
   if (count < 0) return FASTINIT_BAD_COUNT;
   if (count > 0 && !blendings) return FASTINIT_NULL_POINTER;
+  const IeeeMode mode; /* coefficients that are subnormal are numbers */
   if (int32_t status = check_blendings(blendings, count)) return status;
   return by_dtype(device, stream, blendings, count,
                   [](auto dtype, const Target &target, const fastinit_blending *first, int64_t left) {

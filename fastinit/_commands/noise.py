@@ -30,7 +30,7 @@ _KNOWN = tuple(name for name, dtype in DTYPES.items() if dtype.itemsize > 1)  # 
 _ADD = 1e-3
 _SMALL = 1 << 16
 _LOOP = 2  # members of a loop that make its peak
-FULL, QUICK = models.FULL._replace(rounds=7, peer_seconds=4.0), models.QUICK._replace(rounds=3, peer_seconds=0.02)
+FULL, QUICK = models.FULL._replace(rounds=5, peer_seconds=2.0), models.QUICK._replace(rounds=3, peer_seconds=0.02)
 
 
 class Job(NamedTuple):
