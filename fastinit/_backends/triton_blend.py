@@ -84,7 +84,7 @@ def _entries_of(together: _Together, addresses: dict[Recipe, int], variants: lis
     entries, members, programs = bytearray(), bytearray(), 0
     for blending, (first, total, cols, pitch) in together:
         out, recipe, many = blending.out, blending.recipe, len(blending.keys)
-        count = -(-total // (TILE[recipe.real] * max(TILES_A_PROGRAM // many, 1)))
+        count = -(-total // (TILE[recipe.real] * max(TILES_A_PROGRAM // max(many, 1), 1)))
         place = (len(together) * _ENTRY.size + len(members)) // 8
         pointers = out.data_ptr(), blending.source.data_ptr(), addresses[recipe]
         blocks = first, total, cols, pitch, programs, count
