@@ -44,7 +44,9 @@ def learned(pulled):
 
 for name in ("Adam alone", "pulled"):
     model, known = learned(name == "pulled")
-    print(f"{name}: {known[:3].mean():.1%} of the labels known after each of the first tasks, {known[-3:].mean():.1%} of the last")
+    print(
+        f"{name}: {known[:3].mean():.1%} of the labels known after each of the first tasks, {known[-3:].mean():.1%} of the last"
+    )
 
 initial = list(made().parameters())  # one more pull, with copies
 with torch.no_grad():
