@@ -76,6 +76,7 @@ def test_peaks_of_processes_of_their_own():
     assert ours <= MB and all(64 * MB <= other <= 140 * MB for other in others)
 
 
+@pytest.mark.full
 def test_noise_is_reported(small, tmp_path, capsys):
     file = tmp_path / "results.json"
     assert _cli.main(["bench", "--noise", "--quick", "--dtypes", "float32", "--json", str(file)]) == 0
@@ -93,6 +94,7 @@ def test_noise_is_reported(small, tmp_path, capsys):
         assert all("peak_bytes" in row[name] and row[name]["rounds"] == 1 for name in CONTENDERS)
 
 
+@pytest.mark.full
 def test_a_contender_that_fails_is_reported_beside_the_others(small, monkeypatch, capsys):
     def refuse(subject, members):
         if members > 1:
