@@ -38,13 +38,16 @@ def example(monkeypatch, capsys):
     """A function that runs a script of examples/ in this process, which has torch already, and gives what it prints."""
     pytest.importorskip("sklearn")
     monkeypatch.syspath_prepend(EXAMPLES)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # these networks are small: two threads wait for each other
 
     def printed(name, *arguments):
         monkeypatch.setattr(sys, "argv", [name, *arguments])
         runpy.run_path(str(EXAMPLES / name), run_name="__main__")
         return capsys.readouterr().out
 
-    return printed
+    yield printed
+    torch.set_num_threads(threads)
 
 
 def percents(text):
