@@ -43,7 +43,7 @@ def test_every_length_around_16_bytes(dtype):
         check(onto(count, dtype, DEVICE, box=Box(8, 1, count, count)))
 
 
-@pytest.mark.parametrize("dtype", FEW, ids=str)
+@pytest.mark.parametrize("dtype", FEW[1:3], ids=str)
 def test_lists(dtype):
     """Of several laws, numbers of members, and factors; nothing is read where keep is 0."""
     given = [
@@ -57,7 +57,7 @@ def test_lists(dtype):
     check(*given[:2], onto(64, torch.float32, DEVICE), blending(any_bits(300, dtype).to(DEVICE)[::3], members=2))
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float8_e4m3fn], ids=str)
+@pytest.mark.parametrize("dtype", [torch.float8_e4m3fn], ids=str)
 @pytest.mark.parametrize("box", [*BLOCKED, *UNBLOCKED], ids=str)
 def test_boxes(dtype, box):
     check(onto(box.rows * box.cols, dtype, DEVICE, box=box))
