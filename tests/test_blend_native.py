@@ -194,6 +194,14 @@ def test_a_list_is_one_call():
     check_blends(cpu, *together)
 
 
+def test_zeros_of_either_sign_are_other_coefficients():
+    """In one list, where they are equal numbers: onto -0, their sums have other signs."""
+    given = [onto(9, torch.float32, keep=1.0, members=1)._replace(add=(zero,)) for zero in (-0.0, 0.0, -0.0)]
+    for one in given:
+        one.out.fill_(-0.0)
+    check_blends(cpu, *given)
+
+
 def test_many_members():
     for dtype in (torch.float32, torch.float16, torch.float64):
         check_blends(cpu, *(onto(40, dtype, law="uniform", members=n, box=Box(1, 1, 40, 40)) for n in (0, 41, 130)))

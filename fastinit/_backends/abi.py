@@ -183,12 +183,12 @@ def packed_blendings(blendings: list[Blending]) -> tuple[bytes, object]:
     """Return an array of blendings as the library's bytes, and what must stay alive until the library has been called."""
     raw: list[bytes] = []
     kept: list[object] = []
-    coefficients: dict[tuple[float, ...], array.array[float]] = {}  # mostly one for all
+    coefficients: dict[int, array.array[float]] = {}  # mostly one for all; by identity, as 0.0 equals -0.0
     for out, recipe, keys, (start, rows, cols, pitch), add, keep, source in blendings:
         made, at = raw_recipe(recipe)
         words = array.array("Q", keys)  # ctypes makes a type for each length, in 50 us
-        if add not in coefficients:
-            coefficients[add] = array.array("d", add)
+        if id(add) not in coefficients:
+            coefficients[id(add)] = array.array("d", add)
         layout, strides, dims = 0, 0, 0
         if not (out.is_contiguous() and source.is_contiguous()):
             numbers = _layout_of_both(out, source)
@@ -197,7 +197,7 @@ def packed_blendings(blendings: list[Blending]) -> tuple[bytes, object]:
             kept.append(numbers)
         kept += [made, words]
         raw.append(FIELDS.pack(out.data_ptr(), 0, start, rows, cols, pitch, layout, at, dims))
-        members = words.buffer_info()[0], coefficients[add].buffer_info()[0], len(keys)
+        members = words.buffer_info()[0], coefficients[id(add)].buffer_info()[0], len(keys)
         raw.append(BLENDING.pack(source.data_ptr(), strides, *members, keep, DTYPES[out.dtype], 0))
     return b"".join(raw), [kept, coefficients]
 

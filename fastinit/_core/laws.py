@@ -207,21 +207,22 @@ class _Declaration:
     def __init__(self, initializer: Callable[..., Any], law: Callable[..., Law | None]) -> None:
         self.initializer = initializer  # a wrapper that copies the attributes of what it wraps is another one
         self.law = law
+        self.arguments = _arguments_of(initializer)  # now: torch.compile cannot read a signature
 
     def __call__(self, shape: torch.Size, dtype: torch.dtype, given: dict[str, Any]) -> Law | None:
-        defaults, required = self._arguments
+        defaults, required = self.arguments
         arguments = {**defaults, **given}
         if arguments.keys() != defaults.keys() | required:
             inspect.signature(self.initializer).bind(None, **given)  # raises, and names the argument
         return self.law(shape, dtype, **arguments)
 
-    @functools.cached_property
-    def _arguments(self) -> tuple[dict[str, Any], frozenset[str]]:
-        """The defaults of the arguments after the tensor, and the names of those without one. Read late: imports stay short."""
-        _, *parameters = inspect.signature(self.initializer).parameters.values()
-        own = [parameter for parameter in parameters if parameter.name not in _SOURCES]
-        defaults = {parameter.name: parameter.default for parameter in own if parameter.default is not parameter.empty}
-        return defaults, frozenset(parameter.name for parameter in own) - defaults.keys()
+
+def _arguments_of(initializer: Callable[..., Any]) -> tuple[dict[str, Any], frozenset[str]]:
+    """The defaults of the arguments after the tensor, and the names of those without one."""
+    _, *parameters = inspect.signature(initializer).parameters.values()
+    own = [parameter for parameter in parameters if parameter.name not in _SOURCES]
+    defaults = {parameter.name: parameter.default for parameter in own if parameter.default is not parameter.empty}
+    return defaults, frozenset(parameter.name for parameter in own) - defaults.keys()
 
 
 def declares(law: Callable[..., Law | None]) -> Callable[[_Declared], _Declared]:
