@@ -214,10 +214,8 @@ def check_source(tensor: Tensor, source: Any) -> None:
     ):
         if own != other:
             raise ValueError(f"source must have the tensor's {what}, {own}. Received: {other}. Convert it first.")
-    if is_dynamo_compiling():  # the operator looks at memory, when it runs
-        return
     here, there = shard.local_of(tensor), shard.local_of(source)
-    if here is there or is_without_memory(here):
+    if is_dynamo_compiling() or here is there or is_without_memory(here):  # a graph's operator looks at memory when it runs
         return
     _check_kind(source)
     check_memory(there)
@@ -336,10 +334,10 @@ def run(blendings: Iterable[Blending]) -> None:
 def _blend_operator(
     out: Tensor, law: str, parameters: list[float], words: list[int], add: list[float], keep: float, source: Tensor | None
 ) -> None:
-    if source is not None:
-        check_source(out, source)
     numbers = Coefficients(tuple(add), keep, real_of(out.dtype))
     with ieee_arithmetic():
+        if source is not None:
+            check_source(out, source)
         _blend_(out, Law(law, tuple(parameters)), [word & _MASK64 for word in words], numbers, source)
 
 
