@@ -348,7 +348,7 @@ print(status)
 @pytest.mark.full
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 def test_a_child_of_a_fork_blends():
-    ended = subprocess.run([sys.executable, "-W", "ignore", "-c", FORKED], capture_output=True, text=True, timeout=120)
+    ended = subprocess.run([sys.executable, "-W", "ignore", "-c", FORKED], capture_output=True, text=True, timeout=120, cwd="/")
     assert (ended.returncode, ended.stdout.strip()) == (0, "0"), ended.stdout + ended.stderr
 
 
@@ -357,7 +357,7 @@ def test_a_child_of_a_fork_blends():
 def test_the_environment_chooses_the_backend(name):
     code = "import torch, fastinit; print(fastinit.blend_(torch.ones(6), fastinit.normal_, key=1, add=0.5).sum().item())"
     environment = {**os.environ, "FASTINIT_BACKEND": name}
-    ended = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True)
+    ended = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, cwd="/")
     expected = fastinit.blend_(torch.ones(6), fastinit.normal_, key=1, add=0.5).sum().item()
     assert ended.stdout == ("" if name == "none" else f"{expected}\n")
     assert ("FASTINIT_BACKEND" in ended.stderr) == (name == "none")

@@ -123,7 +123,7 @@ def launches(*blendings) -> int:
 @needs_twin
 def test_one_launch_for_a_list():
     assert launches(*(onto(n, torch.float32, members=3) for n in (4096, 100, 7000))) == 1
-    assert launches(*(onto(64, torch.bfloat16, members=1000) for _ in range(6))) == 2, "where a launch is full, another begins"
+    assert launches(*(onto(64, torch.bfloat16, members=1000) for _ in range(5))) == 3, "where a launch is full, another begins"
     assert launches(*(onto(64, torch.float64, law="normal", members=1) for _ in range(20))) == 1, "they have one table"
     assert launches(*(onto(64, torch.float64, law=law, members=1) for law in ("normal", "2 sigmas", "normal"))) == 3
 

@@ -95,6 +95,7 @@ ANSWERS = {
     "max.bf16x2 %r9, 0x8000C000, 0x0000BF80;": 0x0000BF80,
     "min.f16x2 %r9, 0x0000C000, 0x80003C00;": 0x8000C000,
     "cvt.rn.bf16x2.f32 %r9, 0f3F808000, 0f3F818000;": 0x3F803F82,  # halves, to even
+    "cvt.rn.bf16x2.f32 %r9, 0fFFC00000, 0f00000000;": 0x7FFF0000,  # one NaN
     "cvt.rn.f16x2.f32 %r9, 0f38800000, 0f477FF000;": 0x04007C00,
     "fma.rn.f32 %f1, 0f3F800800, 0f3F800800, 0fBF801000;  mov.b32 %r9, %f1;": 0x33800000,  # 0, if rounded twice
     "setp.leu.f32 %p1, 0f7FC00000, 0f00000000;  selp.b32 %r9, 1, 0, %p1;": 1,
@@ -120,7 +121,6 @@ REFUSED = {
     "{ .reg .b32 %r<2>; }": "twice",
     "cvt.rzi.s32.f32 %r9, 0f4F000000;": "beyond",
     "div.s32 %r9, %r0, 0;": "division",
-    "cvt.rn.bf16x2.f32 %r9, 0f7FC00000, 0f00000000;": "NaN",
     "st.shared.u32 [common], %r0;": "different values",
     "st.shared.u32 [common+2], 0;": "multiple",
     "st.shared.u32 [common+256], 0;": "outside",

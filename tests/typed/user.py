@@ -59,7 +59,7 @@ def rotary(module: nn.Module, name: str) -> Tensor | None:
 
 report = fastinit.initialize_(model, scheme, seed=0, device="cpu", reset_buffers=rotary)
 assert_type(report.filled, list[str])
-assert_type(report["0.weight"].key, int | None)
+assert_type(report["0.weight"].key, int | tuple[int, ...] | None)
 assert_type(report.json(indent=None), str)
 for entry in report.entries:
     assert_type(entry.shape, tuple[int, ...])
@@ -73,6 +73,22 @@ fastinit.initialize_(model)  # type: ignore[call-arg]
 fastinit.initialize_(model, "keras_like", seed=0)  # type: ignore[arg-type]
 fastinit.initialize_(model, seed=0, reset_buffers=lambda module: None)  # type: ignore[arg-type, misc]
 report.names("forgotten")  # type: ignore[arg-type]
+
+# --- noise ------------------------------------------------------------------------------------------------------------------
+
+
+def whole(name: str, tensor: Tensor) -> tuple[tuple[int, ...], tuple[int, ...]] | None:
+    return ((8, *tensor.shape[1:]), (4, *[0] * (tensor.ndim - 1))) if name == "0.weight" else None
+
+
+assert_type(fastinit.blend_(weight, fastinit.normal_, key=1, add=0.5, keep=0.9, source=weight.clone()), Tensor)
+fastinit.blend_(weight, partial(fastinit.glorot_uniform_, gain=2.0), key=[1, 2], add=(0.5, -0.5))
+assert_type(fastinit.perturb_(model, fastinit.keras_like, seed=range(3), add=[0.1, 0.2, 0.3], where=whole).filled, list[str])
+fastinit.perturb_(model, fastinit.normal_, seed=0, add=1, source=dict(model.named_parameters()))
+fastinit.blend_(weight, fastinit.normal_)  # type: ignore[call-arg]
+fastinit.blend_(weight, "normal_", key=1)  # type: ignore[arg-type]
+fastinit.perturb_(model, fastinit.normal_, seed=0)  # type: ignore[call-arg]
+fastinit.perturb_(model, fastinit.normal_, seed=0.5, add=1.0)  # type: ignore[arg-type]
 
 # --- blocks -----------------------------------------------------------------------------------------------------------------
 
