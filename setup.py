@@ -126,10 +126,11 @@ class BuildLibraries(build_ext):
             return
         compiler = nvcc()
         host = ["-ccbin", os.environ["CXX"]] if os.environ.get("CXX") else []
+        pieces = ["--split-compile", "0"] if "--split-compile " in told(compiler, "--help") else []  # the same code, a third sooner
         numbers = architectures(compiler)
         print(f"CUDA library for compute capabilities {' '.join(map(str, numbers))} and PTX; FASTINIT_CUDA_ARCHS chooses others")
         try:
-            self.spawn([compiler, *NVCC_FLAGS, *host, *code_flags(numbers), "csrc/cuda/cuda.cu", "-o", path])
+            self.spawn([compiler, *NVCC_FLAGS, *pieces, *host, *code_flags(numbers), "csrc/cuda/cuda.cu", "-o", path])
         except Exception as error:  # of setuptools' own kinds, which differ between its versions
             raise CompileError(str(error)) from error
 

@@ -244,7 +244,7 @@ def small_row(work: Work, tensor: Tensor, backends: list[str], device: torch.dev
     """What a call costs the host, and what nn.init.uniform_ does: a hundred calls and the wait for the last, in wall time."""
     calls = {"uniform_": nn.init.uniform_, "peer": work.peer, **{name: forced(name, work.ours) for name in backends}}
     spans: dict[str, list[float]] = {name: [] for name in calls}
-    repeats = 100 if device.type == "cuda" else 2
+    repeats = 100 if device.type == "cuda" else 1
     for number in range(pace.rounds + 1):  # the first does not count
         for name, call in calls.items():
             began = time.perf_counter()

@@ -54,7 +54,7 @@ def test_every_test_has_a_generator_that_fails_it():
     assert {test for _, _, tests in BAD.values() for test in tests} == set(battery.OWN)
 
 
-REPETITIONS = 80
+REPETITIONS = 50
 LENGTHS = dict.fromkeys(battery.OWN, SLICE) | {"collisions": 1 << 20, "lags": 1 << 15, "complexity": 1 << 17}
 
 

@@ -1,4 +1,4 @@
-"""`python -m proof.accuracy` on a part of the words: both ends and every 64th block, all laws, all instruction sets here."""
+"""`python -m proof.accuracy` on a part of the words: both ends and every 128th block, all laws, all instruction sets here."""
 
 import json
 import math
@@ -20,7 +20,7 @@ pytestmark = pytest.mark.full
 
 REASON = cpu.unavailable(torch.device("cpu"))
 needs_native = pytest.mark.skipif(REASON is not None, reason=f"native: {REASON}")
-STEP = 64
+STEP = 128
 TWO = "truncated normal at 2 sigmas"
 mpmath.mp.dps = 40
 

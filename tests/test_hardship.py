@@ -210,7 +210,7 @@ def handler(number, frame):
     signal.setitimer(signal.ITIMER_REAL, 1e-3)
 signal.signal(signal.SIGALRM, handler)
 signal.setitimer(signal.ITIMER_REAL, 1e-3)
-while len(seen) < 150 or tables < 30:
+while len(seen) < 75 or tables < 15:
     tables += 1
     law = (0.0, 1.0, -1.0, 1.0 + tables)
     good &= right(fastinit.truncated_normal_(torch.empty(300), *law, key=1), law=law) and right(fill(1 << 18))
@@ -229,7 +229,7 @@ def handler(number, frame):
     signal.setitimer(signal.ITIMER_REAL, 1e-4)
 signal.signal(signal.SIGALRM, handler)
 signal.setitimer(signal.ITIMER_REAL, 1e-4)
-while signals < 2000: draw()
+while signals < 1000: draw()
 signal.signal(signal.SIGALRM, signal.SIG_IGN)
 print("right" if len({*drawn}) == len(drawn) else f"wrong:{len(drawn) - len({*drawn})}:of:{len(drawn)}:with:{signals}")
 """

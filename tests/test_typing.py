@@ -26,23 +26,25 @@ def test_mypy_is_content_with_the_package_and_with_a_users_file():
     assert done.returncode == 0, done.stdout
 
 
-@pytest.mark.parametrize(
-    "before, after, error",
-    [
-        ('mode="fan")  # type: ignore[arg-type]', 'mode="fan")', 'incompatible type "Literal'),
-        ('mode="fan")  # type: ignore', 'mode="fan_in")  # type: ignore', "Unused"),
-        ("model.apply(fastinit.keras_like)", 'model.apply("keras_like")', "incompatible type"),
-        ("assert_type(build(3, depth=4), nn.Linear)", "assert_type(build(3, depth=4), nn.Module)", "assert-type"),
-    ],
-)
-def test_mypy_objects_to_a_users_mistake(tmp_path, before, after, error):
-    """The checks of the file above can fail."""
+MISTAKES = [  # what the user's file has, what it gets in its place, and what mypy says of that
+    ('mode="fan")  # type: ignore[arg-type]', 'mode="fan")', 'incompatible type "Literal'),
+    ('mode="fan")  # type: ignore', 'mode="fan_in")  # type: ignore', "Unused"),
+    ("model.apply(fastinit.keras_like)", 'model.apply("keras_like")', "incompatible type"),
+    ("assert_type(build(3, depth=4), nn.Linear)", "assert_type(build(3, depth=4), nn.Module)", "assert-type"),
+    ("seed=range(3), add=[0.1, 0.2, 0.3], where=whole)", 'seed=range(3), add=["0.1"], where=whole)', "list-item"),
+]
+
+
+def test_mypy_objects_to_a_users_mistakes(tmp_path):
+    """The checks of the file above can fail. Each mistake is in a file of its own."""
     text = (ROOT / "tests" / "typed" / "user.py").read_text()
-    assert text.count(before) == 1
-    file = tmp_path / "user.py"
-    file.write_text(text.replace(before, after))
-    done = told("mypy", "--strict", str(file))
-    assert done.returncode == 1 and error in done.stdout and "Found 1 error" in done.stdout, done.stdout
+    for number, (before, after, _) in enumerate(MISTAKES):
+        assert text.count(before) == 1
+        (tmp_path / f"user_{number}.py").write_text(text.replace(before, after))
+    done = told("mypy", "--strict", str(tmp_path))
+    assert done.returncode == 1 and f"Found {len(MISTAKES)} errors in {len(MISTAKES)} files" in done.stdout, done.stdout
+    for number, (_, _, error) in enumerate(MISTAKES):
+        assert any(f"user_{number}.py" in line and error in line for line in done.stdout.splitlines()), done.stdout
 
 
 def test_pyright_is_content_with_a_users_file():
