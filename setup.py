@@ -126,7 +126,7 @@ class BuildLibraries(build_ext):
             return
         compiler = nvcc()
         host = ["-ccbin", os.environ["CXX"]] if os.environ.get("CXX") else []
-        pieces = ["--split-compile", "0"] if "--split-compile " in told(compiler, "--help") else []  # the same code, a third sooner
+        pieces = ["--split-compile", "0"] if "--split-compile " in told(compiler, "--help") else []  # a third sooner
         numbers = architectures(compiler)
         print(f"CUDA library for compute capabilities {' '.join(map(str, numbers))} and PTX; FASTINIT_CUDA_ARCHS chooses others")
         try:
