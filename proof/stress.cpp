@@ -245,8 +245,8 @@ void large_blends(int32_t isa) {
   const Tensor flat(VARIANTS[2], FASTINIT_FLOAT32, ((int64_t)1 << 34) - THREADED / 2, 1, THREADED, 0);
   check_blend(flat, FASTINIT_BFLOAT16, true, isa, 64);
   const int64_t lines = quick ? 300 : 1021; /* enough for two threads, or for seven */
-  check_blend(Tensor(VARIANTS[0], FASTINIT_FLOAT32, 9, lines, 1031, 5000).shaped({lines, 1031}, {1, lines}), FASTINIT_FLOAT32, false,
-              isa, 7);
+  check_blend(Tensor(VARIANTS[0], FASTINIT_FLOAT32, 9, lines, 1031, 5000).shaped({lines, 1031}, {1, lines}), FASTINIT_FLOAT32,
+              false, isa, 7);
 }
 
 /* --- threads --------------------------------------------------------------------------------------------------------------- */
