@@ -23,7 +23,7 @@ from fastinit._core.check import FLOAT_DTYPES, check_tensor, finite, is_plain, s
 from fastinit._core.laws import Initializer, Law, call_of, declaration_of, law_of
 from fastinit._core.memory import check_memory, shares_part
 from fastinit._core.modes import ieee_arithmetic, is_flushing
-from fastinit._core.plan import Blending, Box, whole
+from fastinit._core.plan import Blending, Box, by_device, whole
 from fastinit._core.recipes import coefficient, real_of, recipe
 from fastinit._fill import writing, written
 from fastinit._torch import FakeTensor, dispatch_modes, is_wrapped_by_functorch, recording_modes
@@ -318,10 +318,7 @@ def add_made_(
 
 def run(blendings: Iterable[Blending]) -> None:
     """Blend: one call of the backend for each device."""
-    devices: dict[torch.device, list[Blending]] = {}
-    for blending in blendings:
-        devices.setdefault(blending.out.device, []).append(blending)
-    for device, together in devices.items():
+    for device, together in by_device(blendings).items():
         choose(device).blend(together)
 
 

@@ -36,7 +36,7 @@ from fastinit._core.check import (
 from fastinit._core.laws import Law
 from fastinit._core.memory import check_memory
 from fastinit._core.modes import is_troubled, safe_torch
-from fastinit._core.plan import Box, Plan, of_parts, row_of, whole
+from fastinit._core.plan import Box, Plan, by_device, of_parts, row_of, whole
 from fastinit._core.recipes import Recipe, recipe
 from fastinit._torch import FakeTensor, dispatch_modes, is_wrapped_by_functorch, local_tensor_of, recording_modes, untraced
 
@@ -156,10 +156,7 @@ def check_backends(devices: Iterable[torch.device]) -> None:
 
 def run(plans: Iterable[Plan]) -> None:
     """Fill what the plans name: one call of the backend for each device."""
-    devices: dict[torch.device, list[Plan]] = {}
-    for plan in plans:
-        devices.setdefault(plan.out.device, []).append(plan)
-    for device, together in devices.items():
+    for device, together in by_device(plans).items():
         choose(device).fill(together)
 
 

@@ -13,6 +13,7 @@
 #include <iterator>
 #include <random>
 #include <string>
+#include <type_traits>
 
 #include "blends.h"
 
@@ -47,7 +48,7 @@ uint32_t refusals_of_cuda(const void *address, int size, Wide elements) {
   return ((uintptr_t)address % size ? bit(FASTINIT_MISALIGNED) : 0) | (elements >> 41 ? bit(FASTINIT_TOO_LARGE) : 0);
 }
 
-constexpr int MOST_PLANS = 6;
+constexpr int MOST_PLANS = 6, MOST_BLENDINGS = 3;
 
 /* --- what is demanded ------------------------------------------------------------------------------------------------------ */
 
@@ -86,106 +87,87 @@ void demand_status(int32_t status, uint32_t refusals, const fastinit_plan *plan)
   demand(status > 0 && status < FASTINIT_STATUSES && refusals & bit(status), "refused for another reason", plan, status);
 }
 
-/* Why a list is refused: the call's reasons, and those of the first bad plan; of plans with 2^63 elements together, the box's. */
-uint32_t refusals_of_list(const std::vector<Claim> &claims, const fastinit_plan **bad) {
+/* --- lists of plans, or of blendings --------------------------------------------------------------------------------------- */
+
+template <class Given> auto &plan_of(Given &given) {
+  if constexpr (std::is_same_v<std::remove_const_t<Given>, fastinit_blending>) return given.to;
+  else return given;
+}
+const fastinit_plan &given_of(const Claim &claim) { return claim.plan; }
+const fastinit_blending &given_of(const BlendClaim &claim) { return claim.blending; }
+bool is_large(const Claim &claim) { return claim.is_large; }
+bool is_large(const BlendClaim &claim) { return claim.to.is_large; }
+void read(Bytes &bytes, Claim &claim, const Limits &limits) { read_claim(bytes, claim, limits); }
+void read(Bytes &bytes, BlendClaim &claim, const Limits &limits) { read_blend(bytes, claim, limits); }
+uint32_t refusals_of(const fastinit_plan &plan) { return refusals_of_recipe(plan.recipe) | refusals_of_place(plan); }
+uint32_t refusals_of(const fastinit_blending &blending) { return refusals_of_blending(blending); }
+bool is_untouched(const Claim &claim) { return claim.out.is_untouched(); }
+const char *difference(const Claim &claim) { return difference(claim.plan, claim.out); }
+
+uint32_t refusals_of_cuda(const fastinit_plan &plan, Wide elements) {
+  return refusals_of_cuda(plan.out, size_of(plan.recipe->dtype), elements);
+}
+uint32_t refusals_of_cuda(const fastinit_blending &blending, Wide elements) {
+  const int size = size_of(blending.dtype);
+  const uint32_t found = refusals_of_cuda(blending.to.out, size, elements);
+  return blending.keep == 0 ? found : found | refusals_of_cuda(blending.source, size, elements);
+}
+
+/* Why a list is refused: the reasons of the first bad plan; of plans with 2^63 elements together, the box's. */
+template <class AnyClaim> uint32_t refusals_of_list(const std::vector<AnyClaim> &claims, const fastinit_plan **bad) {
   Wide total = 0;
-  for (const Claim &claim : claims) {
-    *bad = &claim.plan;
-    if (uint32_t found = refusals_of_recipe(claim.plan.recipe) | refusals_of_place(claim.plan)) return found;
-    const Wide elements = elements_of(claim.plan);
+  for (const AnyClaim &claim : claims) {
+    const auto &given = given_of(claim);
+    *bad = &plan_of(given);
+    if (uint32_t found = refusals_of(given)) return found;
+    const Wide elements = elements_of(**bad);
     if (elements == 0) continue;
-    if (uint32_t found = refusals_of_cuda(claim.plan.out, size_of(claim.plan.recipe->dtype), elements)) return found;
+    if (uint32_t found = refusals_of_cuda(given, elements)) return found;
     total += elements;
     if (total > INT64_MAX && !IS_TWIN) return bit(FASTINIT_BAD_BOX);
   }
   return 0;
 }
 
-void fill(Bytes &bytes) {
+/* Call the library on as many plans or blendings, by way of `call`. Returns whether it was to accept them. */
+template <class AnyClaim, class Call> bool call_list(Bytes &bytes, int most, const Call &call) {
   const int32_t threads = IS_TWIN ? 1 : read_threads(bytes), isa = IS_TWIN ? FASTINIT_BEST : read_isa(bytes);
   const Limits &limits = bytes.rarely() ? RARE : USUAL;
-  const uint8_t style = bytes.byte();
-  std::vector<Claim> claims(style % (MOST_PLANS + 1));
+  std::vector<AnyClaim> claims(bytes.byte() % (most + 1));
   Wide elements = 0;
-  bool is_large = false;
-  for (Claim &claim : claims) {
-    read_claim(bytes, claim, limits);
+  bool any_large = false;
+  for (AnyClaim &claim : claims) {
+    read(bytes, claim, limits);
     if (!claim.is_good) continue;
-    elements += elements_of(claim.plan);
-    is_large |= claim.is_large;
+    elements += elements_of(plan_of(given_of(claim)));
+    any_large |= is_large(claim);
   }
   const fastinit_plan *bad = nullptr;
   const bool is_null = bytes.rarely();
   const int64_t count = bytes.rarely() ? -1 - bytes.byte() : (int64_t)claims.size();
   uint32_t refusals = refusals_of_call(count, threads, isa) | (is_null && count > 0 ? bit(FASTINIT_NULL_POINTER) : 0);
   refusals |= refusals_of_list(claims, &bad);
-  const bool guard = !refusals && (is_large || elements > limits.elements);
+  const bool guard = !refusals && (any_large || elements > limits.elements);
   if (guard) refusals = bit(FASTINIT_BAD_KIND);
-  const int64_t given = (int64_t)claims.size() + guard;
-  std::unique_ptr<fastinit_plan[]> plans(new fastinit_plan[given]());
-  for (size_t i = 0; i < claims.size(); i++) plans[i] = claims[i].plan;
+  using Given = std::decay_t<decltype(given_of(claims[0]))>;
+  const size_t length = claims.size() + guard;
+  const std::unique_ptr<Given[]> list(new Given[length]()); /* and not a byte behind it */
+  for (size_t i = 0; i < claims.size(); i++) list[i] = given_of(claims[i]);
   fastinit_recipe refused = {};
   refused.kind = FASTINIT_KINDS;
-  if (guard) plans[given - 1].recipe = &refused;
-  const int32_t status = call_fill(is_null ? nullptr : plans.get(), count < 0 ? count : count + guard, threads, isa);
+  if (guard) plan_of(list[length - 1]).recipe = &refused;
+  const int32_t status = call(is_null ? nullptr : list.get(), count < 0 ? count : count + guard, threads, isa);
   demand_status(status, refusals, bad);
-  for (const Claim &claim : claims) {
-    if (refusals) demand(claim.out.is_untouched(), "wrote, and refused", &claim.plan, status);
-    else if (const char *why = difference(claim.plan, claim.out)) demand(false, why, &claim.plan, status);
+  for (const AnyClaim &claim : claims) {
+    const fastinit_plan &plan = plan_of(given_of(claim));
+    if (refusals) demand(is_untouched(claim), "wrote, and refused", &plan, status);
+    else if (const char *why = difference(claim)) demand(false, why, &plan, status);
   }
+  return !refusals;
 }
 
-uint32_t refusals_of_list(const std::vector<BlendClaim> &claims, const fastinit_plan **bad) {
-  Wide total = 0;
-  for (const BlendClaim &claim : claims) {
-    const fastinit_blending &b = claim.blending;
-    *bad = &b.to;
-    if (uint32_t found = refusals_of_blending(b)) return found;
-    const Wide elements = elements_of(b.to);
-    if (elements == 0) continue;
-    const int size = size_of(b.dtype);
-    uint32_t found = refusals_of_cuda(b.to.out, size, elements);
-    if (b.keep != 0) found |= refusals_of_cuda(b.source, size, elements);
-    if (found) return found;
-    total += elements;
-    if (total > INT64_MAX && !IS_TWIN) return bit(FASTINIT_BAD_BOX);
-  }
-  return 0;
-}
-
-void blend(Bytes &bytes) {
-  const int32_t threads = IS_TWIN ? 1 : read_threads(bytes), isa = IS_TWIN ? FASTINIT_BEST : read_isa(bytes);
-  const Limits &limits = bytes.rarely() ? RARE : USUAL;
-  std::vector<BlendClaim> claims(bytes.byte() % 4);
-  Wide elements = 0;
-  bool is_large = false;
-  for (BlendClaim &claim : claims) {
-    read_blend(bytes, claim, limits);
-    if (!claim.is_good) continue;
-    elements += elements_of(claim.blending.to);
-    is_large |= claim.to.is_large;
-  }
-  const fastinit_plan *bad = nullptr;
-  const bool is_null = bytes.rarely();
-  const int64_t count = bytes.rarely() ? -1 - bytes.byte() : (int64_t)claims.size();
-  uint32_t refusals = refusals_of_call(count, threads, isa) | (is_null && count > 0 ? bit(FASTINIT_NULL_POINTER) : 0);
-  refusals |= refusals_of_list(claims, &bad);
-  const bool guard = !refusals && (is_large || elements > limits.elements);
-  if (guard) refusals = bit(FASTINIT_BAD_KIND);
-  const int64_t given = (int64_t)claims.size() + guard;
-  std::unique_ptr<fastinit_blending[]> blendings(new fastinit_blending[given]());
-  for (size_t i = 0; i < claims.size(); i++) blendings[i] = claims[i].blending;
-  fastinit_recipe refused = {};
-  refused.kind = FASTINIT_KINDS;
-  if (guard) blendings[given - 1].to.recipe = &refused;
-  const int32_t status = call_blend(is_null ? nullptr : blendings.get(), count < 0 ? count : count + guard, threads, isa);
-  demand_status(status, refusals, bad);
-  tally.blended += !refusals;
-  for (const BlendClaim &claim : claims) {
-    if (refusals) demand(is_untouched(claim), "wrote, and refused", &claim.blending.to, status);
-    else if (const char *why = difference(claim)) demand(false, why, &claim.blending.to, status);
-  }
-}
+void fill(Bytes &bytes) { call_list<Claim>(bytes, MOST_PLANS, call_fill); }
+void blend(Bytes &bytes) { tally.blended += call_list<BlendClaim>(bytes, MOST_BLENDINGS, call_blend); }
 
 void transform(Bytes &bytes) {
   const int32_t threads = IS_TWIN ? 1 : read_threads(bytes), isa = IS_TWIN ? FASTINIT_BEST : read_isa(bytes);

@@ -10,8 +10,9 @@ import contextlib
 import functools
 import os
 import pathlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextvars import ContextVar
+from typing import Any
 
 import torch
 
@@ -43,52 +44,50 @@ def unavailable(device: torch.device) -> str | None:
 
 def fill(plans: list[Plan]) -> None:
     """Fill the tensors of all plans, in as many threads as torch has. Ctrl-C is heard between pieces of some 100 ms."""
-    if len(plans) == 1 and (box := plans[0].box).rows * box.cols <= AT_ONCE:  # nearly always
-        _fill(plans)
-        return
-    with without_dispatch_modes():  # none of which need see how a plan is cut
-        for together in batches(plans, AT_ONCE * torch.get_num_threads()):
-            _fill(together)
+    _in_pieces(_fill, plans, AT_ONCE)
 
 
 def blend(blendings: list[Blending]) -> None:
     """Blend into the tensors of all blendings, likewise."""
-    most = max(AT_ONCE // max(len(blending.keys) + 1 for blending in blendings), 1 << 16)
-    if len(blendings) == 1 and (box := blendings[0].box).rows * box.cols <= most:
-        _blend(blendings)
+    most = max(len(blending.keys) for blending in blendings) + 1
+    _in_pieces(_blend, blendings, max(AT_ONCE // most, 1 << 16))
+
+
+def _in_pieces(run: Callable[[list[Any]], None], jobs: list[Any], most: int) -> None:
+    """Run jobs by calls of so many elements a thread."""
+    if len(jobs) == 1 and (box := jobs[0].box).rows * box.cols <= most:  # nearly always
+        run(jobs)
         return
-    with without_dispatch_modes():
-        for together in batches(blendings, most * torch.get_num_threads()):
-            _blend(together)
-
-
-def _blend(blendings: list[Blending]) -> None:
-    raw, kept = abi.packed_blendings(blendings)
-    isa = _forced.get() or _isa_of_environment()
-    status = library().fastinit_blend(raw, len(blendings), torch.get_num_threads(), isa)
-    if status:
-        raise abi.refusal(library(), status)
-    del kept
+    with without_dispatch_modes():  # none of which need see how a job is cut
+        for together in batches(jobs, most * torch.get_num_threads()):
+            run(together)
 
 
 def _fill(plans: list[Plan]) -> None:
     raw, kept = abi.packed(plans)
-    isa = _forced.get() or _isa_of_environment()
-    status = library().fastinit_fill(raw, len(plans), torch.get_num_threads(), isa)
-    if status:
-        raise abi.refusal(library(), status)
+    _call(library().fastinit_fill, raw, len(plans))
+    del kept
+
+
+def _blend(blendings: list[Blending]) -> None:
+    raw, kept = abi.packed_blendings(blendings)
+    _call(library().fastinit_blend, raw, len(blendings))
     del kept
 
 
 def transform(recipe: Recipe, words: torch.Tensor) -> torch.Tensor:
     """The values that a recipe gives to words (int64 for 8-byte dtypes, else int32)."""
     raw, words, out, kept = abi.packed_map(recipe, words)
-    isa = _forced.get() or _isa_of_environment()
-    status = library().fastinit_transform(raw, words.data_ptr(), words.numel(), torch.get_num_threads(), isa)
-    if status:
-        raise abi.refusal(library(), status)
+    _call(library().fastinit_transform, raw, words.data_ptr(), words.numel())
     del kept
     return out
+
+
+def _call(function: Callable[..., int], *given: Any) -> None:
+    """Call a function of the library. Raises what its status says."""
+    status = function(*given, torch.get_num_threads(), _forced.get() or _isa_of_environment())
+    if status:
+        raise abi.refusal(library(), status)
 
 
 def library_path() -> pathlib.Path:

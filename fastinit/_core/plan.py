@@ -74,6 +74,14 @@ def is_staged(device_type: str) -> bool:
     return device_type not in ("cpu", "cuda", "meta")
 
 
+def by_device(jobs: Iterable[_Job]) -> dict[torch.device, list[_Job]]:
+    """Plans or blendings, in order, of each device."""
+    devices: dict[torch.device, list[_Job]] = {}
+    for job in jobs:
+        devices.setdefault(job.out.device, []).append(job)
+    return devices
+
+
 # --- in pieces ----------------------------------------------------------------------------------------------------------------
 
 

@@ -7,11 +7,10 @@ from collections import Counter
 from functools import partial
 from typing import Any
 
-import hypothesis
 import numpy as np
 import torch
 from helpers import calls
-from helpers.call_checks import EVERY, is_named, same, snapshot, values_of
+from helpers.call_checks import EVERY, counted, is_named, same, snapshot, values_of
 from helpers.calls import Place, mostly
 from hypothesis import strategies as st
 
@@ -123,19 +122,5 @@ def float_of(x: Any) -> Any:
 
 def explore(examples: int, seed: int | None = None) -> Counter[str]:
     """As that of call_checks.py."""
-    outcomes: Counter[str] = Counter()
     refused = tuple(dtype for dtype in EVERY if dtype not in calls.FLOATS)
-
-    @hypothesis.settings(
-        max_examples=examples,
-        deadline=None,
-        derandomize=seed is None,
-        database=None,
-        suppress_health_check=list(hypothesis.HealthCheck),
-    )
-    @hypothesis.given(calls.places(calls.FLOATS, refused, calls.shapes(0, 5)), arguments())
-    def call(place: Place, given: dict[str, Any]) -> None:
-        outcomes[check_call(place, given)] += 1
-
-    (call if seed is None else hypothesis.seed(seed)(call))()
-    return outcomes
+    return counted(check_call, examples, seed, calls.places(calls.FLOATS, refused, calls.shapes(0, 5)), arguments())

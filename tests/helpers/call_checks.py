@@ -301,7 +301,7 @@ def check_call(name: str, place: Place, arguments: Arguments) -> str:
         numbers = [] if certain else [*arguments.values(), *(law.numbers if law else ())]
         numbers = [number for number in numbers if is_extreme(number) or not own]
         named = faults if faults or law else list(arguments.values())
-        if place.faults:  # whose law is not looked at here: what is wrong with that may be named instead
+        if place.faults or (own and spec.served is constant_served):  # what is wrong with the law may be named instead
             named = [*faults, *arguments.values()]
         check_refusal(str(error), place, bool(faults) or not certain, named, numbers)
         return type(error).__name__
@@ -356,9 +356,19 @@ def check_values(name: str, values: torch.Tensor, law: Expected | None, full: Ar
 
 def explore(name: str, examples: int, seed: int | None = None) -> Counter[str]:
     """Makes so many calls of a function; returns how many were accepted, and refused by which error. Raises at a fault."""
-    outcomes: Counter[str] = Counter()
     spec = SPECS[name]
     refused = tuple(dtype for dtype in EVERY if dtype not in (*spec.dtypes, *spec.others))
+
+    def call(place: Place, arguments: Arguments) -> str:
+        torch.manual_seed(0)
+        return check_call(name, place, arguments)
+
+    return counted(call, examples, seed, calls.places(spec.dtypes, refused, spec.shape), arguments_of(spec))
+
+
+def counted(call: Callable[..., str], examples: int, seed: int | None, *given: Any) -> Counter[str]:
+    """How often a call by so many examples of given strategies had each outcome. Without a seed they are always the same."""
+    outcomes: Counter[str] = Counter()
 
     @hypothesis.settings(
         max_examples=examples,
@@ -367,10 +377,9 @@ def explore(name: str, examples: int, seed: int | None = None) -> Counter[str]:
         database=None,
         suppress_health_check=list(hypothesis.HealthCheck),
     )
-    @hypothesis.given(calls.places(spec.dtypes, refused, spec.shape), arguments_of(spec))
-    def call(place: Place, arguments: Arguments) -> None:
-        torch.manual_seed(0)
-        outcomes[check_call(name, place, arguments)] += 1
+    @hypothesis.given(st.tuples(*given))
+    def count(arguments: tuple[Any, ...]) -> None:
+        outcomes[call(*arguments)] += 1
 
-    (call if seed is None else hypothesis.seed(seed)(call))()
+    (count if seed is None else hypothesis.seed(seed)(count))()
     return outcomes
