@@ -49,8 +49,8 @@ def fill(plans: list[Plan]) -> None:
 
 def blend(blendings: list[Blending]) -> None:
     """Blend into the tensors of all blendings, likewise."""
-    most = max(len(blending.keys) for blending in blendings) + 1
-    _in_pieces(_blend, blendings, max(AT_ONCE // most, 1 << 16))
+    as_fills = max(len(blending.keys) for blending in blendings) + 1
+    _in_pieces(_blend, blendings, max(AT_ONCE // as_fills, 1 << 16))
 
 
 def _in_pieces(run: Callable[[list[Any]], None], jobs: list[Any], most: int) -> None:

@@ -1,12 +1,13 @@
 """Execute nvcc's PTX of csrc/cuda/cuda.cu on the CPU, for the launches that its host code makes, and compare the bits with the
 reference: `PYTHONPATH=.:tests python -m emulation.cuda_ptx`. With --all, in every dtype and law, and for both PTX targets of
-setup.py. With --installed the PTX is that of the installed library.
+setup.py. With --library PATH the PTX is what that library of CUDA holds.
 
 The host code runs on the CPU, against cuda_twin's stand-in for CUDA; a launch is recorded there as its kernel's name and its
 parameters, byte for byte, and ptx.py executes it. Not seen are ptxas and a missing barrier. Exit status 1 on a
 difference.
 """
 
+import argparse
 import ast
 import collections
 import ctypes
@@ -28,7 +29,7 @@ from helpers.laws import KEY, LAWS, same_bits
 from helpers.places import constants
 
 from benchmarks import sass
-from fastinit._backends import abi, cuda, reference
+from fastinit._backends import abi, reference
 from fastinit._core.check import FLOAT_DTYPES
 from fastinit._core.plan import Box, Plan, whole
 from fastinit._core.recipes import recipe
@@ -83,12 +84,11 @@ def compiled(folder: pathlib.Path, targets) -> tuple[ctypes.CDLL, dict[int, str]
     return abi.load(library, abi.CUDA), {n: (folder / f"{n}.ptx").read_text() for n in targets}
 
 
-def installed() -> dict[int, str]:
-    """The PTX for 8.0 that the installed library holds; empty where it has none, or nothing here reads it."""
-    path = cuda.library_path()
-    _, found, text = (
-        sass.told("--dump-ptx", str(path)).partition(".target sm_80\n") if path.is_file() and sass.tool() else ("",) * 3
-    )
+def held_by(library: pathlib.Path) -> dict[int, str]:
+    """The PTX for 8.0 in a library; empty where it has none, or nothing here reads it."""
+    if not library.is_file() or not sass.tool():
+        return {}
+    _, found, text = sass.told("--dump-ptx", str(library)).partition(".target sm_80\n")
     return {80: text} if found else {}
 
 
@@ -325,13 +325,18 @@ def is_target_right(library, target, text, everything):
     return not wrong and all(caught.values())
 
 
-def main(everything, shipped):
-    texts = installed() if shipped else {}
+def main():
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--all", action="store_true")
+    parser.add_argument("--library", type=pathlib.Path)
+    arguments = parser.parse_args()
+    held = held_by(arguments.library) if arguments.library else {}
     with tempfile.TemporaryDirectory() as folder:
-        library, new = compiled(pathlib.Path(folder), () if texts else (80, 75) if everything else (80,))
-    texts = texts or new
-    return 0 if all([is_target_right(library, target, text, everything) for target, text in texts.items()]) else 1
+        library, made = compiled(pathlib.Path(folder), () if held else (80, 75) if arguments.all else (80,))
+    print(f"the PTX of {arguments.library}" if held else "PTX compiled anew")
+    right = [is_target_right(library, target, text, arguments.all) for target, text in (held or made).items()]
+    return 0 if all(right) else 1
 
 
 if __name__ == "__main__":
-    sys.exit(main("--all" in sys.argv, "--installed" in sys.argv))
+    sys.exit(main())
