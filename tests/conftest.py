@@ -56,6 +56,16 @@ def pytest_collection_modifyitems(items):
             item.add_marker(pytest.mark.extra)
 
 
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call():
+    """A test that leaves autograd switched off fails: those after it, in whatever order, would find it so."""
+    try:
+        return (yield)
+    finally:
+        left_on, _ = torch.is_grad_enabled(), torch.set_grad_enabled(True)
+        assert left_on, "autograd is off after this test"
+
+
 @pytest.fixture(params=ORDER)
 def backend(request):
     """Every backend's module in turn; the test is skipped, with the reason, where one cannot fill CPU tensors."""
