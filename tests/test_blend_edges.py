@@ -183,7 +183,7 @@ def test_a_shared_source_is_refused_in_a_graph():
     memory = old(6, 4)
     before = bytes_of(memory)
     graph = torch.compile(lambda a, b: blend(a, source=b), fullgraph=True, backend="eager")
-    with torch.enable_grad(), pytest.raises(ValueError, match="source shares a part"):  # a graph that fails in no_grad stays there
+    with torch.enable_grad(), pytest.raises(ValueError, match="source shares a part"):  # which a graph that fails leaves off
         graph(memory[:-1], memory[1:])
     assert bytes_of(memory) == before
 
