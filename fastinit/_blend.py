@@ -73,8 +73,8 @@ def blend_(
         TypeError: the tensor or source is no tensor of a float dtype; the initializer is none of those; a key is not an integer,
             a coefficient not a number; key is one and add is several, or the other way around.
         ValueError: a key or coefficient is out of range, NaN or infinite; there are no keys, or not as many coefficients; a
-            partial carries a key; source has another shape, dtype, device or sharding, or shares a part of the tensor's memory.
-            Nothing was written.
+            partial carries a key; source has another shape, dtype, device or sharding, or shares a part of the tensor's memory
+            (torch.compile may have copied it by then). Nothing was written.
         RuntimeError: inside torch.func's transforms; in a compiled graph, of a DTensor or an initializer without a law.
 
     Reference:
