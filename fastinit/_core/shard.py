@@ -17,7 +17,7 @@ from typing import Any, NamedTuple, TypeVar, cast
 import torch
 from torch import Tensor
 
-from fastinit._core.check import is_loaded, is_plain, left
+from fastinit._core.check import PLAIN, is_loaded, is_plain, left
 from fastinit._core.memory import check_memory
 from fastinit._core.modes import safe_torch
 from fastinit._core.plan import Box, row_of
@@ -176,6 +176,8 @@ def _at(block: Block, axis: int, offset: int) -> Block:
 
 
 def is_dtensor(tensor: object) -> bool:
+    if type(tensor) in PLAIN:  # mostly
+        return False
     module = sys.modules.get("torch.distributed.tensor")  # imported by whoever made the tensor, if it is one
     return isinstance(tensor, getattr(module, "DTensor", ()))
 

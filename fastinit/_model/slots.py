@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import sys
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple, cast
 
@@ -13,13 +14,13 @@ from torch.nn.utils import parametrize
 from torch.nn.utils.spectral_norm import SpectralNorm
 from torch.nn.utils.weight_norm import WeightNorm
 
-from fastinit._core.check import absence, is_plain
+from fastinit._core.check import PLAIN, absence, is_plain
 from fastinit._core.modes import safe_torch
 from fastinit._core.shard import is_dtensor, local_of
 from fastinit._model.plain import Steps, plain_tensors, words
 from fastinit._schemes.depth import ByDepth
 from fastinit._schemes.rules import Choice, ModuleRules
-from fastinit._schemes.scheme import Scheme, choice_of, is_lazy, rules_of
+from fastinit._schemes.scheme import Scheme, choice_of, has_full_names, is_lazy, rules_of
 from fastinit._schemes.unused import Place, Unused, joined, unused_rules
 from fastinit._torch import (
     FakeTensor,
@@ -56,14 +57,8 @@ class Slot(NamedTuple):
         return "plain attribute" if self.steps else "buffer" if self.buffer else "parameter"
 
 
-class _Step(NamedTuple):
-    """A module to visit."""
-
-    module: nn.Module
-    path: str  # its canonical name
-    depth: int
-    above: list[tuple[ModuleRules, str]]  # of the modules around it those that name parameters below them, and their paths
-    left: bool = False  # it lies in a module that is left as it is
+_Above = list[tuple[ModuleRules, str]]  # of the modules around one those that name parameters below them, and their paths
+_Step = tuple[nn.Module, str, int, _Above, bool]  # to visit: its canonical path, its depth, and whether it is left as it is
 
 
 @dataclass
@@ -71,76 +66,78 @@ class _Walk:
     """A walk through a model: its slots, and what is wrong with it, in words.
 
     It visits each module once, under its first path, in the order of `Module.named_modules`, and without recursion: of paths
-    there may be exponentially many, or more levels than Python has.
+    there may be exponentially many, or more levels than Python has. Models have thousands of small modules: what their type
+    decides is found once, and a step is a bare tuple.
     """
 
     scheme: Scheme
-    found: list[tuple[Slot, list[tuple[ModuleRules, str]]]] = field(default_factory=list)  # and what rules by type may decide
-    places: list[Place] = field(default_factory=list)
+    found: list[Slot] = field(default_factory=list)
+    open: dict[int, _Above] = field(default_factory=dict)  # slots, by number, that the whole model decides: rules by type for them
+    rules: dict[type[nn.Module], ModuleRules] = field(default_factory=dict)
     refused: list[str] = field(default_factory=list)
-    reaching: list[tuple[ModuleRules, str]] = field(default_factory=list)  # all rules that name parameters below their module
-    first: dict[int, str] = field(default_factory=dict)  # by a module's id
+    reaching: _Above = field(default_factory=list)  # all rules that name parameters below their module
+    first: dict[int, tuple[nn.Module, str]] = field(default_factory=dict)  # by a module's id: it, and its first path
     again: dict[str, str] = field(default_factory=dict)  # a later path of a module -> its first
     modules: dict[str, nn.Module] = field(default_factory=dict)  # by path, once one asks
 
     def walk(self, model: nn.Module, path: str) -> None:
         around: list[nn.Module] = []  # the modules that the next one lies in
-        steps = [_Step(model, path, 0, [])]
+        steps: list[_Step] = [(model, path, 0, [], False)]
         while steps:
             step = steps.pop()
-            del around[step.depth :]
-            if id(step.module) in self.first:
-                self.meet_again(step, around)
+            module, path, depth, _, left = step
+            del around[depth:]
+            if id(module) in self.first:
+                self.meet_again(module, path, around)
                 continue
-            self.first[id(step.module)] = step.path
-            around.append(step.module)
-            steps += reversed(list(self.leave(step) if step.left else self.visit(step)))
+            self.first[id(module)] = module, path
+            around.append(module)
+            steps += self.leave(step) if left else self.visit(step)
 
-    def meet_again(self, step: _Step, around: list[nn.Module]) -> None:
+    def meet_again(self, module: nn.Module, path: str, around: list[nn.Module]) -> None:
         """Remember the other path; ValueError where it has no end."""
-        first = self.first[id(step.module)]
-        if any(step.module is module for module in around):
-            whole = "the model" if step.module is around[0] else f"the model's {first!r}"
+        _, first = self.first[id(module)]
+        if any(module is outer for outer in around):
+            whole = "the model" if module is around[0] else f"the model's {first!r}"
             raise ValueError(
-                f"{step.path} is {whole} itself, and nothing was written. A module cannot contain itself: torch's apply, to and "
+                f"{path} is {whole} itself, and nothing was written. A module cannot contain itself: torch's apply, to and "
                 "state_dict would not end. Hold it in a list, or set it by object.__setattr__."
             )
-        self.again[step.path] = first
+        self.again[path] = first
 
-    def visit(self, step: _Step) -> Iterator[_Step]:
-        """Note what a module has; then the steps to its children."""
+    def visit(self, step: _Step) -> Sequence[_Step]:
+        """Note what a module has; then the steps to its children, the last one first."""
         module, path, _, above, _ = step
-        rules, reason = rules_of(self.scheme, module), _refusal(module)
+        rules, reason = rules_of(self.scheme, module, self.rules), _refusal(module)
         if reason and rules.closed and not rules.mappings:
-            yield from self.leave(step)
-            return
+            return self.leave(step)
         if reason:
             self.refused.append(f"{path or 'the model'} ({type(module).__name__}): {reason}")
-            return
-        self.places.append(Place(module, path))
+            return ()
+        waits = above or has_full_names(self.scheme)
         for attribute, tensor, buffer, parametrized in _own_tensors(module):
-            name = joined(path, attribute)
+            name = f"{path}.{attribute}" if path else attribute
             if reason := _tensor_refusal(tensor):
                 self.refused.append(f"{name}: {reason}")
                 continue
-            owners = [(outer, name[len(base) + 1 if base else 0 :]) for outer, base in above] if above else []
-            owners.append((rules, attribute))
-            self.found.append((Slot(name, module, attribute, tensor, None, buffer, parametrized), owners))
+            choice = None if waits else rules.find(attribute, buffer)
+            if waits or (choice and isinstance(choice.initializer, ByDepth)):
+                owners = [(outer, name[len(base) + 1 if base else 0 :]) for outer, base in above]
+                self.open[len(self.found)] = [*owners, (rules, attribute)]
+            self.found.append(Slot(name, module, attribute, tensor, choice, buffer, parametrized))
         if rules.below:
             above = [*above, (rules, path)]
             self.reaching.append(above[-1])
-        hidden = "parametrizations" if _is_parametrized(module) else None
-        yield from (_step_to(step, name, child, above) for name, child in _children(module) if name != hidden)
+        return _steps_below(step, above, hidden="parametrizations" if _is_parametrized(module) else None)
 
-    def leave(self, step: _Step) -> Iterator[_Step]:
+    def leave(self, step: _Step) -> Sequence[_Step]:
         """A module that could not be initialized, and need not be: its rule is None."""
-        self.places.append(Place(step.module, step.path))
-        for buffer, place in ((False, own_parameters(step.module)), (True, own_buffers(step.module))):
+        module, path, *_ = step
+        for buffer, place in ((False, own_parameters(module)), (True, own_buffers(module))):
             for attribute, tensor in place.items():
                 if tensor is not None and _tensor_refusal(tensor) is None:
-                    slot = Slot(joined(step.path, attribute), step.module, attribute, tensor, Choice(None), buffer)
-                    self.found.append((slot, []))
-        yield from (_step_to(step, name, child, [], left=True) for name, child in _children(step.module))
+                    self.found.append(Slot(joined(path, attribute), module, attribute, tensor, Choice(None), buffer))
+        return _steps_below(step, [], left=True)
 
     def meant(self, name: str) -> str:
         """A full name by first paths."""
@@ -150,9 +147,13 @@ class _Walk:
             path = self.again.get(path, path)
         return path or name
 
+    @property
+    def places(self) -> list[Place]:
+        return [Place(*each) for each in self.first.values()]
+
     def children(self, path: str) -> list[str] | None:
         """The names of the children of a module; None: the model has no such module."""
-        self.modules = self.modules or {place.path: place.module for place in self.places}  # of a wrapper's path what it wraps
+        self.modules = self.modules or {path: module for module, path in self.first.values()}  # of a wrapper's what it wraps
         return [name for name, _ in _children(self.modules[path])] if path in self.modules else None
 
     def slots(self) -> list[Slot]:
@@ -162,32 +163,47 @@ class _Walk:
             for name in rules.below:
                 if (meant := self.meant(joined(path, name))) != joined(path, name):
                     later[meant].append((rules, name))
-        for number, (slot, owners) in enumerate(self.found):
-            if owners:
-                if later:
-                    owners[-1:-1] = later[slot.name]
-                choice = choice_of(self.scheme, slot.name, owners, slot.buffer, self.meant)
-                if choice and isinstance(choice.initializer, ByDepth):
-                    choice = choice._replace(initializer=choice.initializer.at(slot.name, self.children))
-                self.found[number] = (Slot(*slot[:4], choice, *slot[5:]), owners)  # _replace takes thrice the time
-        return [slot for slot, _ in self.found]
+        for number, slot in enumerate(self.found) if later else ():
+            if slot.name in later:
+                own = self.open.get(number) or [(rules_of(self.scheme, slot.module, self.rules), slot.attribute)]
+                self.open[number] = [*own[:-1], *later[slot.name], own[-1]]
+        for number, owners in self.open.items():
+            slot = self.found[number]
+            choice = choice_of(self.scheme, slot.name, owners, slot.buffer, self.meant)
+            if choice and isinstance(choice.initializer, ByDepth):
+                choice = choice._replace(initializer=choice.initializer.at(slot.name, self.children))
+            self.found[number] = Slot(*slot[:4], choice, *slot[5:])  # _replace takes thrice the time
+        return self.found
 
 
 def _children(module: nn.Module) -> list[tuple[str, nn.Module]]:
     return [(name, child) for name, child in children_of(module).items() if child is not None]
 
 
-def _step_to(step: _Step, name: str, child: nn.Module, above: list[tuple[ModuleRules, str]], left: bool = False) -> _Step:
-    return _Step(child, step.path if name in _WRAPPERS else joined(step.path, name), step.depth + 1, above, left)
+def _steps_below(step: _Step, above: _Above, left: bool = False, hidden: str | None = None) -> Sequence[_Step]:
+    """The steps to a module's children, the last one first, but to a hidden one."""
+    module, path, depth, *_ = step
+    children = children_of(module)
+    if not children:  # mostly
+        return ()
+    steps = [
+        (child, path if name in _WRAPPERS else joined(path, name), depth + 1, above, left)
+        for name, child in children.items()
+        if child is not None and name != hidden
+    ]
+    steps.reverse()
+    return steps
 
 
-def _own_tensors(module: Any) -> Iterator[tuple[str, Any, bool, bool]]:
+def _own_tensors(module: Any) -> list[tuple[str, Any, bool, bool]]:
     """A module's own parameters and buffers: attribute, tensor, whether it is a buffer, whether it is parametrized."""
-    for buffer, place in ((False, own_parameters(module)), (True, own_buffers(module))):
-        yield from ((name, tensor, buffer, False) for name, tensor in place.items() if tensor is not None)
-    for name in module.parametrizations if _is_parametrized(module) else ():
+    own = [(name, tensor, False, False) for name, tensor in own_parameters(module).items() if tensor is not None]
+    if buffers := own_buffers(module):
+        own += [(name, tensor, True, False) for name, tensor in buffers.items() if tensor is not None]
+    if _is_parametrized(module):
         with safe_torch():
-            yield name, getattr(module, name).detach(), False, True
+            own += [(name, getattr(module, name).detach(), False, True) for name in module.parametrizations]
+    return own
 
 
 def slots(model: nn.Module, scheme: Scheme, prefix: str) -> tuple[list[Slot], list[Unused]]:
@@ -203,10 +219,9 @@ def slots(model: nn.Module, scheme: Scheme, prefix: str) -> tuple[list[Slot], li
     walk = _Walk(scheme)
     walk.walk(model, canonical(prefix))
     found = walk.slots()
-    places: dict[str, Slot] = {}
-    for slot in found:
-        other = places.setdefault(slot.name, slot)
-        if other.tensor is not slot.tensor:
+    of_name = {slot.name: slot.tensor for slot in found}
+    for slot in found if len(of_name) < len(found) else ():
+        if of_name[slot.name] is not slot.tensor:
             walk.refused.append(f"{slot.name}: two parameters have this name, without the names of wrappers {sorted(_WRAPPERS)}")
     if walk.refused:
         lines = "\n".join(f"  {line}" for line in walk.refused)
@@ -261,15 +276,23 @@ def _refusal(module: nn.Module) -> str | None:
     """Why a module cannot be initialized; None where it can."""
     if is_lazy(module):
         return "its parameters have no shapes yet. Run a forward pass first"
-    if type(module).__module__.startswith(_QUANTIZED):
-        return "its weights are quantized and packed. Initialize the model, then quantize it"
-    if _is_fsdp1(module):
-        return "FullyShardedDataParallel holds flat shards of several parameters. Initialize before wrapping, or use fully_shard"
+    if reason := _refusal_of_kind(type(module)):  # type: ignore[arg-type]  # classes have hashes
+        return reason
     for hook in pre_hooks_of(module):
         if isinstance(hook, (WeightNorm, SpectralNorm)):
             return f"{type(hook).__name__}'s hook computes {hook.name!r}. Initialize first, or use nn.utils.parametrizations"
     if _is_parametrized(module):
         return _parametrization_refusal(module)
+    return None
+
+
+@functools.lru_cache(4096)
+def _refusal_of_kind(kind: type[nn.Module]) -> str | None:
+    if kind.__module__.startswith(_QUANTIZED):
+        return "its weights are quantized and packed. Initialize the model, then quantize it"
+    fsdp = sys.modules.get("torch.distributed.fsdp")
+    if fsdp is not None and issubclass(kind, fsdp.FullyShardedDataParallel):
+        return "FullyShardedDataParallel holds flat shards of several parameters. Initialize before wrapping, or use fully_shard"
     return None
 
 
@@ -286,6 +309,8 @@ def _parametrization_refusal(module: Any) -> str | None:
 
 
 def _tensor_refusal(tensor: Tensor) -> str | None:
+    if type(tensor) in PLAIN and not hasattr(tensor, "ds_id"):  # mostly
+        return None
     if reason := absence(tensor):
         return reason
     local = local_of(tensor)
@@ -293,11 +318,6 @@ def _tensor_refusal(tensor: Tensor) -> str | None:
         return None
     of = f"{type(tensor).__name__} of " if local is not tensor else ""
     return f"{of}{type(local).__name__} is no plain tensor or DTensor of one. Initialize the model before it is converted"
-
-
-def _is_fsdp1(module: nn.Module) -> bool:
-    fsdp = sys.modules.get("torch.distributed.fsdp")
-    return fsdp is not None and isinstance(module, fsdp.FullyShardedDataParallel)
 
 
 def _reshard(model: nn.Module) -> None:

@@ -20,7 +20,7 @@ from fastinit._initializers.torch_names import xavier_uniform_
 from fastinit._initializers.variance_scaling import variance_scaling_
 from fastinit._schemes.depth import by_depth
 from fastinit._schemes.roles import known, known_by_class
-from fastinit._schemes.rules import Mapped
+from fastinit._schemes.rules import Mapped, for_strangers
 from fastinit._schemes.scheme import Scheme, general
 from fastinit._schemes.torch_rules import dense
 from fastinit._torch import own_parameters
@@ -234,6 +234,7 @@ def class_bias_(tensor: Tensor) -> Tensor:
     return constant_(tensor, -math.log(max(1, len(tensor))))
 
 
+@for_strangers
 def tokens_by_class(module: nn.Module, matrix: Initializer, table: Initializer, tokens: Mapping[str, Initializer]) -> Mapped:
     """Return the rule of a module that may have tokens, which are vectors, but are drawn."""
     own = own_parameters(module)

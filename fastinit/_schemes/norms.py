@@ -31,11 +31,6 @@ _NAME = re.compile(r"([Nn]orm|NORM)(?![a-z])")  # RMSNorm, LayerNorm2d, RMSNormG
 _PLAIN = (bool, int, float, str, type(None), torch.dtype)
 
 
-def is_torchs(module: nn.Module) -> bool:
-    """Whether a module's class is one of torch.nn's own, for whose parameters there are rules by type."""
-    return type(module).__module__.startswith("torch.nn.modules.")
-
-
 def is_norm(module: nn.Module) -> bool:
     """Whether a module is a normalization by the name of its class."""
     return _is_norms_name(type(module).__name__)
@@ -73,8 +68,14 @@ def resolved(choice: Choice, module: nn.Module, name: str, tensor: Tensor, trust
     initializer = choice.initializer
     if initializer is _own_constant_:
         return _own_constant(module, name, tensor, is_written(tensor) if trusted is None else trusted)
-    derived = not choice.own and isinstance(module, _TORCHS) and type(module) not in NORMS and name in own_parameters(module)
+    derived = not choice.own and _is_derived(type(module)) and name in own_parameters(module)  # type: ignore[arg-type]
     return (derived and _own_constant(module, name, tensor, trusted=False)) or initializer
+
+
+@functools.lru_cache(4096)
+def _is_derived(kind: type[nn.Module]) -> bool:
+    """Whether a class is derived from one of torch's normalizations."""
+    return issubclass(kind, _TORCHS) and kind not in NORMS
 
 
 def _own_constant(module: nn.Module, name: str, tensor: Tensor, trusted: bool) -> Initializer | None:

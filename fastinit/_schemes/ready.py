@@ -13,16 +13,17 @@ from fastinit._initializers.plain import normal_, truncated_normal_
 from fastinit._initializers.torch_names import kaiming_uniform_
 from fastinit._schemes.keras_rules import KERAS_RULES
 from fastinit._schemes.known_layouts import laid_out, zero_bias
-from fastinit._schemes.norms import is_torchs, of_norm
+from fastinit._schemes.norms import of_norm
 from fastinit._schemes.roles import known
-from fastinit._schemes.rules import Mapped
+from fastinit._schemes.rules import Mapped, for_strangers
 from fastinit._schemes.scheme import Scheme, general, named
 from fastinit._schemes.torch_rules import TORCH_RULES, symmetric
 
 
+@for_strangers
 def by_class(module: nn.Module, matrix: Initializer, bias: Callable[[int], Initializer]) -> Mapped:
     """Return the rule of a module of no type of torch's: normalizations, and matrices in a layout that is known."""
-    return {} if is_torchs(module) else of_norm(module) | laid_out(module, matrix, bias)
+    return of_norm(module) | laid_out(module, matrix, bias)
 
 
 _KERAS_OTHERS = partial(by_class, matrix=glorot_uniform_, bias=zero_bias)

@@ -17,8 +17,8 @@ from fastinit._initializers.constants import constant_, zeros_
 from fastinit._schemes.held import is_vector
 from fastinit._schemes.keras_rules import NORMS, gates
 from fastinit._schemes.known_layouts import layout_of
-from fastinit._schemes.norms import is_torchs, of_norm
-from fastinit._schemes.rules import Mapped, Rule
+from fastinit._schemes.norms import of_norm
+from fastinit._schemes.rules import Mapped, Rule, for_strangers
 from fastinit._torch import own_parameters
 
 _LINEAR = (nn.Linear, nn.Bilinear, nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
@@ -48,10 +48,9 @@ def known(matrix: Initializer, embedding: Initializer | None = None, bias: Initi
     }
 
 
+@for_strangers
 def known_by_class(module: nn.Module, matrix: Initializer, embedding: Initializer, bias: Initializer) -> Mapped:
     """The rule of a module of another type: normalizations, transformers' Conv1D, stacks of experts, tables of positions."""
-    if is_torchs(module):
-        return {}
     rule: dict[str, Initializer | None] = of_norm(module)
     if layout_of(module, "weight") == "in out":  # transformers' Conv1D
         rule |= {"weight": matrix, "bias": bias}

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import fnmatch
+import functools
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple, TypeVar
 
 from torch import nn
 
@@ -24,14 +26,22 @@ class Choice(NamedTuple):
     own: bool = False  # by a rule of the user's
 
 
-class ModuleRules(NamedTuple):
+@dataclass
+class ModuleRules:
     """What a scheme has for one module: mappings, the one that decides first, and whether a None ends the search."""
 
     mappings: list[tuple[Mapped, bool]]  # whether it is the user's
     closed: bool
+    found: dict[tuple[str, bool], Choice | None] = field(default_factory=dict)
 
     def find(self, name: str, buffer: bool) -> Choice | None:
         """The choice for a name relative to the module: with a dot, of a parameter or buffer of a submodule."""
+        asked = name, buffer
+        if asked not in self.found:
+            self.found[asked] = self._find(name, buffer)
+        return self.found[asked]
+
+    def _find(self, name: str, buffer: bool) -> Choice | None:
         for mapping, own in self.mappings:
             if name in mapping:
                 return Choice(mapping[name], own=own)
@@ -40,10 +50,29 @@ class ModuleRules(NamedTuple):
                     return Choice(mapping[pattern], own=own)
         return Choice(None) if self.closed and "." not in name else None
 
-    @property
+    @functools.cached_property
     def below(self) -> list[str]:
         """The names that they have for parameters of submodules."""
         return [name for mapping, _ in self.mappings for name in mapping if "." in name]
+
+
+_Function = TypeVar("_Function", bound=Callable[..., Mapped])
+
+
+def for_strangers(function: _Function) -> _Function:
+    """Declare that a rule that takes the module has nothing for those of torch.nn's own classes: it need not be asked."""
+    function.__fastinit_strangers__ = True  # type: ignore[attr-defined]
+    return function
+
+
+def is_for(rule: Any, kind: type[nn.Module]) -> bool:
+    """Whether a rule may have something for a module of a class."""
+    return not (hasattr(getattr(rule, "func", rule), "__fastinit_strangers__") and _is_torchs(kind))
+
+
+def _is_torchs(kind: type[nn.Module]) -> bool:
+    """Whether a class is one of torch.nn's own, for whose parameters there are rules by type."""
+    return kind.__module__.startswith("torch.nn.modules.")
 
 
 def matches(name: str, pattern: str, buffer: bool) -> bool:

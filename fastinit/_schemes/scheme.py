@@ -14,7 +14,7 @@ from torch.nn.parameter import UninitializedTensorMixin  # type: ignore[attr-def
 from torch.nn.utils.parametrize import ParametrizationList
 
 from fastinit import _text
-from fastinit._core.check import is_frozen, is_loaded, left
+from fastinit._core.check import PLAIN, is_frozen, is_loaded, left
 from fastinit._core.laws import Initializer
 from fastinit._schemes.calling import fill_with
 from fastinit._schemes.depth import refuse_depth
@@ -22,7 +22,7 @@ from fastinit._schemes.leftover import Leftovers
 from fastinit._schemes.naming import function_of, name_of, name_of_rule
 from fastinit._schemes.norms import resolved
 from fastinit._schemes.padding import padded
-from fastinit._schemes.rules import Choice, Mapped, ModuleRules, Rule, Rules, check_name_rule, check_type_rule, matches
+from fastinit._schemes.rules import Choice, Mapped, ModuleRules, Rule, Rules, check_name_rule, check_type_rule, is_for, matches
 from fastinit._torch import own_buffers, own_parameters
 
 
@@ -256,16 +256,29 @@ def expected_of(scheme: Scheme) -> list[Expected]:
     ]
 
 
-def rules_of(scheme: Scheme, module: nn.Module) -> ModuleRules:
-    """What a scheme's rules by type have for a module, and for what they name below it."""
+def rules_of(scheme: Scheme, module: nn.Module, known: dict[type[nn.Module], ModuleRules] | None = None) -> ModuleRules:
+    """What a scheme's rules by type have for a module, and for what they name below it.
+
+    `known` keeps, for the next module of its type, what does not depend on the module.
+    """
+    kind = type(module)
+    if known and kind in known:
+        return known[kind]
     mappings: list[tuple[Mapped, bool]] = []
-    for kind in type(module).__mro__:
-        for rule in reversed(scheme._layers.get(kind, ())):
-            if rule is None:
-                return ModuleRules(mappings, closed=True)
-            own = bool(scheme._expected) and any(kind is each.kind and rule is each.rule for each in scheme._expected)
-            mappings.append((rule(module) if callable(rule) else rule, own))
-    return ModuleRules(mappings, closed=False)
+    closed, by_type = False, True
+    for base, rule in ((base, rule) for base in kind.__mro__ for rule in reversed(scheme._layers.get(base, ()))):  # type: ignore[arg-type]
+        if rule is None:
+            closed = True
+            break
+        if not is_for(rule, kind):
+            continue
+        by_type = by_type and not callable(rule)
+        own = bool(scheme._expected) and any(base is each.kind and rule is each.rule for each in scheme._expected)
+        mappings.append((rule(module) if callable(rule) else rule, own))
+    found = ModuleRules(mappings, closed)
+    if by_type and known is not None:
+        known[kind] = found
+    return found
 
 
 def _by_later_names(module: nn.Module, rules: ModuleRules, known: Mapping[str, Tensor]) -> Iterator[tuple[str, Tensor]]:
@@ -279,6 +292,11 @@ def _by_later_names(module: nn.Module, rules: ModuleRules, known: Mapping[str, T
             tensor = {**own_parameters(holder), **own_buffers(holder)}.get(attribute)
             if tensor is not None and id(tensor) not in decided:
                 yield name, tensor
+
+
+def has_full_names(scheme: Scheme) -> bool:
+    """Whether a scheme has rules for full names, which go before those by type."""
+    return bool(scheme._names)
 
 
 def choice_of(
@@ -314,6 +332,6 @@ def is_lazy(module: nn.Module) -> bool:
     """Whether parameters or buffers of its own have no shape yet."""
     for place in (own_parameters(module), own_buffers(module)):
         for tensor in place.values():
-            if isinstance(tensor, UninitializedTensorMixin):  # whose subclasses look at each instance in Python
+            if type(tensor) not in PLAIN and isinstance(tensor, UninitializedTensorMixin):  # which takes long: it runs Python
                 return True
     return False
