@@ -69,6 +69,7 @@ class RawPlan(Structure):
 
 
 FIELDS = struct.Struct("@PQqqqqPPq")  # of RawPlan
+_HEAD = struct.Struct("@PQ")  # its first two: what differs from tensor to tensor
 
 
 class RawBlending(Structure):
@@ -161,15 +162,22 @@ def packed(plans: list[Plan]) -> tuple[bytes, object]:
     """Return an array of plans as the library's bytes, and what must stay alive until the library has been called."""
     raw: list[bytes] = []
     kept: list[object] = []
-    for out, recipe, key, (start, rows, cols, pitch) in plans:
-        made, at = raw_recipe(recipe)
-        kept.append(made)
-        layout, dims = 0, 0
-        if not out.is_contiguous():
-            sizes_and_strides = _layout_of(out)
-            kept.append(sizes_and_strides)
-            layout, dims = ctypes.addressof(sizes_and_strides), len(sizes_and_strides) // 2
-        raw.append(FIELDS.pack(out.data_ptr(), key, start, rows, cols, pitch, layout, at, dims))
+    rests: dict[tuple[int, int], bytes] = {}  # by recipe and box, which plans keep: mostly the same for many of them
+    for out, recipe, key, box in plans:
+        contiguous = out.is_contiguous()
+        rest = rests.get((id(recipe), id(box))) if contiguous else None
+        if rest is None:
+            made, at = raw_recipe(recipe)
+            kept.append(made)
+            layout, dims = 0, 0
+            if not contiguous:
+                sizes_and_strides = _layout_of(out)
+                kept.append(sizes_and_strides)
+                layout, dims = ctypes.addressof(sizes_and_strides), len(sizes_and_strides) // 2
+            rest = FIELDS.pack(0, 0, *box, layout, at, dims)[_HEAD.size :]
+            if contiguous:
+                rests[id(recipe), id(box)] = rest
+        raw += _HEAD.pack(out.data_ptr(), key), rest
     return b"".join(raw), kept
 
 

@@ -58,8 +58,12 @@ def _in_pieces(run: Callable[[list[Any]], None], jobs: list[Any], most: int) -> 
     if len(jobs) == 1 and (box := jobs[0].box).rows * box.cols <= most:  # nearly always
         run(jobs)
         return
+    threads = torch.get_num_threads()
+    if sum(job.box.rows * job.box.cols for job in jobs) <= most * threads:  # nearly always, of many
+        run(jobs)
+        return
     with without_dispatch_modes():  # none of which need see how a job is cut
-        for together in batches(jobs, most * torch.get_num_threads()):
+        for together in batches(jobs, most * threads):
             run(together)
 
 

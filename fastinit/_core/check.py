@@ -118,6 +118,11 @@ def check_tensor(tensor: torch.Tensor, allowed: tuple[torch.dtype, ...] = FLOAT_
         raise TypeError(f"expected a torch.Tensor. Received: {tensor!r} of type {type(tensor).__name__}.")
     if tensor.dtype not in allowed:
         check_dtype(tensor.dtype, allowed)
+    check_layout(tensor)
+
+
+def check_layout(tensor: torch.Tensor) -> None:
+    """Raise ValueError for a tensor whose elements have no places of their own."""
     if tensor.is_nested:
         raise ValueError("cannot fill a nested tensor, whose parts have no common shape. Fill the parts that unbind() gives.")
     if tensor.layout is not torch.strided:

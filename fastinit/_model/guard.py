@@ -6,6 +6,7 @@ constructor gave, what is constant there is compared with what the scheme would 
 
 from __future__ import annotations
 
+import functools
 import math
 from typing import NamedTuple
 
@@ -31,7 +32,6 @@ class Candidate(NamedTuple):
 
     slot: Slot
     initializer: Initializer
-    key: int
 
 
 class Guard:
@@ -43,15 +43,26 @@ class Guard:
     """
 
     def __init__(self, found: list[Slot]) -> None:
-        parameters = [slot for slot in found if not slot.buffer and not slot.parametrized]
-        self._first = first_values(slot.tensor for slot in parameters)
-        self._varied = {number for number, values in self._first.items() if are_varied(values)}
-        drawn = [slot.tensor for slot in parameters if slot.choice and slot.choice.initializer and slot.tensor.ndim > 1]
-        unknown = any(is_dtensor(tensor) for tensor in drawn) or any(self._is_trained(slot) for slot in parameters)
+        self._parameters = [slot for slot in found if not slot.buffer and not slot.parametrized]
+
+    @functools.cached_property
+    def constructed(self) -> bool:
+        """Whether a constructor gave it; False where rules of the package's fill nothing, which alone would replace it."""
+        filled = [slot for slot in self._parameters if slot.choice and slot.choice.initializer]
+        drawn = [slot.tensor for slot in filled if slot.tensor.ndim > 1]
         written = [tensor for tensor in drawn if is_written(tensor)]
-        self.constructed = (
-            len(drawn) <= 2 * len(written) and any(id(tensor) in self._varied for tensor in written) and not unknown
-        )
+        if not written or len(drawn) > 2 * len(written) or all(slot.choice and slot.choice.own for slot in filled):
+            return False
+        unknown = any(is_dtensor(tensor) for tensor in drawn) or any(self._is_trained(slot) for slot in self._parameters)
+        return not unknown and any(id(tensor) in self._varied for tensor in written)
+
+    @functools.cached_property
+    def _first(self) -> dict[int, list[float]]:
+        return first_values(slot.tensor for slot in self._parameters)
+
+    @functools.cached_property
+    def _varied(self) -> set[int]:
+        return {number for number, values in self._first.items() if are_varied(values)}
 
     def _is_trained(self, slot: Slot) -> bool:
         if slot.tensor.grad is not None or not isinstance(slot.module, _NORMS):
@@ -77,7 +88,7 @@ class Guard:
 
 def _held(candidate: Candidate) -> str | None:
     """What a parameter holds and its initializer would replace, in words."""
-    slot, initializer, key = candidate
+    slot, initializer = candidate
     tensor = slot.tensor
     held = common_value(tensor)
     if held is None and _is_of_sines(tensor):
@@ -91,7 +102,7 @@ def _held(candidate: Candidate) -> str | None:
     if found is None:
         with torch.no_grad():
             filled = here(tensor).clone()
-            fill_with(initializer, filled, key)
+            fill_with(initializer, filled, 0)  # what depends on its key is no constant
             if torch.equal(filled, here(tensor)):
                 return None
     elif found[0].name == "constant" and constant == float(torch.tensor(found[0].parameters[0], dtype=tensor.dtype)):

@@ -7,21 +7,22 @@ import warnings
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from fastinit._core import keys
-from fastinit._core.check import unmarked
+from fastinit._core.check import PLAIN, unmarked
 from fastinit._core.laws import Initializer
 from fastinit._core.modes import safe_torch
 from fastinit._core.shard import copy_whole_, local_of
-from fastinit._fill import check_backends, run, written
+from fastinit._fill import check_backends, run
 from fastinit._model.constructed import Giver, ResetBuffers, from_constructor, giver_of
 from fastinit._model.materialize import alias, install
-from fastinit._model.report import Entry, Report
+from fastinit._model.report import Report, Row
 from fastinit._model.sharing import sources
 from fastinit._model.slots import Slot, canonical, slots
 from fastinit._model.tasks import (
     Overwrite,
+    Planner,
     Task,
     check_aliases,
     check_covered,
@@ -29,11 +30,10 @@ from fastinit._model.tasks import (
     equal_values,
     find_values,
     is_known,
-    prepare,
     tasks_of,
 )
 from fastinit._schemes.calling import fill_with
-from fastinit._schemes.naming import name_of, name_of_dtype
+from fastinit._schemes.naming import name_of
 from fastinit._schemes.ready import keras_like
 from fastinit._schemes.scheme import Scheme
 from fastinit._torch import FakeTensor, without_own_references
@@ -136,26 +136,26 @@ def initialize_(
         check_rules(unused)
     giver = giver_of(reset_buffers, model, int(seed), canonical(prefix))
     overwrite = Overwrite(overwrite_loaded, overwrite_constants)
-    entries = _fill_model(found, int(seed), place, strict, giver, overwrite)
-    return Report(seed, entries, tuple(rule.words for rule in unused))
+    rows = _fill_model(found, int(seed), place, strict, giver, overwrite)
+    return Report.of_rows(seed, rows, tuple(rule.words for rule in unused))
 
 
 def _fill_model(
     found: list[Slot], seed: int, place: torch.device | None, strict: bool, giver: Giver | None, overwrite: Overwrite
-) -> tuple[Entry, ...]:
+) -> list[Row]:
     """Decide, check and plan everything, then write."""
     source = sources(found)
     with torch.no_grad():
-        tasks = tasks_of(found, source, seed, overwrite)
+        tasks = tasks_of(found, source, overwrite)
         all_tasks = list(tasks.values())
         if strict and not (giver and giver.knows_all):
             check_covered(all_tasks)
         find_values(all_tasks, place, giver, overwrite.constants)
-        with without_own_references({slot.module for slot in found if place not in (None, slot.tensor.device)}):
+        with without_own_references({slot.module for slot in found if slot.tensor.device != place} if place else set()):
             check_aliases(found, source, place)
-            laws: dict[Any, Any] = {}
+            planner = Planner(place, keys.of_names(seed))
             for task in all_tasks:
-                prepare(task, place, laws)
+                planner.prepare(task)
             for words in equal_values(all_tasks):
                 warnings.warn(f"{words}. Leave the key out: each gets its own.", UserWarning, stacklevel=3)
             _carry_out(all_tasks)
@@ -163,8 +163,7 @@ def _fill_model(
             install((slot, alias(task.slot.tensor, slot.tensor, task.target)) for slot, task in moved)
             if not any(task.state == "filled" for task in all_tasks) and any(task.state == "frozen" for task in all_tasks):
                 warnings.warn(_ALL_FROZEN, UserWarning, stacklevel=3)
-    pairs = [(slot, found[owner], tasks[owner]) for slot, owner in zip(found, source, strict=True)]
-    return tuple(_entry_of(slot, task, owner is not slot) for slot, owner, task in pairs if not slot.steps or owner is slot)
+    return _rows_of(found, source, tasks)
 
 
 def _check_arguments(model: Any, scheme: Any, prefix: Any, reset_buffers: Any) -> None:
@@ -203,7 +202,7 @@ def _carry_out(tasks: list[Task]) -> None:
         ValueError, RuntimeError: no backend can serve a device as asked; nothing was written.
     """
     batch = [task for task in tasks if task.plans is not None]
-    check_backends(task.target.device for task in tasks if task.initializer and not isinstance(task.target, FakeTensor))
+    check_backends(task.target.device for task in tasks if task.initializer and not _is_fake(task.target))
     begun: list[Task] = []
     at = ""
     try:
@@ -218,8 +217,11 @@ def _carry_out(tasks: list[Task]) -> None:
         state = f"Written, perhaps in part: {', '.join(names)}" if names else "The model is as it was"
         kind = type(error) if isinstance(error, (torch.OutOfMemoryError, MemoryError)) else RuntimeError
         raise kind(f"initialization failed{at}: {error}. {state}.") from error
-    for task in batch:
-        written(task.target)
+    torch.autograd.graph.increment_version([task.target for task in batch if not task.target.is_inference()])
+
+
+def _is_fake(tensor: Tensor) -> bool:
+    return type(tensor) not in PLAIN and isinstance(tensor, FakeTensor)  # mostly, the first is enough
 
 
 @safe_torch()
@@ -254,22 +256,23 @@ def _call_unknown(task: Task, initializer: Initializer, key: int) -> None:
         raise ValueError(f"{name_of(initializer)} has not written all elements of {task.slot.name}, or has written NaN")
 
 
-def _entry_of(slot: Slot, task: Task, tied: bool) -> Entry:
-    """A slot's line of the report."""
-    return Entry(
-        name=slot.name,
-        shape=tuple(slot.tensor.shape),
-        dtype=name_of_dtype(slot.tensor.dtype),
-        state="tied" if tied and not task.loaded else task.state,
-        kind=slot.kind,
-        initializer=None if tied else _initializer_of(task),
-        key=None if tied or task.initializer is None else task.key,
-        source=task.slot.name if tied else None,
-        loaded=task.loaded,
-    )
-
-
-def _initializer_of(task: Task) -> str | None:
-    if task.initializer is not None:
-        return name_of(task.initializer)
-    return task.by or None
+def _rows_of(found: list[Slot], source: list[int], tasks: dict[int, Task]) -> list[Row]:
+    """The lines of the report: of what the model is now, and without its tensors."""
+    names: dict[int, str | None] = {}  # of initializers, by id: many slots share one
+    rows = []
+    for number, (slot, owner) in enumerate(zip(found, source, strict=True)):
+        task = tasks[owner]
+        tied = owner != number
+        if tied and slot.steps:
+            continue
+        initializer, key, state = task.initializer, task.key, task.state
+        if tied:
+            name, key = None, None
+            state = state if task.loaded else "tied"
+        elif initializer is None:
+            name = task.by or None
+        elif (name := names.get(id(initializer))) is None:
+            name = names[id(initializer)] = name_of(initializer)
+        tensor = slot.tensor
+        rows.append((slot.name, tensor.shape, tensor.dtype, state, slot.kind, name, key, task.slot.name if tied else None, task.loaded))
+    return rows

@@ -7,7 +7,10 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple, get_args
 
+import torch
+
 from fastinit import _text
+from fastinit._schemes.naming import name_of_dtype
 
 State = Literal["filled", "tied", "left", "frozen", "kept", "missed"]
 _STATES: tuple[State, ...] = get_args(State)
@@ -44,6 +47,12 @@ class Entry(NamedTuple):
     loaded: bool = False
 
 
+# An entry as it is kept until it is read: its shape and its dtype are torch's. A model may have more of them than anyone reads.
+Row = tuple[
+    str, torch.Size, torch.dtype, State, Literal["parameter", "buffer", "plain attribute"], str | None, int | None, str | None, bool
+]
+
+
 @dataclass(frozen=True)
 class Report:
     """What `initialize_` or `perturb_` did: ``print(report)`` shows it in columns, ``report.json()`` gives it to machines.
@@ -67,6 +76,22 @@ class Report:
     seed: int | tuple[int, ...]
     entries: tuple[Entry, ...]
     unused: tuple[str, ...] = ()
+
+    @classmethod
+    def of_rows(cls, seed: int, rows: list[Row], unused: tuple[str, ...]) -> Report:
+        """A report whose entries are made when they are read."""
+        report = cls.__new__(cls)
+        vars(report).update(seed=seed, unused=unused, _rows=rows)
+        return report
+
+    def __getattr__(self, name: str) -> Any:
+        if name != "entries" or "_rows" not in vars(self):
+            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+        rows = vars(self).pop("_rows")
+        vars(self)["entries"] = found = tuple(
+            Entry(name, tuple(shape), name_of_dtype(dtype), *others) for name, shape, dtype, *others in rows
+        )
+        return found
 
     @property
     def filled(self) -> list[str]:

@@ -19,8 +19,11 @@ def sources(found: list[Slot]) -> list[int]:
         ValueError: two tensors share a part of their memory, and neither holds the other.
     """
     source, storages = list(range(len(found))), defaultdict(list)
-    for number, slot in enumerate(found):
-        storages[storage_number(local_of(slot.tensor))].append(number)
+    numbers = [storage_number(local_of(slot.tensor)) for slot in found]
+    if len(set(numbers)) == len(numbers):  # mostly
+        return source
+    for number, storage in enumerate(numbers):
+        storages[storage].append(number)
     for together in (numbers for numbers in storages.values() if len(numbers) > 1):
         try:
             holders = holders_of([local_of(found[number].tensor) for number in together])

@@ -11,11 +11,11 @@ import torch
 from torch import Tensor
 
 from fastinit._core import keys
-from fastinit._core.check import ALL_DTYPES, DRAWN_DTYPES, FLOAT_DTYPES, check_tensor, is_frozen, is_loaded
+from fastinit._core.check import ALL_DTYPES, DRAWN_DTYPES, FLOAT_DTYPES, PLAIN, check_layout, check_tensor, is_frozen, is_loaded
 from fastinit._core.laws import Initializer, Law, call_of, declaration_of, law_of
 from fastinit._core.memory import check_memory
-from fastinit._core.plan import Plan
-from fastinit._core.recipes import recipe
+from fastinit._core.plan import Plan, row_of
+from fastinit._core.recipes import Recipe, recipe
 from fastinit._core.shard import is_dtensor, local_blocks, local_of
 from fastinit._fill import parts_of, plans_of
 from fastinit._initializers.constants import ones_, zeros_
@@ -48,14 +48,14 @@ class Overwrite(NamedTuple):
     constants: bool  # constants of a constructor's
 
 
-@dataclass
+@dataclass(slots=True)
 class Task:
     """What happens to the memory of one slot, and of those that share it."""
 
     slot: Slot
     state: State  # as of a report's entry
     initializer: Initializer | None = None
-    key: int | None = None  # None: no random bits are used
+    key: int | None = None  # of its values, once it is prepared; None: no random bits are used
     values: Tensor | None = None  # where there is no initializer: what new memory gets, or all
     by: str = ""  # whose values they are
     target: Tensor = field(init=False)  # what is written: the slot's tensor, or new memory
@@ -72,17 +72,15 @@ class Task:
         return self.target is self.slot.tensor
 
 
-def tasks_of(found: list[Slot], source: list[int], seed: int, overwrite: Overwrite) -> dict[int, Task]:
+def tasks_of(found: list[Slot], source: list[int], overwrite: Overwrite) -> dict[int, Task]:
     """A task for every slot that owns its memory, by number.
 
     Raises:
         ValueError: a padding row cannot be told in the memory that holds it.
     """
     sharing = sharers_of(found, source)
-    guard, key_of = Guard(found), keys.of_names(seed)
-    tasks = {
-        owner: _task_of(found[owner], sharers, key_of, overwrite.loaded, guard.constructed) for owner, sharers in sharing.items()
-    }
+    guard = Guard(found)
+    tasks = {owner: _task_of(found[owner], sharers, overwrite.loaded, guard.constructed) for owner, sharers in sharing.items()}
     return tasks if overwrite.constants or not guard.constructed else _guarded(tasks, guard)
 
 
@@ -100,9 +98,9 @@ def _guarded(tasks: dict[int, Task], guard: Guard) -> dict[int, Task]:
 def _candidates(tasks: Iterable[Task]) -> list[Candidate]:
     """What a rule of the package's would fill."""
     return [
-        Candidate(task.slot, task.initializer, task.key)
+        Candidate(task.slot, task.initializer)
         for task in tasks
-        if not task.own and not task.slot.buffer and task.initializer is not None and task.key is not None
+        if not task.own and not task.slot.buffer and task.initializer is not None
     ]
 
 
@@ -115,10 +113,10 @@ def _keep_constants(tasks: list[Task], giver: Giver) -> None:
     replaced = Guard([one.slot for one in real.values()]).replaced([*real.values()])
     for task in tasks:
         if task.slot.name in replaced:
-            task.initializer, task.key, task.values, task.by = None, None, real[task.slot.name].slot.tensor, giver.by
+            task.initializer, task.values, task.by = None, real[task.slot.name].slot.tensor, giver.by
 
 
-def _task_of(slot: Slot, sharers: list[Slot], key_of: Callable[[str], int], overwrite: bool, constructed: bool) -> Task:
+def _task_of(slot: Slot, sharers: list[Slot], overwrite: bool, constructed: bool) -> Task:
     if not overwrite and any(is_loaded(sharer.tensor) for sharer in sharers) and not slot.tensor.is_meta:
         return Task(slot, "left", values=slot.tensor, loaded=True)
     decider = decider_of(sharers) or slot
@@ -132,7 +130,7 @@ def _task_of(slot: Slot, sharers: list[Slot], key_of: Callable[[str], int], over
         return Task(slot, "left" if told else "missed", values=slot.tensor)
     if not (slot.buffer or named or _is_drawn(slot.tensor)):  # packed or quantized weights, which a rule by type does not mean
         return Task(slot, "missed", values=slot.tensor)
-    return Task(slot, "filled", padded_for(slot, sharers, initializer), key_of(slot.name), own=choice.own)
+    return Task(slot, "filled", padded_for(slot, sharers, initializer), own=choice.own)
 
 
 def _running_statistic(slot: Slot) -> Initializer | None:
@@ -213,7 +211,7 @@ def _checked(slot: Slot, values: Tensor) -> Tensor:
 def check_aliases(found: list[Slot], source: list[int], place: torch.device | None) -> None:
     """Raise ValueError for tensors that share memory but could not share new memory."""
     refused = []
-    for slot, owner in zip(found, source, strict=True):
+    for slot, owner in ((slot, owner) for number, (slot, owner) in enumerate(zip(found, source, strict=True)) if owner != number):
         if found[owner].steps and not slot.steps:
             refused.append(
                 f"  {slot.name} is a part of {found[owner].name}, a plain attribute. Make that a view of it, or a copy"
@@ -247,9 +245,10 @@ def check_rules(unused: list[Unused]) -> None:
 
 def equal_values(tasks: list[Task]) -> list[str]:
     """The parameters that a rule's own key gives equal values, in words: a rule for several should leave the key to the name."""
+    own = {number: _own_key(one) for number, one in {id(task.initializer): task.initializer for task in tasks}.items() if one}
     filled: dict[tuple[str, int], list[str]] = defaultdict(list)
-    for task in tasks:
-        key = None if task.initializer is None or task.key is None else _own_key(task.initializer)
+    for task in tasks if any(key is not None for key in own.values()) else ():
+        key = None if task.key is None else own[id(task.initializer)]
         if key is not None and task.slot.tensor.numel():
             filled[name_of(task.initializer), key].append(task.slot.name)
     return [f"{rule} gives {', '.join(names)} equal values" for (rule, _), names in filled.items() if len(names) > 1]
@@ -276,59 +275,98 @@ def _moves(slot: Slot, place: torch.device | None) -> bool:
     return slot.parametrized or (place is not None and slot.tensor.device != place)
 
 
-def prepare(task: Task, place: torch.device | None, laws: dict[Any, tuple[Law, int | None] | None]) -> None:
-    """Find a task's law, make its memory, plan its fill.
+class Fill(NamedTuple):
+    """How an initializer fills tensors of one shape and dtype."""
 
-    `laws` keeps what was found: many layers have the same rules and shapes.
+    law: Law | None  # that it declares; None: it must be called
+    key: int | None  # its own
+    recipe: Recipe | None  # of the law, if a backend can write it
 
-    Raises:
-        TypeError: the tensor or an argument of the initializer has a wrong type; begins with the parameter's name.
-        ValueError: another of its values is wrong, or its memory is not there, likewise.
-        RuntimeError, torch.OutOfMemoryError, MemoryError: there is no memory for it, likewise.
-    """
-    slot = task.slot
-    try:
-        law = None if task.initializer is None else _law_of_task(task, laws)
+
+@dataclass
+class Planner:
+    """Finds laws, makes memory, plans fills. Many layers have the same rules and shapes: what follows from these is found once."""
+
+    place: torch.device | None
+    key_of: Callable[[str], int]
+    fills: dict[tuple[int, torch.Size, torch.dtype], Fill] = field(default_factory=dict)  # tasks keep initializers, and so their ids
+
+    def prepare(self, task: Task) -> None:
+        """Find a task's law, make its memory, plan its fill.
+
+        Raises:
+            TypeError: the tensor or an argument of the initializer has a wrong type; begins with the parameter's name.
+            ValueError: another of its values is wrong, or its memory is not there, likewise.
+            RuntimeError, torch.OutOfMemoryError, MemoryError: there is no memory for it, likewise.
+        """
+        slot = task.slot
+        try:
+            fill = self.fill_of(task) if task.initializer is not None else None
+            if slot.parametrized or slot.tensor.is_meta or fill is None or self.place is not None:
+                if not self.make_memory(task):
+                    return
+            elif type(slot.tensor) in PLAIN:
+                check_memory(slot.tensor)
+            else:
+                check_memory(local_of(slot.tensor))
+            if fill is not None:
+                self.plan(task, fill)
+        except (TypeError, ValueError, RuntimeError, MemoryError) as error:
+            raise kind_of(error)(f"{slot.name}: {error} (nothing was written)") from error
+
+    def make_memory(self, task: Task) -> bool:
+        """Make a task's memory, where it needs new one; False: it stays on meta."""
+        slot, place = task.slot, self.place
         if slot.parametrized and place not in (None, slot.tensor.device):
             raise ValueError(f"it is parametrized, and stays on {slot.tensor.device}. Call .to({str(place)!r}) first.")
-        if slot.steps and task.state == "left":  # it stays on meta
-            return
+        if slot.steps and task.state == "left":
+            return False
         given = task.values is not None and task.values is not slot.tensor
         if given and is_dtensor(slot.tensor):
             local_blocks(slot.tensor)  # raises
-        if not slot.tensor.is_meta and (given or task.initializer is not None or _moves(slot, place)):
+        moves = _moves(slot, place)
+        if not slot.tensor.is_meta and (given or task.initializer is not None or moves):
             check_memory(local_of(slot.tensor))
-        if _moves(slot, place) and (given or task.initializer or not slot.parametrized):  # else its inverse would round
+        if moves and (given or task.initializer or not slot.parametrized):  # else its inverse would round
             task.target = fresh(slot.tensor, place or slot.tensor.device)
-        if law is not None:
-            values, task.key = law
-            if _is_planned(values, slot.tensor):
-                task.plans = plans_of(parts_of(task.target), recipe(values, slot.tensor.dtype), task.key or 0)
-    except (TypeError, ValueError, RuntimeError, MemoryError) as error:
-        raise kind_of(error)(f"{slot.name}: {error} (nothing was written)") from error
+        return True
+
+    def plan(self, task: Task, fill: Fill) -> None:
+        """Give a task its key, and its plans."""
+        tensor, target, drawn = task.slot.tensor, task.target, fill.law is None or fill.law.name != "constant"
+        if drawn:
+            task.key = self.key_of(task.slot.name) if fill.key is None else fill.key
+        if fill.recipe is None or tensor.is_neg() or tensor.is_conj():
+            return
+        if type(target) in PLAIN and target.dtype is fill.recipe.dtype and not target.is_meta:
+            count = target.numel()
+            task.plans = [Plan(target, fill.recipe, task.key or 0, row_of(count))] if count else []
+        else:
+            task.plans = plans_of(parts_of(target), fill.recipe, task.key or 0)
+
+    def fill_of(self, task: Task) -> Fill:
+        """What fills a task's tensor, which is checked."""
+        assert task.initializer is not None
+        tensor = task.slot.tensor
+        asked = id(task.initializer), tensor.shape, tensor.dtype
+        fill = self.fills.get(asked)
+        if fill is None:
+            fill = self.fills[asked] = _fill_of(task.initializer, tensor)
+        elif _is_drawn(tensor) or fill.law is not None:
+            check_layout(tensor)
+        return fill
 
 
-def _is_planned(law: Law, tensor: Tensor) -> bool:
-    """Whether a backend writes the law into the tensor's memory: of a complex constant the parts differ."""
-    drawn = tensor.dtype in FLOAT_DTYPES or (tensor.is_complex() and law.name != "constant")
-    return drawn and not tensor.is_neg() and not tensor.is_conj()
-
-
-def _law_of_task(task: Task, laws: dict[Any, tuple[Law, int | None] | None]) -> tuple[Law, int | None] | None:
-    """The declared law that fills the tensor, and its key, None of a constant; None where there is none."""
-    assert task.initializer is not None and task.key is not None
-    tensor = task.slot.tensor
+def _fill_of(initializer: Initializer, tensor: Tensor) -> Fill:
     if _is_drawn(tensor):
         check_tensor(tensor, ALL_DTYPES)
-    asked = id(task.initializer), tensor.shape, tensor.dtype  # tasks keep initializers, and with them their numbers
-    if asked not in laws:
-        laws[asked] = law_of(task.initializer, tensor.shape, tensor.dtype)
-    found = laws[asked]
+    found = law_of(initializer, tensor.shape, tensor.dtype)
     if found is None:
-        return None
+        return Fill(None, None, None)
     law, key = found
-    if task.initializer is not zero_ and (law.name != "constant" or not _is_drawn(tensor)):
+    if initializer is not zero_ and (law.name != "constant" or not _is_drawn(tensor)):
         check_tensor(tensor, ALL_DTYPES if law.name == "constant" else DRAWN_DTYPES)
-    if law.name == "constant":
-        return law, None
-    return law, task.key if key is None else keys.check(key)
+    # Of a complex constant the parts differ.
+    planned = tensor.dtype in FLOAT_DTYPES or (tensor.is_complex() and law.name != "constant")
+    own = None if key is None or law.name == "constant" else keys.check(key)
+    return Fill(law, own, recipe(law, tensor.dtype) if planned else None)
