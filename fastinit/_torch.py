@@ -43,6 +43,7 @@ __all__ = [
     "own_parameters",
     "pre_hooks_of",
     "recording_modes",
+    "registered",
     "storage_number",
     "swap",
     "untraced",
@@ -207,6 +208,12 @@ def own_buffers(module: nn.Module) -> MutableMapping[str, Any]:
 def children_of(module: nn.Module) -> Mapping[str, nn.Module | None]:
     """A module's children by name: a child under two names comes twice, which named_children() hides."""
     return module._modules
+
+
+def registered(module: nn.Module) -> tuple[MutableMapping[str, Any], MutableMapping[str, Any], Mapping[str, Any], bool]:
+    """A module's own parameters, buffers and children; and whether nothing computes parameters before its forward pass."""
+    children = module._modules
+    return module._parameters, module._buffers, children, not module._forward_pre_hooks and "parametrizations" not in children
 
 
 def pre_hooks_of(module: nn.Module) -> list[Any]:

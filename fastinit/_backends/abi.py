@@ -177,7 +177,7 @@ def packed(plans: list[Plan]) -> tuple[bytes, object]:
             rest = FIELDS.pack(0, 0, *box, layout, at, dims)[_HEAD.size :]
             if contiguous:
                 rests[id(recipe), id(box)] = rest
-        raw += _HEAD.pack(out.data_ptr(), key), rest
+        raw.append(_HEAD.pack(out.data_ptr(), key) + rest)
     return b"".join(raw), kept
 
 

@@ -274,5 +274,6 @@ def _rows_of(found: list[Slot], source: list[int], tasks: dict[int, Task]) -> li
         elif (name := names.get(id(initializer))) is None:
             name = names[id(initializer)] = name_of(initializer)
         tensor = slot.tensor
-        rows.append((slot.name, tensor.shape, tensor.dtype, state, slot.kind, name, key, task.slot.name if tied else None, task.loaded))
+        kind = slot.kind if slot.buffer else "parameter"
+        rows.append((slot.name, tensor.shape, tensor.dtype, state, kind, name, key, task.slot.name if tied else None, task.loaded))
     return rows

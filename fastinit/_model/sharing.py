@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 
+from fastinit._core.check import PLAIN
 from fastinit._core.laws import Initializer
 from fastinit._core.memory import PartlyShared, holders_of
 from fastinit._core.shard import local_of
@@ -19,7 +20,7 @@ def sources(found: list[Slot]) -> list[int]:
         ValueError: two tensors share a part of their memory, and neither holds the other.
     """
     source, storages = list(range(len(found))), defaultdict(list)
-    numbers = [storage_number(local_of(slot.tensor)) for slot in found]
+    numbers = [storage_number(slot.tensor if type(slot.tensor) in PLAIN else local_of(slot.tensor)) for slot in found]
     if len(set(numbers)) == len(numbers):  # mostly
         return source
     for number, storage in enumerate(numbers):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import sys
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple, cast
 
@@ -25,9 +25,8 @@ from fastinit._schemes.unused import Place, Unused, joined, unused_rules
 from fastinit._torch import (
     FakeTensor,
     children_of,
-    own_buffers,
-    own_parameters,
     pre_hooks_of,
+    registered,
 )
 
 # What DistributedDataParallel, torch.compile, activation checkpointing and FSDP put between a module and its parameters.
@@ -57,6 +56,8 @@ class Slot(NamedTuple):
         return "plain attribute" if self.steps else "buffer" if self.buffer else "parameter"
 
 
+_LEAVE = Choice(None)  # of what lies in a module that is left as it is
+_ORDINARY = (*PLAIN, type(None))
 _Above = list[tuple[ModuleRules, str]]  # of the modules around one those that name parameters below them, and their paths
 _Step = tuple[nn.Module, str, int, _Above, bool]  # to visit: its canonical path, its depth, and whether it is left as it is
 
@@ -79,6 +80,9 @@ class _Walk:
     first: dict[int, tuple[nn.Module, str]] = field(default_factory=dict)  # by a module's id: it, and its first path
     again: dict[str, str] = field(default_factory=dict)  # a later path of a module -> its first
     modules: dict[str, nn.Module] = field(default_factory=dict)  # by path, once one asks
+
+    def __post_init__(self) -> None:
+        self.waits = has_full_names(self.scheme)  # until all names are known, nothing is decided
 
     def walk(self, model: nn.Module, path: str) -> None:
         around: list[nn.Module] = []  # the modules that the next one lies in
@@ -108,36 +112,61 @@ class _Walk:
     def visit(self, step: _Step) -> Sequence[_Step]:
         """Note what a module has; then the steps to its children, the last one first."""
         module, path, _, above, _ = step
-        rules, reason = rules_of(self.scheme, module, self.rules), _refusal(module)
+        rules = self.rules.get(type(module)) or rules_of(self.scheme, module, self.rules)
+        parameters, buffers, children, is_bare = registered(module)
+        odd = [tensor for tensor in (*parameters.values(), *buffers.values()) if type(tensor) not in _ORDINARY]
+        reason = _refusal_of_kind(type(module)) if is_bare and not odd else _refusal(module)  # type: ignore[arg-type]
         if reason and rules.closed and not rules.mappings:
             return self.leave(step)
         if reason:
             self.refused.append(f"{path or 'the model'} ({type(module).__name__}): {reason}")
             return ()
-        waits = above or has_full_names(self.scheme)
-        for attribute, tensor, buffer, parametrized in _own_tensors(module):
-            name = f"{path}.{attribute}" if path else attribute
-            if reason := _tensor_refusal(tensor):
-                self.refused.append(f"{name}: {reason}")
-                continue
-            choice = None if waits else rules.find(attribute, buffer)
-            if waits or (choice and isinstance(choice.initializer, ByDepth)):
-                owners = [(outer, name[len(base) + 1 if base else 0 :]) for outer, base in above]
-                self.open[len(self.found)] = [*owners, (rules, attribute)]
-            self.found.append(Slot(name, module, attribute, tensor, choice, buffer, parametrized))
+        for attribute, tensor in parameters.items():
+            if tensor is not None:
+                self.note(step, rules, attribute, tensor)
+        for attribute, tensor in buffers.items():
+            if tensor is not None:
+                self.note(step, rules, attribute, tensor, buffer=True)
+        if not is_bare and _is_parametrized(module):
+            self.note_parametrized(step, rules)
         if rules.below:
             above = [*above, (rules, path)]
             self.reaching.append(above[-1])
-        return _steps_below(step, above, hidden="parametrizations" if _is_parametrized(module) else None)
+        return _steps_below(step, children, above) if children else ()
+
+    def note(
+        self, step: _Step, rules: ModuleRules, attribute: str, tensor: Any, buffer: bool = False, parametrized: bool = False
+    ) -> None:
+        """Note a tensor that a module owns, with what its rules have for it: others may go before these."""
+        module, path, _, above, _ = step
+        name = f"{path}.{attribute}" if path else attribute
+        if reason := _tensor_refusal(tensor):
+            self.refused.append(f"{name}: {reason}")
+            return
+        choice = rules.find(attribute, buffer)
+        if above or self.waits or (choice and isinstance(choice.initializer, ByDepth)):
+            self.open[len(self.found)] = [
+                *((outer, name[len(base) + 1 if base else 0 :]) for outer, base in above),
+                (rules, attribute),
+            ]
+        self.found.append(Slot(name, module, attribute, tensor, choice, buffer, parametrized))
+
+    def note_parametrized(self, step: _Step, rules: ModuleRules) -> None:
+        module: Any = step[0]
+        with safe_torch():
+            computed = {name: getattr(module, name).detach() for name in module.parametrizations}
+        for name, tensor in computed.items():
+            self.note(step, rules, name, tensor, parametrized=True)
 
     def leave(self, step: _Step) -> Sequence[_Step]:
         """A module that could not be initialized, and need not be: its rule is None."""
         module, path, *_ = step
-        for buffer, place in ((False, own_parameters(module)), (True, own_buffers(module))):
+        parameters, buffers, children, _ = registered(module)
+        for buffer, place in ((False, parameters), (True, buffers)):
             for attribute, tensor in place.items():
                 if tensor is not None and _tensor_refusal(tensor) is None:
-                    self.found.append(Slot(joined(path, attribute), module, attribute, tensor, Choice(None), buffer))
-        return _steps_below(step, [], left=True)
+                    self.found.append(Slot(joined(path, attribute), module, attribute, tensor, _LEAVE, buffer))
+        return _steps_below(step, children, [], left=True)
 
     def meant(self, name: str) -> str:
         """A full name by first paths."""
@@ -164,7 +193,7 @@ class _Walk:
                 if (meant := self.meant(joined(path, name))) != joined(path, name):
                     later[meant].append((rules, name))
         for number, slot in enumerate(self.found) if later else ():
-            if slot.name in later:
+            if slot.name in later and slot.choice is not _LEAVE:
                 own = self.open.get(number) or [(rules_of(self.scheme, slot.module, self.rules), slot.attribute)]
                 self.open[number] = [*own[:-1], *later[slot.name], own[-1]]
         for number, owners in self.open.items():
@@ -180,12 +209,10 @@ def _children(module: nn.Module) -> list[tuple[str, nn.Module]]:
     return [(name, child) for name, child in children_of(module).items() if child is not None]
 
 
-def _steps_below(step: _Step, above: _Above, left: bool = False, hidden: str | None = None) -> Sequence[_Step]:
-    """The steps to a module's children, the last one first, but to a hidden one."""
+def _steps_below(step: _Step, children: Mapping[str, nn.Module | None], above: _Above, left: bool = False) -> Sequence[_Step]:
+    """The steps to a module's children, the last one first, but to the parametrizations of its parameters."""
     module, path, depth, *_ = step
-    children = children_of(module)
-    if not children:  # mostly
-        return ()
+    hidden = "parametrizations" if not left and _is_parametrized(module) else None
     steps = [
         (child, path if name in _WRAPPERS else joined(path, name), depth + 1, above, left)
         for name, child in children.items()
@@ -193,17 +220,6 @@ def _steps_below(step: _Step, above: _Above, left: bool = False, hidden: str | N
     ]
     steps.reverse()
     return steps
-
-
-def _own_tensors(module: Any) -> list[tuple[str, Any, bool, bool]]:
-    """A module's own parameters and buffers: attribute, tensor, whether it is a buffer, whether it is parametrized."""
-    own = [(name, tensor, False, False) for name, tensor in own_parameters(module).items() if tensor is not None]
-    if buffers := own_buffers(module):
-        own += [(name, tensor, True, False) for name, tensor in buffers.items() if tensor is not None]
-    if _is_parametrized(module):
-        with safe_torch():
-            own += [(name, getattr(module, name).detach(), False, True) for name in module.parametrizations]
-    return own
 
 
 def slots(model: nn.Module, scheme: Scheme, prefix: str) -> tuple[list[Slot], list[Unused]]:

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from fastinit._core import keys
 from fastinit._core.check import ALL_DTYPES, DRAWN_DTYPES, FLOAT_DTYPES, PLAIN, check_layout, check_tensor, is_frozen, is_loaded
-from fastinit._core.laws import Initializer, Law, call_of, declaration_of, law_of
+from fastinit._core.laws import Initializer, call_of, declaration_of, law_of
 from fastinit._core.memory import check_memory
 from fastinit._core.plan import Plan, row_of
 from fastinit._core.recipes import Recipe, recipe
@@ -28,8 +28,8 @@ from fastinit._model.sharing import decider_of, padded_for, sharers_of
 from fastinit._model.slots import Slot
 from fastinit._schemes.keras_rules import zero_
 from fastinit._schemes.naming import name_of, name_of_dtype
-from fastinit._schemes.norms import resolved
-from fastinit._schemes.padding import zero_row_
+from fastinit._schemes.norms import is_final, resolved
+from fastinit._schemes.padding import has_padding, zero_row_
 from fastinit._schemes.rules import Choice
 from fastinit._schemes.unused import Unused
 from fastinit._torch import FakeTensor
@@ -78,10 +78,32 @@ def tasks_of(found: list[Slot], source: list[int], overwrite: Overwrite) -> dict
     Raises:
         ValueError: a padding row cannot be told in the memory that holds it.
     """
+    guard, plain = Guard(found), _PlainChoices()
     sharing = sharers_of(found, source)
-    guard = Guard(found)
-    tasks = {owner: _task_of(found[owner], sharers, overwrite.loaded, guard.constructed) for owner, sharers in sharing.items()}
+    tasks = {}
+    for owner, sharers in sharing.items():
+        slot = found[owner]
+        if (choice := plain.of(slot, sharers)) and not (is_loaded(slot.tensor) and not overwrite.loaded):
+            tasks[owner] = Task(slot, "filled", choice.initializer, own=choice.own)
+        else:
+            tasks[owner] = _task_of(slot, sharers, overwrite.loaded, guard.constructed)
     return tasks if overwrite.constants or not guard.constructed else _guarded(tasks, guard)
+
+
+class _PlainChoices:
+    """Which slots are filled by what their rule names, and nothing else about them matters: nearly all of most models."""
+
+    def __init__(self) -> None:
+        self.known: dict[int, bool] = {}  # by a choice's id: all modules of a type have the same
+
+    def of(self, slot: Slot, sharers: list[Slot]) -> Choice | None:
+        """The choice of such a slot; None: it is another."""
+        choice, tensor = slot.choice, slot.tensor
+        if choice is None or len(sharers) > 1 or slot.buffer or not (tensor.requires_grad and tensor.is_floating_point()):
+            return None
+        if (is_plain := self.known.get(id(choice))) is None:
+            is_plain = self.known[id(choice)] = is_final(choice, slot.module) and not has_padding(slot.module)
+        return choice if is_plain else None
 
 
 def _guarded(tasks: dict[int, Task], guard: Guard) -> dict[int, Task]:
@@ -278,9 +300,10 @@ def _moves(slot: Slot, place: torch.device | None) -> bool:
 class Fill(NamedTuple):
     """How an initializer fills tensors of one shape and dtype."""
 
-    law: Law | None  # that it declares; None: it must be called
-    key: int | None  # its own
-    recipe: Recipe | None  # of the law, if a backend can write it
+    drawn: bool  # by a key, rather than a constant
+    key: int | None = None  # its own
+    recipe: Recipe | None = None  # of its law, if a backend can write it; else it is called
+    checked: bool = True  # whether elements must have places of their own
 
 
 @dataclass
@@ -299,16 +322,19 @@ class Planner:
             ValueError: another of its values is wrong, or its memory is not there, likewise.
             RuntimeError, torch.OutOfMemoryError, MemoryError: there is no memory for it, likewise.
         """
-        slot = task.slot
+        slot, initializer = task.slot, task.initializer
+        tensor = slot.tensor
         try:
-            fill = self.fill_of(task) if task.initializer is not None else None
-            if slot.parametrized or slot.tensor.is_meta or fill is None or self.place is not None:
+            fill = None if initializer is None else self.fills.get((id(initializer), tensor.shape, tensor.dtype))
+            if initializer is not None and fill is None:
+                fill = self.fills[id(initializer), tensor.shape, tensor.dtype] = _fill_of(initializer, tensor)
+            elif fill is not None and fill.checked:
+                check_layout(tensor)
+            if fill is None or self.place is not None or slot.parametrized or tensor.is_meta:
                 if not self.make_memory(task):
                     return
-            elif type(slot.tensor) in PLAIN:
-                check_memory(slot.tensor)
             else:
-                check_memory(local_of(slot.tensor))
+                check_memory(tensor if type(tensor) in PLAIN else local_of(tensor))
             if fill is not None:
                 self.plan(task, fill)
         except (TypeError, ValueError, RuntimeError, MemoryError) as error:
@@ -333,28 +359,15 @@ class Planner:
 
     def plan(self, task: Task, fill: Fill) -> None:
         """Give a task its key, and its plans."""
-        tensor, target, drawn = task.slot.tensor, task.target, fill.law is None or fill.law.name != "constant"
-        if drawn:
+        target, recipe = task.target, fill.recipe
+        if fill.drawn:
             task.key = self.key_of(task.slot.name) if fill.key is None else fill.key
-        if fill.recipe is None or tensor.is_neg() or tensor.is_conj():
+        if recipe is None or target.is_neg() or (recipe.dtype is not target.dtype and task.slot.tensor.is_conj()):
             return
-        if type(target) in PLAIN and target.dtype is fill.recipe.dtype and not target.is_meta:
-            count = target.numel()
-            task.plans = [Plan(target, fill.recipe, task.key or 0, row_of(count))] if count else []
+        if type(target) in PLAIN and target.dtype is recipe.dtype and not target.is_meta:
+            task.plans = [Plan(target, recipe, task.key or 0, row_of(count))] if (count := target.numel()) else []
         else:
-            task.plans = plans_of(parts_of(target), fill.recipe, task.key or 0)
-
-    def fill_of(self, task: Task) -> Fill:
-        """What fills a task's tensor, which is checked."""
-        assert task.initializer is not None
-        tensor = task.slot.tensor
-        asked = id(task.initializer), tensor.shape, tensor.dtype
-        fill = self.fills.get(asked)
-        if fill is None:
-            fill = self.fills[asked] = _fill_of(task.initializer, tensor)
-        elif _is_drawn(tensor) or fill.law is not None:
-            check_layout(tensor)
-        return fill
+            task.plans = plans_of(parts_of(target), recipe, task.key or 0)
 
 
 def _fill_of(initializer: Initializer, tensor: Tensor) -> Fill:
@@ -362,11 +375,12 @@ def _fill_of(initializer: Initializer, tensor: Tensor) -> Fill:
         check_tensor(tensor, ALL_DTYPES)
     found = law_of(initializer, tensor.shape, tensor.dtype)
     if found is None:
-        return Fill(None, None, None)
+        return Fill(drawn=True, checked=_is_drawn(tensor))
     law, key = found
-    if initializer is not zero_ and (law.name != "constant" or not _is_drawn(tensor)):
-        check_tensor(tensor, ALL_DTYPES if law.name == "constant" else DRAWN_DTYPES)
+    constant = law.name == "constant"
+    if initializer is not zero_ and not (constant and _is_drawn(tensor)):
+        check_tensor(tensor, ALL_DTYPES if constant else DRAWN_DTYPES)
     # Of a complex constant the parts differ.
-    planned = tensor.dtype in FLOAT_DTYPES or (tensor.is_complex() and law.name != "constant")
-    own = None if key is None or law.name == "constant" else keys.check(key)
-    return Fill(law, own, recipe(law, tensor.dtype) if planned else None)
+    planned = tensor.dtype in FLOAT_DTYPES or (tensor.is_complex() and not constant)
+    own = None if key is None or constant else keys.check(key)
+    return Fill(not constant, own, recipe(law, tensor.dtype) if planned else None, _is_drawn(tensor) or initializer is not zero_)

@@ -55,6 +55,12 @@ def of_norm(module: nn.Module) -> dict[str, Initializer | None]:
     return {name: _own_constant_ for name, tensor in own if tensor is not None and is_vector(tensor.shape)}
 
 
+def is_final(choice: Choice, module: nn.Module) -> bool:
+    """Whether a choice means its initializer, whatever the parameter is, as `resolved` has it."""
+    derived = not choice.own and _is_derived(type(module))  # type: ignore[arg-type]
+    return choice.initializer not in (None, _own_constant_) and not derived
+
+
 def resolved(choice: Choice, module: nn.Module, name: str, tensor: Tensor, trusted: bool | None = None) -> Initializer | None:
     """What a scheme's choice means for a parameter; None: nothing that is known.
 

@@ -11,6 +11,8 @@ from fastinit._core.laws import Initializer, declares, law_of
 from fastinit._core.shard import fill_rows_
 from fastinit._schemes.calling import fill_with
 
+_EMBEDDINGS = (nn.Embedding, nn.EmbeddingBag)
+
 
 def padded(module: nn.Module, name: str, initializer: Initializer) -> Initializer:
     """The initializer of a module's parameter; of an embedding with a padding row, the one that leaves this row zero."""
@@ -18,9 +20,14 @@ def padded(module: nn.Module, name: str, initializer: Initializer) -> Initialize
     return initializer if row is None else partial(zero_row_, row=row, initializer=initializer)
 
 
+def has_padding(module: nn.Module) -> bool:
+    """Whether modules of this kind may have a row that stands for padding."""
+    return isinstance(module, _EMBEDDINGS)
+
+
 def padding_row(module: nn.Module, name: str) -> int | None:
     """The row of a module's parameter that stands for padding; None: it has none."""
-    return module.padding_idx if name == "weight" and isinstance(module, (nn.Embedding, nn.EmbeddingBag)) else None
+    return module.padding_idx if name == "weight" and has_padding(module) else None
 
 
 def _row_of(shape: torch.Size, row: int) -> int:

@@ -40,11 +40,13 @@ def unused_rules(scheme: Scheme, places: list[Place], meant: Callable[[str], str
 
     A full name may go through any path of a shared module: `meant` gives the one through first paths, which the places have.
     """
-    expected = expected_of(scheme)
-    full = [(joined(place.path, name), buffer) for place in places for name, buffer in place.attributes] if expected else []
-    names = {name for name, _ in full}
+    full: list[tuple[str, bool]] = []  # which a scheme of rules for types can do without
+    names: set[str] = set()
     found: list[Unused] = []
-    for kind, rule, must in expected:
+    for kind, rule, must in expected_of(scheme):
+        if not full and (isinstance(kind, str) or not isinstance(rule, Mapping) or any("." in name for name in rule)):
+            full = [(joined(place.path, name), buffer) for place in places for name, buffer in place.attributes]
+            names = {name for name, _ in full}
         if isinstance(kind, str):
             if not (_match(kind, full) or meant(kind) in names):
                 other = f" (of a shared module, which has the first of its names: {meant(kind)!r})"
@@ -53,12 +55,13 @@ def unused_rules(scheme: Scheme, places: list[Place], meant: Callable[[str], str
         mine = [place for place in places if isinstance(place.module, kind)]
         if must and not mine:
             found.append(Unused(f"{kind.__name__}: the model has none", must))
-        for pattern in dict.fromkeys(pattern for place in mine for pattern in _patterns(rule, place.module)):
-            below = "." in pattern
-            if not (
-                any(_match(pattern, _below(place, full) if below else place.attributes) for place in mine)
-                or (below and any(meant(joined(place.path, pattern)) in names for place in mine))
-            ):
+        asked = mine[:1] if isinstance(rule, Mapping) else mine  # a mapping is the same for all
+        for pattern in dict.fromkeys(pattern for place in asked for pattern in _patterns(rule, place.module)):
+            if "." in pattern:
+                used = any(_match(pattern, _below(place, full)) or meant(joined(place.path, pattern)) in names for place in mine)
+            else:
+                used = any(_match(pattern, place.attributes) for place in mine)
+            if not used:
                 near = [name for place in mine for name in place.attributes]
                 found.append(Unused(f"{kind.__name__}: {pattern!r}{_nearest(pattern, near)}", must))
     return found
