@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import os
 import sys
 import threading
@@ -79,6 +80,19 @@ def safe_torch(mode: contextlib.AbstractContextManager[object] | None = None) ->
                 yield
             finally:
                 torch.set_num_threads(threads)
+
+
+@contextlib.contextmanager
+def uncollected() -> Iterator[None]:
+    """No cycle is looked for inside a decorated function, which makes many objects that live as long as it runs: with all that
+    torch has loaded, one search takes 0.1 s, and there would be one for every few thousand parameters."""
+    wanted = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if wanted:
+            gc.enable()
 
 
 blocks: ContextVar[tuple[Any, ...]] = ContextVar("blocks of fastinit.accelerate", default=())  # some may be closed

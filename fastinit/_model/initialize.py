@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from fastinit._core import keys
 from fastinit._core.check import PLAIN, unmarked
 from fastinit._core.laws import Initializer
-from fastinit._core.modes import safe_torch
+from fastinit._core.modes import safe_torch, uncollected
 from fastinit._core.shard import copy_whole_, local_of
 from fastinit._fill import check_backends, run
 from fastinit._model.constructed import Giver, ResetBuffers, from_constructor, giver_of
@@ -131,13 +131,28 @@ def initialize_(
     _check_arguments(model, scheme, prefix, reset_buffers)
     keys.key(seed)  # names a wrong one
     place = None if device is None else _real_device(device)
+    giver = giver_of(reset_buffers, model, int(seed), canonical(prefix))
+    overwrite = Overwrite(overwrite_loaded, overwrite_constants)
+    rows, unused = _initialize(model, scheme, prefix, int(seed), place, strict, giver, overwrite)
+    return Report.of_rows(seed, rows, unused)
+
+
+@uncollected()
+def _initialize(
+    model: nn.Module,
+    scheme: Scheme,
+    prefix: str,
+    seed: int,
+    place: torch.device | None,
+    strict: bool,
+    giver: Giver | None,
+    overwrite: Overwrite,
+) -> tuple[list[Row], tuple[str, ...]]:
+    """The rows of the report, and the rules that match nothing."""
     found, unused = slots(model, scheme, prefix)
     if strict and not prefix:
         check_rules(unused)
-    giver = giver_of(reset_buffers, model, int(seed), canonical(prefix))
-    overwrite = Overwrite(overwrite_loaded, overwrite_constants)
-    rows = _fill_model(found, int(seed), place, strict, giver, overwrite)
-    return Report.of_rows(seed, rows, tuple(rule.words for rule in unused))
+    return _fill_model(found, seed, place, strict, giver, overwrite), tuple(rule.words for rule in unused)
 
 
 def _fill_model(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from collections import defaultdict
 
 from fastinit._core.check import PLAIN
@@ -42,6 +43,8 @@ def sources(found: list[Slot]) -> list[int]:
 def sharers_of(found: list[Slot], source: list[int]) -> dict[int, list[Slot]]:
     """The slots that share the memory of each that owns its own, by number; itself among them."""
     sharing: dict[int, list[Slot]] = defaultdict(list)
+    if all(map(operator.eq, source, range(len(source)))):  # mostly
+        return {number: [slot] for number, slot in enumerate(found)}
     for slot, owner in zip(found, source, strict=True):
         sharing[owner].append(slot)
     return sharing

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import sys
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple, cast
 
@@ -57,7 +57,7 @@ class Slot(NamedTuple):
 
 
 _LEAVE = Choice(None)  # of what lies in a module that is left as it is
-_ORDINARY = (*PLAIN, type(None))
+_ORDINARY = {*PLAIN, type(None)}
 _Above = list[tuple[ModuleRules, str]]  # of the modules around one those that name parameters below them, and their paths
 _Step = tuple[nn.Module, str, int, _Above, bool]  # to visit: its canonical path, its depth, and whether it is left as it is
 
@@ -77,7 +77,7 @@ class _Walk:
     rules: dict[type[nn.Module], ModuleRules] = field(default_factory=dict)
     refused: list[str] = field(default_factory=list)
     reaching: _Above = field(default_factory=list)  # all rules that name parameters below their module
-    first: dict[int, tuple[nn.Module, str]] = field(default_factory=dict)  # by a module's id: it, and its first path
+    first: dict[int, Place] = field(default_factory=dict)  # by a module's id: it, and its first path
     again: dict[str, str] = field(default_factory=dict)  # a later path of a module -> its first
     modules: dict[str, nn.Module] = field(default_factory=dict)  # by path, once one asks
 
@@ -114,8 +114,10 @@ class _Walk:
         module, path, _, above, _ = step
         rules = self.rules.get(type(module)) or rules_of(self.scheme, module, self.rules)
         parameters, buffers, children, is_bare = registered(module)
-        odd = [tensor for tensor in (*parameters.values(), *buffers.values()) if type(tensor) not in _ORDINARY]
-        reason = _refusal_of_kind(type(module)) if is_bare and not odd else _refusal(module)  # type: ignore[arg-type]
+        if is_bare and _ORDINARY.issuperset(map(type, parameters.values())) and not (buffers and is_lazy(module)):
+            reason = _refusal_of_kind(type(module))  # type: ignore[arg-type]  # classes have hashes
+        else:
+            reason = _refusal(module)
         if reason and rules.closed and not rules.mappings:
             return self.leave(step)
         if reason:
@@ -175,10 +177,6 @@ class _Walk:
             path = joined(path, step)
             path = self.again.get(path, path)
         return path or name
-
-    @property
-    def places(self) -> list[Place]:
-        return [Place(*each) for each in self.first.values()]
 
     def children(self, path: str) -> list[str] | None:
         """The names of the children of a module; None: the model has no such module."""
@@ -243,8 +241,8 @@ def slots(model: nn.Module, scheme: Scheme, prefix: str) -> tuple[list[Slot], li
         lines = "\n".join(f"  {line}" for line in walk.refused)
         raise ValueError(f"cannot initialize (a rule None for a module's type leaves it); nothing was written:\n{lines}")
     if any(slot.tensor.is_meta for slot in found):
-        found += _plain_slots(walk.places)
-    return found, unused_rules(scheme, walk.places, walk.meant)
+        found += _plain_slots(walk.first.values())
+    return found, unused_rules(scheme, walk.first.values(), walk.meant)
 
 
 def canonical(name: str) -> str:
@@ -272,13 +270,13 @@ def unwrapped(module: nn.Module, name: str | None = None) -> nn.Module:
     return module
 
 
-def _plain_slots(places: list[Place]) -> Iterator[Slot]:
+def _plain_slots(places: Iterable[Place]) -> Iterator[Slot]:
     """Those of plain attributes on meta."""
-    for place in places:
-        for steps, tensor in plain_tensors(place.module):
+    for module, path in places:
+        for steps, tensor in plain_tensors(module):
             if _tensor_refusal(tensor) is None:
                 attribute = words(steps)
-                yield Slot(joined(place.path, attribute), place.module, attribute, tensor, None, buffer=True, steps=steps)
+                yield Slot(joined(path, attribute), module, attribute, tensor, None, buffer=True, steps=steps)
 
 
 def _is_parametrized(module: nn.Module) -> bool:

@@ -58,7 +58,7 @@ def of_norm(module: nn.Module) -> dict[str, Initializer | None]:
 def is_final(choice: Choice, module: nn.Module) -> bool:
     """Whether a choice means its initializer, whatever the parameter is, as `resolved` has it."""
     derived = not choice.own and _is_derived(type(module))  # type: ignore[arg-type]
-    return choice.initializer not in (None, _own_constant_) and not derived
+    return choice.initializer is not None and choice.initializer is not _own_constant_ and not derived
 
 
 def resolved(choice: Choice, module: nn.Module, name: str, tensor: Tensor, trusted: bool | None = None) -> Initializer | None:

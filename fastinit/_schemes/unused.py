@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import Any, NamedTuple, cast
 
 from torch import nn
@@ -14,18 +14,14 @@ from fastinit._schemes.scheme import Scheme, expected_of
 from fastinit._torch import own_buffers, own_parameters
 
 
-class Place(NamedTuple):
-    """A module of a model."""
+Place = tuple[nn.Module, str]  # a module of a model, and its canonical path
 
-    module: nn.Module
-    path: str  # its canonical name
 
-    @property
-    def attributes(self) -> list[tuple[str, bool]]:
-        """The names of its own parameters and buffers, those that are None too; and whether each is a buffer."""
-        names = [(name, False) for name in own_parameters(self.module)] + [(name, True) for name in own_buffers(self.module)]
-        parametrized = parametrize.is_parametrized(self.module) and cast(Any, self.module).parametrizations
-        return names + [(name, False) for name in parametrized or ()]
+def _attributes(module: nn.Module) -> list[tuple[str, bool]]:
+    """The names of its own parameters and buffers, those that are None too; and whether each is a buffer."""
+    names = [(name, False) for name in own_parameters(module)] + [(name, True) for name in own_buffers(module)]
+    parametrized = parametrize.is_parametrized(module) and cast(Any, module).parametrizations
+    return names + [(name, False) for name in parametrized or ()]
 
 
 class Unused(NamedTuple):
@@ -35,7 +31,7 @@ class Unused(NamedTuple):
     must: bool
 
 
-def unused_rules(scheme: Scheme, places: list[Place], meant: Callable[[str], str]) -> list[Unused]:
+def unused_rules(scheme: Scheme, places: Collection[Place], meant: Callable[[str], str]) -> list[Unused]:
     """The user's rules that match nothing in a model; one for a type that the model lacks is among them only if it must match.
 
     A full name may go through any path of a shared module: `meant` gives the one through first paths, which the places have.
@@ -45,24 +41,24 @@ def unused_rules(scheme: Scheme, places: list[Place], meant: Callable[[str], str
     found: list[Unused] = []
     for kind, rule, must in expected_of(scheme):
         if not full and (isinstance(kind, str) or not isinstance(rule, Mapping) or any("." in name for name in rule)):
-            full = [(joined(place.path, name), buffer) for place in places for name, buffer in place.attributes]
+            full = [(joined(path, name), buffer) for module, path in places for name, buffer in _attributes(module)]
             names = {name for name, _ in full}
         if isinstance(kind, str):
             if not (_match(kind, full) or meant(kind) in names):
                 other = f" (of a shared module, which has the first of its names: {meant(kind)!r})"
                 found.append(Unused(f"{kind!r}{_nearest(kind, full) if meant(kind) == kind else other}", must))
             continue
-        mine = [place for place in places if isinstance(place.module, kind)]
+        mine = [place for place in places if isinstance(place[0], kind)]
         if must and not mine:
             found.append(Unused(f"{kind.__name__}: the model has none", must))
         asked = mine[:1] if isinstance(rule, Mapping) else mine  # a mapping is the same for all
-        for pattern in dict.fromkeys(pattern for place in asked for pattern in _patterns(rule, place.module)):
+        for pattern in dict.fromkeys(pattern for module, _ in asked for pattern in _patterns(rule, module)):
             if "." in pattern:
-                used = any(_match(pattern, _below(place, full)) or meant(joined(place.path, pattern)) in names for place in mine)
+                used = any(_match(pattern, _below(path, full)) or meant(joined(path, pattern)) in names for _, path in mine)
             else:
-                used = any(_match(pattern, place.attributes) for place in mine)
+                used = any(_match(pattern, _attributes(module)) for module, _ in mine)
             if not used:
-                near = [name for place in mine for name in place.attributes]
+                near = [name for module, _ in mine for name in _attributes(module)]
                 found.append(Unused(f"{kind.__name__}: {pattern!r}{_nearest(pattern, near)}", must))
     return found
 
@@ -73,9 +69,9 @@ def _patterns(rule: Any, module: nn.Module) -> Iterator[str]:
     yield from (pattern for pattern in mapping if pattern != "*")
 
 
-def _below(place: Place, full: list[tuple[str, bool]]) -> list[tuple[str, bool]]:
+def _below(path: str, full: list[tuple[str, bool]]) -> list[tuple[str, bool]]:
     """The names of what is in a module and below it, relative to it."""
-    start = place.path + "." if place.path else ""
+    start = path + "." if path else ""
     return [(name.removeprefix(start), buffer) for name, buffer in full if name.startswith(start)]
 
 
