@@ -157,6 +157,10 @@ def can_swap(tensor: Any) -> bool:
 def swap(tensor: Any, new: Tensor) -> None:
     """torch.utils.swap_tensors, which leaves the hooks' dictionaries where they are, and has C++ forget them."""
     hooks, later_hooks = tensor._backward_hooks, tensor._post_accumulate_grad_hooks
+    alike = type(tensor) is type(new) is nn.Parameter and not (hooks or later_hooks or vars(tensor) or vars(new))
+    if alike and tensor._use_count() == new._use_count() == 1:  # mostly: nothing but the memory differs
+        torch._C._swap_tensor_impl(tensor, new)
+        return
     torch.utils.swap_tensors(tensor, new)
     if hooks:
         tensor._backward_hooks = hooks

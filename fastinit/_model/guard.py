@@ -77,11 +77,11 @@ class Guard:
     def _is_suspect(self, one: Candidate) -> bool:
         """Whether a closer look is worth its time."""
         slot, tensor = one.slot, one.slot.tensor
+        if id(tensor) in self._varied:
+            return slot.attribute == "bias" and _is_foreign_bias(slot, self._first[id(tensor)]) and is_written(tensor)
         first = self._first.get(id(tensor))
         if first is None or slot.parametrized or (hasattr(slot.module, "reset_parameters") and not is_written(tensor)):
             return False  # the last: torch's own module, which nobody has filled
-        if id(tensor) in self._varied:
-            return _is_foreign_bias(slot, first)
         value = 0.0 if one.initializer is zeros_ else 1.0 if one.initializer is ones_ else None
         return value is None or first[0] != value or not are_all(tensor, value)
 

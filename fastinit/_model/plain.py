@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -11,7 +10,8 @@ from torch import Tensor, nn
 from fastinit._torch import children_of, own_buffers, own_parameters
 
 Steps = tuple[Any, ...]  # the attribute's name, then indices and keys
-_PLAIN = (bool, int, float, str, set, type(None))  # nearly all attributes
+_PLAIN = {bool, int, float, str, set, type(None)}  # nearly all attributes
+_OWN = frozenset(vars(nn.Module()))  # every module's: what is registered, hooks
 
 
 def plain_tensors(module: nn.Module) -> Iterator[tuple[Steps, Tensor]]:
@@ -20,7 +20,7 @@ def plain_tensors(module: nn.Module) -> Iterator[tuple[Steps, Tensor]]:
     waiting: list[tuple[Steps, Any]] = [
         ((name,), value)
         for name, value in vars(module).items()
-        if type(value) not in _PLAIN and (type(value) is not OrderedDict or value) and id(value) not in known
+        if name not in _OWN and type(value) not in _PLAIN and id(value) not in known
     ]
     waiting.reverse()
     while waiting:

@@ -36,9 +36,9 @@ def first_values(tensors: Iterable[Tensor]) -> dict[int, list[float]]:
         for tensor in tensors:
             if not _is_readable(tensor):
                 continue
-            memory = memory_of(tensor, _FIRST)
-            if memory is not None and tensor.dtype in _CODES:
-                found[id(tensor)] = [*map(float, memoryview(memory).cast(_CODES[tensor.dtype]))]
+            code = _CODES.get(tensor.dtype)
+            if code and (memory := memory_of(tensor, _FIRST)) is not None:
+                found[id(tensor)] = memoryview(memory).cast(code).tolist()
             else:
                 first = here(_row(tensor)[:_FIRST])
                 others[first.device, first.dtype][id(tensor)] = first
@@ -51,7 +51,7 @@ def first_values(tensors: Iterable[Tensor]) -> dict[int, list[float]]:
 
 def are_varied(values: list[float]) -> bool:
     """Whether several values are numbers and all differ, as drawn ones do nearly always."""
-    return 1 < len(values) == len(set(values)) and all(map(math.isfinite, values))
+    return 1 < len(values) == len(set(values)) and math.isfinite(sum(values))
 
 
 def common_value(tensor: Tensor) -> float | None:
