@@ -161,12 +161,17 @@ def depth_of_user() -> int:
     return depth
 
 
+def is_marked(tensor: Any) -> bool:
+    """Whether transformers has marked this very tensor as loaded, which may be a view of one that it has."""
+    return bool(getattr(tensor, _LOADED, False))
+
+
 def is_loaded(tensor: Any) -> bool:
     """Whether transformers has marked a tensor, or the one that it is a view of, as loaded from a checkpoint.
 
     From version 5 on, its constructors call initializers on all weights, and count on them to leave those that are marked.
     """
-    if getattr(tensor, _LOADED, False):
+    if is_marked(tensor):
         return True
     base = tensor if torch.compiler.is_compiling() else base_of(tensor)
     return base is not tensor and bool(getattr(base, _LOADED, False))

@@ -77,6 +77,9 @@ def is_staged(device_type: str) -> bool:
 def by_device(jobs: Iterable[_Job]) -> dict[torch.device, list[_Job]]:
     """Plans or blendings, in order, of each device."""
     devices: dict[torch.device, list[_Job]] = {}
+    jobs = list(jobs)
+    if len(only := {job.out.device for job in jobs}) == 1:  # mostly
+        return {only.pop(): jobs}
     for job in jobs:
         devices.setdefault(job.out.device, []).append(job)
     return devices

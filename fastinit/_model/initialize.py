@@ -161,14 +161,14 @@ def _fill_model(
     """Decide, check and plan everything, then write."""
     source = sources(found)
     with torch.no_grad():
-        tasks = tasks_of(found, source, overwrite)
+        planner = Planner(place, keys.of_names(seed))
+        tasks = tasks_of(found, source, overwrite, planner)
         all_tasks = list(tasks.values())
         if strict and not (giver and giver.knows_all):
             check_covered(all_tasks)
         find_values(all_tasks, place, giver, overwrite.constants)
         with without_own_references({slot.module for slot in found if slot.tensor.device != place} if place else set()):
             check_aliases(found, source, place)
-            planner = Planner(place, keys.of_names(seed))
             for task in all_tasks:
                 planner.prepare(task)
             for words in equal_values(all_tasks):

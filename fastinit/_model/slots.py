@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import sys
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple, cast
 
@@ -56,6 +56,7 @@ class Slot(NamedTuple):
         return "plain attribute" if self.steps else "buffer" if self.buffer else "parameter"
 
 
+_slot: Callable[[tuple[Any, ...]], Slot] = functools.partial(tuple.__new__, Slot)  # in half of the time
 _LEAVE = Choice(None)  # of what lies in a module that is left as it is
 _ORDINARY = {*PLAIN, type(None)}
 _Above = list[tuple[ModuleRules, str]]  # of the modules around one those that name parameters below them, and their paths
@@ -123,8 +124,13 @@ class _Walk:
         if reason:
             self.refused.append(f"{path or 'the model'} ({type(module).__name__}): {reason}")
             return ()
+        may_wait = above or self.waits
         for attribute, tensor in parameters.items():
-            if tensor is not None:
+            choice = None if may_wait or tensor is None else rules.find(attribute, False)
+            if choice and type(tensor) is nn.Parameter and not (isinstance(choice.initializer, ByDepth) or hasattr(tensor, "ds_id")):
+                name = f"{path}.{attribute}" if path else attribute
+                self.found.append(_slot((name, module, attribute, tensor, choice, False, False, ())))  # as `note` does
+            elif tensor is not None:
                 self.note(step, rules, attribute, tensor)
         for attribute, tensor in buffers.items():
             if tensor is not None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from fastinit._core import keys
-from fastinit._core.check import ALL_DTYPES, DRAWN_DTYPES, FLOAT_DTYPES, PLAIN, check_layout, check_tensor, is_frozen, is_loaded
+from fastinit._core.check import ALL_DTYPES, DRAWN_DTYPES, FLOAT_DTYPES, PLAIN, check_layout, check_tensor, is_frozen, is_loaded, is_marked
 from fastinit._core.laws import Initializer, call_of, declaration_of, law_of
 from fastinit._core.memory import check_memory
 from fastinit._core.plan import Plan, row_of
@@ -32,7 +32,7 @@ from fastinit._schemes.norms import is_final, resolved
 from fastinit._schemes.padding import has_padding, zero_row_
 from fastinit._schemes.rules import Choice
 from fastinit._schemes.unused import Unused
-from fastinit._torch import FakeTensor
+from fastinit._torch import FakeTensor, base_of
 
 _RUNNING_STATISTICS: dict[str, Initializer] = {
     "running_mean": zeros_,
@@ -59,7 +59,7 @@ class Task:
     values: Tensor | None = None  # where there is no initializer: what new memory gets, or all
     by: str = ""  # whose values they are
     target: Tensor = field(init=False)  # what is written: the slot's tensor, or new memory
-    plans: list[Plan] | None = None  # None: the initializer is called, by itself
+    plans: Sequence[Plan] | None = None  # None: the initializer is called, by itself
     loaded: bool = False  # left because transformers has marked it so
     own: bool = True  # by a rule of the user's
     holds: str | None = None  # what is kept, in words
@@ -72,38 +72,18 @@ class Task:
         return self.target is self.slot.tensor
 
 
-def tasks_of(found: list[Slot], source: list[int], overwrite: Overwrite) -> dict[int, Task]:
-    """A task for every slot that owns its memory, by number.
+def tasks_of(found: list[Slot], source: list[int], overwrite: Overwrite, planner: Planner) -> dict[int, Task]:
+    """A task for every slot that owns its memory, by number; planned already, where its rule alone decides.
 
     Raises:
         ValueError: a padding row cannot be told in the memory that holds it.
     """
-    guard, plain = Guard(found), _PlainChoices()
-    sharing = sharers_of(found, source)
-    tasks = {}
-    for owner, sharers in sharing.items():
-        slot = found[owner]
-        if (choice := plain.of(slot, sharers)) and not (is_loaded(slot.tensor) and not overwrite.loaded):
-            tasks[owner] = Task(slot, "filled", choice.initializer, own=choice.own)
-        else:
-            tasks[owner] = _task_of(slot, sharers, overwrite.loaded, guard.constructed)
+    guard = Guard(found)
+    tasks: dict[int, Task] = {}
+    for owner, sharers in sharers_of(found, source).items():
+        plain = planner.plain_task(sharers[0]) if len(sharers) == 1 else None
+        tasks[owner] = plain or _task_of(found[owner], sharers, overwrite.loaded, guard.constructed)
     return tasks if overwrite.constants or not guard.constructed else _guarded(tasks, guard)
-
-
-class _PlainChoices:
-    """Which slots are filled by what their rule names, and nothing else about them matters: nearly all of most models."""
-
-    def __init__(self) -> None:
-        self.known: dict[int, bool] = {}  # by a choice's id: all modules of a type have the same
-
-    def of(self, slot: Slot, sharers: list[Slot]) -> Choice | None:
-        """The choice of such a slot; None: it is another."""
-        choice, tensor = slot.choice, slot.tensor
-        if choice is None or len(sharers) > 1 or slot.buffer or not (tensor.requires_grad and tensor.is_floating_point()):
-            return None
-        if (is_plain := self.known.get(id(choice))) is None:
-            is_plain = self.known[id(choice)] = is_final(choice, slot.module) and not has_padding(slot.module)
-        return choice if is_plain else None
 
 
 def _guarded(tasks: dict[int, Task], guard: Guard) -> dict[int, Task]:
@@ -312,7 +292,38 @@ class Planner:
 
     place: torch.device | None
     key_of: Callable[[str], int]
-    fills: dict[tuple[int, torch.Size, torch.dtype], Fill] = field(default_factory=dict)  # tasks keep initializers, and so their ids
+    fills: dict[tuple[int, torch.Size, torch.dtype], Fill] = field(default_factory=dict)  # by ids that choices keep
+    plain: dict[int, bool] = field(default_factory=dict)  # by a choice's id: whether it says all, whatever the parameter
+
+    def plain_task(self, slot: Slot) -> Task | None:
+        """The task of what most of a model's parameters are, all in one: with nothing to be made, left, told or refused.
+
+        None: it may be something else. Of ten thousand small parameters, each call that this spares counts.
+        """
+        name, module, _, tensor, choice, buffer, *_ = slot
+        if choice is None or buffer or self.place is not None or type(tensor) not in PLAIN or not tensor.requires_grad:
+            return None
+        if (plain := self.plain.get(id(choice))) is None:
+            plain = self.plain[id(choice)] = is_final(choice, module) and not has_padding(module)
+        asked = id(choice.initializer), tensor.shape, tensor.dtype
+        if not plain or ((fill := self.fills.get(asked)) is None and (fill := self._new_fill(asked, choice, tensor)) is None):
+            return None
+        storage, recipe = tensor.untyped_storage(), fill.recipe
+        has_memory = storage.nbytes() == tensor.nbytes and not tensor.storage_offset() and base_of(tensor) is tensor
+        is_simple = tensor.layout is torch.strided and not tensor.is_nested and tensor.is_contiguous() and not tensor.is_neg()
+        if recipe is None or recipe.dtype is not tensor.dtype or not (has_memory and is_simple and tensor.is_cpu) or is_marked(tensor):
+            return None
+        key = None if not fill.drawn else self.key_of(name) if fill.key is None else fill.key
+        plans = (Plan(tensor, recipe, key or 0, row_of(count)),) if (count := tensor.numel()) else ()
+        return Task(slot, "filled", choice.initializer, key, plans=plans, own=choice.own)
+
+    def _new_fill(self, asked: tuple[int, torch.Size, torch.dtype], choice: Choice, tensor: Tensor) -> Fill | None:
+        assert choice.initializer is not None
+        try:
+            self.fills[asked] = _fill_of(choice.initializer, tensor)
+        except (TypeError, ValueError, RuntimeError, MemoryError):
+            return None  # it is said when its turn comes
+        return self.fills[asked]
 
     def prepare(self, task: Task) -> None:
         """Find a task's law, make its memory, plan its fill.
@@ -322,6 +333,8 @@ class Planner:
             ValueError: another of its values is wrong, or its memory is not there, likewise.
             RuntimeError, torch.OutOfMemoryError, MemoryError: there is no memory for it, likewise.
         """
+        if task.plans is not None:
+            return
         slot, initializer = task.slot, task.initializer
         tensor = slot.tensor
         try:
