@@ -226,7 +226,7 @@ def _carry_out(tasks: list[Task]) -> None:
             begun.append(task)
             _write(task)
         begun, at = begun + batch, ""
-        run(plan for task in batch for plan in task.plans or ())
+        run([plan for task in batch for plan in task.plans or ()])
     except Exception as error:
         names = [task.slot.name for task in begun if task.in_place and task.initializer]
         state = f"Written, perhaps in part: {', '.join(names)}" if names else "The model is as it was"

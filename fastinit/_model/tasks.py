@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
@@ -14,7 +15,7 @@ from fastinit._core import keys
 from fastinit._core.check import ALL_DTYPES, DRAWN_DTYPES, FLOAT_DTYPES, PLAIN, check_layout, check_tensor, is_frozen, is_loaded, is_marked
 from fastinit._core.laws import Initializer, call_of, declaration_of, law_of
 from fastinit._core.memory import check_memory
-from fastinit._core.plan import Plan, row_of
+from fastinit._core.plan import Box, Plan, whole
 from fastinit._core.recipes import Recipe, recipe
 from fastinit._core.shard import is_dtensor, local_blocks, local_of
 from fastinit._fill import parts_of, plans_of
@@ -281,9 +282,14 @@ class Fill(NamedTuple):
     """How an initializer fills tensors of one shape and dtype."""
 
     drawn: bool  # by a key, rather than a constant
+    nbytes: int
+    box: Box
     key: int | None = None  # its own
     recipe: Recipe | None = None  # of its law, if a backend can write it; else it is called
     checked: bool = True  # whether elements must have places of their own
+
+
+_plan: Callable[[tuple[Any, ...]], Plan] = functools.partial(tuple.__new__, Plan)  # in half of the time
 
 
 @dataclass
@@ -309,12 +315,12 @@ class Planner:
         if not plain or ((fill := self.fills.get(asked)) is None and (fill := self._new_fill(asked, choice, tensor)) is None):
             return None
         storage, recipe = tensor.untyped_storage(), fill.recipe
-        has_memory = storage.nbytes() == tensor.nbytes and not tensor.storage_offset() and base_of(tensor) is tensor
+        has_memory = storage.nbytes() == fill.nbytes and not tensor.storage_offset() and base_of(tensor) is tensor
         is_simple = tensor.layout is torch.strided and not tensor.is_nested and tensor.is_contiguous() and not tensor.is_neg()
         if recipe is None or recipe.dtype is not tensor.dtype or not (has_memory and is_simple and tensor.is_cpu) or is_marked(tensor):
             return None
         key = None if not fill.drawn else self.key_of(name) if fill.key is None else fill.key
-        plans = (Plan(tensor, recipe, key or 0, row_of(count)),) if (count := tensor.numel()) else ()
+        plans = (_plan((tensor, recipe, key or 0, fill.box)),) if fill.nbytes else ()
         return Task(slot, "filled", choice.initializer, key, plans=plans, own=choice.own)
 
     def _new_fill(self, asked: tuple[int, torch.Size, torch.dtype], choice: Choice, tensor: Tensor) -> Fill | None:
@@ -378,7 +384,7 @@ class Planner:
         if recipe is None or target.is_neg() or (recipe.dtype is not target.dtype and task.slot.tensor.is_conj()):
             return
         if type(target) in PLAIN and target.dtype is recipe.dtype and not target.is_meta:
-            task.plans = [Plan(target, recipe, task.key or 0, row_of(count))] if (count := target.numel()) else []
+            task.plans = [Plan(target, recipe, task.key or 0, fill.box)] if fill.nbytes else []
         else:
             task.plans = plans_of(parts_of(target), recipe, task.key or 0)
 
@@ -388,7 +394,7 @@ def _fill_of(initializer: Initializer, tensor: Tensor) -> Fill:
         check_tensor(tensor, ALL_DTYPES)
     found = law_of(initializer, tensor.shape, tensor.dtype)
     if found is None:
-        return Fill(drawn=True, checked=_is_drawn(tensor))
+        return Fill(True, tensor.nbytes, whole(tensor), checked=_is_drawn(tensor))
     law, key = found
     constant = law.name == "constant"
     if initializer is not zero_ and not (constant and _is_drawn(tensor)):
@@ -396,4 +402,5 @@ def _fill_of(initializer: Initializer, tensor: Tensor) -> Fill:
     # Of a complex constant the parts differ.
     planned = tensor.dtype in FLOAT_DTYPES or (tensor.is_complex() and not constant)
     own = None if key is None or constant else keys.check(key)
-    return Fill(not constant, own, recipe(law, tensor.dtype) if planned else None, _is_drawn(tensor) or initializer is not zero_)
+    values = recipe(law, tensor.dtype) if planned else None
+    return Fill(not constant, tensor.nbytes, whole(tensor), own, values, _is_drawn(tensor) or initializer is not zero_)
