@@ -154,7 +154,7 @@ def can_swap(tensor: Any) -> bool:
     return bool(tensor._use_count() == 1)
 
 
-def swap(tensor: Any, new: Tensor) -> None:
+def swap(tensor: Any, new: Any) -> None:
     """torch.utils.swap_tensors, which leaves the hooks' dictionaries where they are, and has C++ forget them."""
     hooks, later_hooks = tensor._backward_hooks, tensor._post_accumulate_grad_hooks
     alike = type(tensor) is type(new) is nn.Parameter and not (hooks or later_hooks or vars(tensor) or vars(new))

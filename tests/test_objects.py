@@ -15,7 +15,7 @@ from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import fully_shard
 
 import fastinit
-from fastinit._model import materialize, tasks
+from fastinit._model import materialize, planner, tasks
 from fastinit._model.slots import Slot
 
 
@@ -34,7 +34,8 @@ def conversion(way):
 @pytest.fixture
 def all_move(monkeypatch):
     """As if every tensor had to change its device: the second device of a machine that has one."""
-    monkeypatch.setattr(tasks, "_moves", lambda slot, place: True)
+    for module in (tasks, planner):
+        monkeypatch.setattr(module, "moves", lambda slot, place: True)
 
 
 def layers():

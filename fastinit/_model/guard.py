@@ -43,22 +43,22 @@ class Guard:
     """
 
     def __init__(self, found: list[Slot]) -> None:
-        self._parameters = [slot for slot in found if not slot.buffer and not slot.parametrized]
+        self._slots = [slot for slot in found if not slot.buffer and not slot.parametrized]
 
     @functools.cached_property
     def constructed(self) -> bool:
         """Whether a constructor gave it; False where rules of the package's fill nothing, which alone would replace it."""
-        filled = [slot for slot in self._parameters if slot.choice and slot.choice.initializer]
+        filled = [slot for slot in self._slots if slot.choice and slot.choice.initializer]
         drawn = [slot.tensor for slot in filled if slot.tensor.ndim > 1]
         written = [tensor for tensor in drawn if is_written(tensor)]
         if not written or len(drawn) > 2 * len(written) or all(slot.choice and slot.choice.own for slot in filled):
             return False
-        unknown = any(is_dtensor(tensor) for tensor in drawn) or any(self._is_trained(slot) for slot in self._parameters)
+        unknown = any(is_dtensor(tensor) for tensor in drawn) or any(self._is_trained(slot) for slot in self._slots)
         return not unknown and any(id(tensor) in self._varied for tensor in written)
 
     @functools.cached_property
     def _first(self) -> dict[int, list[float]]:
-        return first_values(slot.tensor for slot in self._parameters)
+        return first_values(slot.tensor for slot in self._slots)
 
     @functools.cached_property
     def _varied(self) -> set[int]:

@@ -17,12 +17,12 @@ from fastinit._core.shard import copy_whole_, local_of
 from fastinit._fill import check_backends, run
 from fastinit._model.constructed import Giver, ResetBuffers, from_constructor, giver_of
 from fastinit._model.materialize import alias, install
+from fastinit._model.planner import Planner
 from fastinit._model.report import Report, Row
 from fastinit._model.sharing import sources
 from fastinit._model.slots import Slot, canonical, slots
 from fastinit._model.tasks import (
     Overwrite,
-    Planner,
     Task,
     check_aliases,
     check_covered,
@@ -162,7 +162,7 @@ def _fill_model(
     source = sources(found)
     with torch.no_grad():
         planner = Planner(place, keys.of_names(seed))
-        tasks = tasks_of(found, source, overwrite, planner)
+        tasks = tasks_of(found, source, overwrite, planner.plain_task)
         all_tasks = list(tasks.values())
         if strict and not (giver and giver.knows_all):
             check_covered(all_tasks)
@@ -290,5 +290,7 @@ def _rows_of(found: list[Slot], source: list[int], tasks: dict[int, Task]) -> li
             name = names[id(initializer)] = name_of(initializer)
         tensor = slot.tensor
         kind = slot.kind if slot.buffer else "parameter"
-        rows.append((slot.name, tensor.shape, tensor.dtype, state, kind, name, key, task.slot.name if tied else None, task.loaded))
+        rows.append(
+            (slot.name, tensor.shape, tensor.dtype, state, kind, name, key, task.slot.name if tied else None, task.loaded)
+        )
     return rows

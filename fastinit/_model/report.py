@@ -47,10 +47,9 @@ class Entry(NamedTuple):
     loaded: bool = False
 
 
-# An entry as it is kept until it is read: its shape and its dtype are torch's. A model may have more of them than anyone reads.
-Row = tuple[
-    str, torch.Size, torch.dtype, State, Literal["parameter", "buffer", "plain attribute"], str | None, int | None, str | None, bool
-]
+# An entry until it is read, as few are: the shape and the dtype are torch's.
+_Kind = Literal["parameter", "buffer", "plain attribute"]
+Row = tuple[str, torch.Size, torch.dtype, State, _Kind, str | None, int | None, str | None, bool]
 
 
 @dataclass(frozen=True)

@@ -10,28 +10,22 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple, cast
 
 from torch import Tensor, nn
-from torch.nn.utils import parametrize
-from torch.nn.utils.spectral_norm import SpectralNorm
-from torch.nn.utils.weight_norm import WeightNorm
 
-from fastinit._core.check import PLAIN, absence, is_plain
+from fastinit._core.check import PLAIN
 from fastinit._core.modes import safe_torch
-from fastinit._core.shard import is_dtensor, local_of
 from fastinit._model.plain import Steps, plain_tensors, words
+from fastinit._model.refused import is_parametrized, refusal_of_kind, refusal_of_module, refusal_of_tensor
 from fastinit._schemes.depth import ByDepth
 from fastinit._schemes.rules import Choice, ModuleRules
 from fastinit._schemes.scheme import Scheme, choice_of, has_full_names, is_lazy, rules_of
 from fastinit._schemes.unused import Place, Unused, joined, unused_rules
 from fastinit._torch import (
-    FakeTensor,
     children_of,
-    pre_hooks_of,
     registered,
 )
 
 # What DistributedDataParallel, torch.compile, activation checkpointing and FSDP put between a module and its parameters.
 _WRAPPERS = frozenset(("module", "_orig_mod", "_checkpoint_wrapped_module", "_fsdp_wrapped_module"))
-_QUANTIZED = ("torch.ao.nn.quantized", "torch.ao.nn.intrinsic.quantized", "torch.nn.quantized")
 
 
 class Slot(NamedTuple):
@@ -74,7 +68,7 @@ class _Walk:
 
     scheme: Scheme
     found: list[Slot] = field(default_factory=list)
-    open: dict[int, _Above] = field(default_factory=dict)  # slots, by number, that the whole model decides: rules by type for them
+    open: dict[int, _Above] = field(default_factory=dict)  # by number: slots that names decide, what rules by type have
     rules: dict[type[nn.Module], ModuleRules] = field(default_factory=dict)
     refused: list[str] = field(default_factory=list)
     reaching: _Above = field(default_factory=list)  # all rules that name parameters below their module
@@ -116,9 +110,9 @@ class _Walk:
         rules = self.rules.get(type(module)) or rules_of(self.scheme, module, self.rules)
         parameters, buffers, children, is_bare = registered(module)
         if is_bare and _ORDINARY.issuperset(map(type, parameters.values())) and not (buffers and is_lazy(module)):
-            reason = _refusal_of_kind(type(module))  # type: ignore[arg-type]  # classes have hashes
+            reason = refusal_of_kind(type(module))  # type: ignore[arg-type]  # classes have hashes
         else:
-            reason = _refusal(module)
+            reason = refusal_of_module(module)
         if reason and rules.closed and not rules.mappings:
             return self.leave(step)
         if reason:
@@ -127,7 +121,11 @@ class _Walk:
         may_wait = above or self.waits
         for attribute, tensor in parameters.items():
             choice = None if may_wait or tensor is None else rules.find(attribute, False)
-            if choice and type(tensor) is nn.Parameter and not (isinstance(choice.initializer, ByDepth) or hasattr(tensor, "ds_id")):
+            if (
+                choice
+                and type(tensor) is nn.Parameter
+                and not (isinstance(choice.initializer, ByDepth) or hasattr(tensor, "ds_id"))
+            ):
                 name = f"{path}.{attribute}" if path else attribute
                 self.found.append(_slot((name, module, attribute, tensor, choice, False, False, ())))  # as `note` does
             elif tensor is not None:
@@ -135,7 +133,7 @@ class _Walk:
         for attribute, tensor in buffers.items():
             if tensor is not None:
                 self.note(step, rules, attribute, tensor, buffer=True)
-        if not is_bare and _is_parametrized(module):
+        if not is_bare and is_parametrized(module):
             self.note_parametrized(step, rules)
         if rules.below:
             above = [*above, (rules, path)]
@@ -148,7 +146,7 @@ class _Walk:
         """Note a tensor that a module owns, with what its rules have for it: others may go before these."""
         module, path, _, above, _ = step
         name = f"{path}.{attribute}" if path else attribute
-        if reason := _tensor_refusal(tensor):
+        if reason := refusal_of_tensor(tensor):
             self.refused.append(f"{name}: {reason}")
             return
         choice = rules.find(attribute, buffer)
@@ -172,7 +170,7 @@ class _Walk:
         parameters, buffers, children, _ = registered(module)
         for buffer, place in ((False, parameters), (True, buffers)):
             for attribute, tensor in place.items():
-                if tensor is not None and _tensor_refusal(tensor) is None:
+                if tensor is not None and refusal_of_tensor(tensor) is None:
                     self.found.append(Slot(joined(path, attribute), module, attribute, tensor, _LEAVE, buffer))
         return _steps_below(step, children, [], left=True)
 
@@ -216,7 +214,7 @@ def _children(module: nn.Module) -> list[tuple[str, nn.Module]]:
 def _steps_below(step: _Step, children: Mapping[str, nn.Module | None], above: _Above, left: bool = False) -> Sequence[_Step]:
     """The steps to a module's children, the last one first, but to the parametrizations of its parameters."""
     module, path, depth, *_ = step
-    hidden = "parametrizations" if not left and _is_parametrized(module) else None
+    hidden = "parametrizations" if not left and is_parametrized(module) else None
     steps = [
         (child, path if name in _WRAPPERS else joined(path, name), depth + 1, above, left)
         for name, child in children.items()
@@ -280,64 +278,9 @@ def _plain_slots(places: Iterable[Place]) -> Iterator[Slot]:
     """Those of plain attributes on meta."""
     for module, path in places:
         for steps, tensor in plain_tensors(module):
-            if _tensor_refusal(tensor) is None:
+            if refusal_of_tensor(tensor) is None:
                 attribute = words(steps)
                 yield Slot(joined(path, attribute), module, attribute, tensor, None, buffer=True, steps=steps)
-
-
-def _is_parametrized(module: nn.Module) -> bool:
-    return "parametrizations" in children_of(module) and parametrize.is_parametrized(module)
-
-
-# --- what is refused ----------------------------------------------------------------------------------------------------------
-
-
-def _refusal(module: nn.Module) -> str | None:
-    """Why a module cannot be initialized; None where it can."""
-    if is_lazy(module):
-        return "its parameters have no shapes yet. Run a forward pass first"
-    if reason := _refusal_of_kind(type(module)):  # type: ignore[arg-type]  # classes have hashes
-        return reason
-    for hook in pre_hooks_of(module):
-        if isinstance(hook, (WeightNorm, SpectralNorm)):
-            return f"{type(hook).__name__}'s hook computes {hook.name!r}. Initialize first, or use nn.utils.parametrizations"
-    if _is_parametrized(module):
-        return _parametrization_refusal(module)
-    return None
-
-
-@functools.lru_cache(4096)
-def _refusal_of_kind(kind: type[nn.Module]) -> str | None:
-    if kind.__module__.startswith(_QUANTIZED):
-        return "its weights are quantized and packed. Initialize the model, then quantize it"
-    fsdp = sys.modules.get("torch.distributed.fsdp")
-    if fsdp is not None and issubclass(kind, fsdp.FullyShardedDataParallel):
-        return "FullyShardedDataParallel holds flat shards of several parameters. Initialize before wrapping, or use fully_shard"
-    return None
-
-
-def _parametrization_refusal(module: Any) -> str | None:
-    """Parametrized weights are set through the right inverses; what has buffers too would keep those of the old weight."""
-    for name, steps in module.parametrizations.items():
-        unable = [step for step in steps if not hasattr(step, "right_inverse") or list(step.buffers())]
-        if unable:
-            kinds = ", ".join(type(step).__name__ for step in unable)
-            return f"{name!r} is parametrized by {kinds}, without an inverse or with buffers. Initialize, then parametrize"
-        if any(tensor.is_meta or is_dtensor(tensor) for tensor in steps.parameters()):
-            return f"{name!r} is parametrized, on meta or sharded. Initialize, then parametrize"
-    return None
-
-
-def _tensor_refusal(tensor: Tensor) -> str | None:
-    if type(tensor) in PLAIN and not hasattr(tensor, "ds_id"):  # mostly
-        return None
-    if reason := absence(tensor):
-        return reason
-    local = local_of(tensor)
-    if is_plain(local) or isinstance(local, FakeTensor):
-        return None
-    of = f"{type(tensor).__name__} of " if local is not tensor else ""
-    return f"{of}{type(local).__name__} is no plain tensor or DTensor of one. Initialize the model before it is converted"
 
 
 def _reshard(model: nn.Module) -> None:

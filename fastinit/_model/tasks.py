@@ -2,38 +2,36 @@
 
 from __future__ import annotations
 
-import functools
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from fastinit._core import keys
-from fastinit._core.check import ALL_DTYPES, DRAWN_DTYPES, FLOAT_DTYPES, PLAIN, check_layout, check_tensor, is_frozen, is_loaded, is_marked
-from fastinit._core.laws import Initializer, call_of, declaration_of, law_of
-from fastinit._core.memory import check_memory
-from fastinit._core.plan import Box, Plan, whole
-from fastinit._core.recipes import Recipe, recipe
-from fastinit._core.shard import is_dtensor, local_blocks, local_of
-from fastinit._fill import parts_of, plans_of
+from fastinit._core.check import (
+    is_frozen,
+    is_loaded,
+)
+from fastinit._core.laws import Initializer, call_of, declaration_of
+from fastinit._core.plan import Plan
+from fastinit._core.shard import local_of
 from fastinit._initializers.constants import ones_, zeros_
 from fastinit._model.constructed import Giver
 from fastinit._model.guard import Candidate, Guard
-from fastinit._model.materialize import alias_refusal, fresh, kind_of
+from fastinit._model.materialize import alias_refusal
 from fastinit._model.mend import Missed, message
 from fastinit._model.report import State
 from fastinit._model.sharing import decider_of, padded_for, sharers_of
 from fastinit._model.slots import Slot
 from fastinit._schemes.keras_rules import zero_
 from fastinit._schemes.naming import name_of, name_of_dtype
-from fastinit._schemes.norms import is_final, resolved
-from fastinit._schemes.padding import has_padding, zero_row_
+from fastinit._schemes.norms import resolved
+from fastinit._schemes.padding import zero_row_
 from fastinit._schemes.rules import Choice
 from fastinit._schemes.unused import Unused
-from fastinit._torch import FakeTensor, base_of
+from fastinit._torch import FakeTensor
 
 _RUNNING_STATISTICS: dict[str, Initializer] = {
     "running_mean": zeros_,
@@ -73,7 +71,10 @@ class Task:
         return self.target is self.slot.tensor
 
 
-def tasks_of(found: list[Slot], source: list[int], overwrite: Overwrite, planner: Planner) -> dict[int, Task]:
+_PlainTask = Callable[[Slot], Task | None]  # of a slot that its rule alone decides: its task, planned already
+
+
+def tasks_of(found: list[Slot], source: list[int], overwrite: Overwrite, plain_task: _PlainTask) -> dict[int, Task]:
     """A task for every slot that owns its memory, by number; planned already, where its rule alone decides.
 
     Raises:
@@ -82,7 +83,7 @@ def tasks_of(found: list[Slot], source: list[int], overwrite: Overwrite, planner
     guard = Guard(found)
     tasks: dict[int, Task] = {}
     for owner, sharers in sharers_of(found, source).items():
-        plain = planner.plain_task(sharers[0]) if len(sharers) == 1 else None
+        plain = plain_task(sharers[0]) if len(sharers) == 1 else None
         tasks[owner] = plain or _task_of(found[owner], sharers, overwrite.loaded, guard.constructed)
     return tasks if overwrite.constants or not guard.constructed else _guarded(tasks, guard)
 
@@ -131,7 +132,7 @@ def _task_of(slot: Slot, sharers: list[Slot], overwrite: bool, constructed: bool
     if initializer is None:
         told = slot.buffer or (decider.choice is not None and choice.initializer is None)
         return Task(slot, "left" if told else "missed", values=slot.tensor)
-    if not (slot.buffer or named or _is_drawn(slot.tensor)):  # packed or quantized weights, which a rule by type does not mean
+    if not (slot.buffer or named or is_drawn(slot.tensor)):  # packed or quantized weights, which a rule by type does not mean
         return Task(slot, "missed", values=slot.tensor)
     return Task(slot, "filled", padded_for(slot, sharers, initializer), own=choice.own)
 
@@ -219,13 +220,13 @@ def check_aliases(found: list[Slot], source: list[int], place: torch.device | No
             refused.append(
                 f"  {slot.name} is a part of {found[owner].name}, a plain attribute. Make that a view of it, or a copy"
             )
-        elif _moves(found[owner], place) and (reason := alias_refusal(found[owner].tensor, slot.tensor)):
+        elif moves(found[owner], place) and (reason := alias_refusal(found[owner].tensor, slot.tensor)):
             refused.append(f"  {slot.name} shares memory with {found[owner].name}: {reason}")
     if refused:
         raise ValueError("the model cannot be materialized, and nothing was written:\n" + "\n".join(refused))
 
 
-def _is_drawn(tensor: Tensor) -> bool:
+def is_drawn(tensor: Tensor) -> bool:
     """Whether initializers other than constants can fill it."""
     return tensor.is_floating_point() or tensor.is_complex()
 
@@ -270,137 +271,6 @@ def _own_key(initializer: Initializer) -> int | None:
     return key
 
 
-# --- plans and memory ---------------------------------------------------------------------------------------------------------
-
-
-def _moves(slot: Slot, place: torch.device | None) -> bool:
+def moves(slot: Slot, place: torch.device | None) -> bool:
     """Whether a slot's tensor needs new memory."""
     return slot.parametrized or (place is not None and slot.tensor.device != place)
-
-
-class Fill(NamedTuple):
-    """How an initializer fills tensors of one shape and dtype."""
-
-    drawn: bool  # by a key, rather than a constant
-    nbytes: int
-    box: Box
-    key: int | None = None  # its own
-    recipe: Recipe | None = None  # of its law, if a backend can write it; else it is called
-    checked: bool = True  # whether elements must have places of their own
-
-
-_plan: Callable[[tuple[Any, ...]], Plan] = functools.partial(tuple.__new__, Plan)  # in half of the time
-
-
-@dataclass
-class Planner:
-    """Finds laws, makes memory, plans fills. Many layers have the same rules and shapes: what follows from these is found once."""
-
-    place: torch.device | None
-    key_of: Callable[[str], int]
-    fills: dict[tuple[int, torch.Size, torch.dtype], Fill] = field(default_factory=dict)  # by ids that choices keep
-    plain: dict[int, bool] = field(default_factory=dict)  # by a choice's id: whether it says all, whatever the parameter
-
-    def plain_task(self, slot: Slot) -> Task | None:
-        """The task of what most of a model's parameters are, all in one: with nothing to be made, left, told or refused.
-
-        None: it may be something else. Of ten thousand small parameters, each call that this spares counts.
-        """
-        name, module, _, tensor, choice, buffer, *_ = slot
-        if choice is None or buffer or self.place is not None or type(tensor) not in PLAIN or not tensor.requires_grad:
-            return None
-        if (plain := self.plain.get(id(choice))) is None:
-            plain = self.plain[id(choice)] = is_final(choice, module) and not has_padding(module)
-        asked = id(choice.initializer), tensor.shape, tensor.dtype
-        if not plain or ((fill := self.fills.get(asked)) is None and (fill := self._new_fill(asked, choice, tensor)) is None):
-            return None
-        storage, recipe = tensor.untyped_storage(), fill.recipe
-        has_memory = storage.nbytes() == fill.nbytes and not tensor.storage_offset() and base_of(tensor) is tensor
-        is_simple = tensor.layout is torch.strided and not tensor.is_nested and tensor.is_contiguous() and not tensor.is_neg()
-        if recipe is None or recipe.dtype is not tensor.dtype or not (has_memory and is_simple and tensor.is_cpu) or is_marked(tensor):
-            return None
-        key = None if not fill.drawn else self.key_of(name) if fill.key is None else fill.key
-        plans = (_plan((tensor, recipe, key or 0, fill.box)),) if fill.nbytes else ()
-        return Task(slot, "filled", choice.initializer, key, plans=plans, own=choice.own)
-
-    def _new_fill(self, asked: tuple[int, torch.Size, torch.dtype], choice: Choice, tensor: Tensor) -> Fill | None:
-        assert choice.initializer is not None
-        try:
-            self.fills[asked] = _fill_of(choice.initializer, tensor)
-        except (TypeError, ValueError, RuntimeError, MemoryError):
-            return None  # it is said when its turn comes
-        return self.fills[asked]
-
-    def prepare(self, task: Task) -> None:
-        """Find a task's law, make its memory, plan its fill.
-
-        Raises:
-            TypeError: the tensor or an argument of the initializer has a wrong type; begins with the parameter's name.
-            ValueError: another of its values is wrong, or its memory is not there, likewise.
-            RuntimeError, torch.OutOfMemoryError, MemoryError: there is no memory for it, likewise.
-        """
-        if task.plans is not None:
-            return
-        slot, initializer = task.slot, task.initializer
-        tensor = slot.tensor
-        try:
-            fill = None if initializer is None else self.fills.get((id(initializer), tensor.shape, tensor.dtype))
-            if initializer is not None and fill is None:
-                fill = self.fills[id(initializer), tensor.shape, tensor.dtype] = _fill_of(initializer, tensor)
-            elif fill is not None and fill.checked:
-                check_layout(tensor)
-            if fill is None or self.place is not None or slot.parametrized or tensor.is_meta:
-                if not self.make_memory(task):
-                    return
-            else:
-                check_memory(tensor if type(tensor) in PLAIN else local_of(tensor))
-            if fill is not None:
-                self.plan(task, fill)
-        except (TypeError, ValueError, RuntimeError, MemoryError) as error:
-            raise kind_of(error)(f"{slot.name}: {error} (nothing was written)") from error
-
-    def make_memory(self, task: Task) -> bool:
-        """Make a task's memory, where it needs new one; False: it stays on meta."""
-        slot, place = task.slot, self.place
-        if slot.parametrized and place not in (None, slot.tensor.device):
-            raise ValueError(f"it is parametrized, and stays on {slot.tensor.device}. Call .to({str(place)!r}) first.")
-        if slot.steps and task.state == "left":
-            return False
-        given = task.values is not None and task.values is not slot.tensor
-        if given and is_dtensor(slot.tensor):
-            local_blocks(slot.tensor)  # raises
-        moves = _moves(slot, place)
-        if not slot.tensor.is_meta and (given or task.initializer is not None or moves):
-            check_memory(local_of(slot.tensor))
-        if moves and (given or task.initializer or not slot.parametrized):  # else its inverse would round
-            task.target = fresh(slot.tensor, place or slot.tensor.device)
-        return True
-
-    def plan(self, task: Task, fill: Fill) -> None:
-        """Give a task its key, and its plans."""
-        target, recipe = task.target, fill.recipe
-        if fill.drawn:
-            task.key = self.key_of(task.slot.name) if fill.key is None else fill.key
-        if recipe is None or target.is_neg() or (recipe.dtype is not target.dtype and task.slot.tensor.is_conj()):
-            return
-        if type(target) in PLAIN and target.dtype is recipe.dtype and not target.is_meta:
-            task.plans = [Plan(target, recipe, task.key or 0, fill.box)] if fill.nbytes else []
-        else:
-            task.plans = plans_of(parts_of(target), recipe, task.key or 0)
-
-
-def _fill_of(initializer: Initializer, tensor: Tensor) -> Fill:
-    if _is_drawn(tensor):
-        check_tensor(tensor, ALL_DTYPES)
-    found = law_of(initializer, tensor.shape, tensor.dtype)
-    if found is None:
-        return Fill(True, tensor.nbytes, whole(tensor), checked=_is_drawn(tensor))
-    law, key = found
-    constant = law.name == "constant"
-    if initializer is not zero_ and not (constant and _is_drawn(tensor)):
-        check_tensor(tensor, ALL_DTYPES if constant else DRAWN_DTYPES)
-    # Of a complex constant the parts differ.
-    planned = tensor.dtype in FLOAT_DTYPES or (tensor.is_complex() and not constant)
-    own = None if key is None or constant else keys.check(key)
-    values = recipe(law, tensor.dtype) if planned else None
-    return Fill(not constant, tensor.nbytes, whole(tensor), own, values, _is_drawn(tensor) or initializer is not zero_)

@@ -38,7 +38,7 @@ def first_values(tensors: Iterable[Tensor]) -> dict[int, list[float]]:
                 continue
             code = _CODES.get(tensor.dtype)
             if code and (memory := memory_of(tensor, _FIRST)) is not None:
-                found[id(tensor)] = memoryview(memory).cast(code).tolist()
+                found[id(tensor)] = [*map(float, memoryview(memory).cast(code))]
             else:
                 first = here(_row(tensor)[:_FIRST])
                 others[first.device, first.dtype][id(tensor)] = first
@@ -55,7 +55,8 @@ def are_varied(values: list[float]) -> bool:
 
 
 def common_value(tensor: Tensor) -> float | None:
-    """The value that all elements of a tensor of floats have, or at least half of four or more, as in a Dirac kernel.
+    """The value that all elements of a tensor of floats have, or at least half of sixteen or more; 0 and 1, of four or more, as in
+    a Dirac kernel.
 
     None: there is no such value, or it is not finite, or the tensor has no memory. A single element is a draw as well as a
     constant, unless it is 0 or 1. Of large tensors some elements are looked at.
@@ -67,7 +68,9 @@ def common_value(tensor: Tensor) -> float | None:
         value, share = float(some[0]), 1.0
         if not bool((some == some[0]).all()):
             values, counts = some.unique(return_counts=True)
-            value, share = float(values[counts.argmax()]), int(counts.max()) / some.numel() if some.numel() >= 4 else 0.0
+            value, share = float(values[counts.argmax()]), int(counts.max()) / some.numel()
+            enough = 4 if value in (0.0, 1.0) else 16  # of a few drawn values of 8 or 16 bits, half may well be equal
+            share = share if some.numel() >= enough else 0.0
     alone = tensor.numel() == 1 and value not in (0.0, 1.0)
     return value if share >= 0.5 and math.isfinite(value) and not alone else None
 

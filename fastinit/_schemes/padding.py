@@ -27,7 +27,7 @@ def has_padding(module: nn.Module) -> bool:
 
 def padding_row(module: nn.Module, name: str) -> int | None:
     """The row of a module's parameter that stands for padding; None: it has none."""
-    return module.padding_idx if name == "weight" and has_padding(module) else None
+    return module.padding_idx if name == "weight" and isinstance(module, _EMBEDDINGS) else None
 
 
 def _row_of(shape: torch.Size, row: int) -> int:

@@ -266,7 +266,7 @@ def rules_of(scheme: Scheme, module: nn.Module, known: dict[type[nn.Module], Mod
         return known[kind]
     mappings: list[tuple[Mapped, bool]] = []
     closed, by_type = False, True
-    for base, rule in ((base, rule) for base in kind.__mro__ for rule in reversed(scheme._layers.get(base, ()))):  # type: ignore[arg-type]
+    for base, rule in [(each, rule) for each in kind.__mro__ for rule in reversed(scheme._layers.get(each, ()))]:
         if rule is None:
             closed = True
             break

@@ -13,7 +13,6 @@ from fastinit._schemes.rules import matches
 from fastinit._schemes.scheme import Scheme, expected_of
 from fastinit._torch import own_buffers, own_parameters
 
-
 Place = tuple[nn.Module, str]  # a module of a model, and its canonical path
 
 
