@@ -1,0 +1,192 @@
+"""Models of many small parameters: what is found once for all of them, and what is made when it is read. Nothing here is timed."""
+
+import copy
+import gc
+import pickle
+import weakref
+
+import pytest
+import torch
+from helpers.models import bits
+from torch import nn
+
+import fastinit
+from fastinit._backends import cpu
+from fastinit._model import planner
+from fastinit._schemes import norms, scheme
+
+
+def many(count=50):
+    return nn.ModuleList([nn.Linear(4, 4) for _ in range(count)])
+
+
+@pytest.fixture
+def counted(monkeypatch):
+    """Counts of calls, by the function's name."""
+    counts = {}
+
+    def count(owner, name):
+        function = getattr(owner, name)
+
+        def counting(*args, **kwargs):
+            counts[name] = counts.get(name, 0) + 1
+            return function(*args, **kwargs)
+
+        monkeypatch.setattr(owner, name, counting)
+
+    count(planner, "law_of")
+    count(planner, "recipe")
+    count(cpu, "fill")
+    count(scheme, "ModuleRules")
+    return counts
+
+
+def test_laws_and_rules_are_found_once_for_a_type_and_the_backend_is_called_once(counted):
+    few, lots = many(2), many(200)
+    fastinit.initialize_(few, seed=0)
+    once = dict(counted)
+    counted.clear()
+    fastinit.initialize_(lots, seed=0)
+    assert counted == once == {"law_of": 2, "recipe": 2, "fill": 1, "ModuleRules": 2}
+
+
+def test_rules_that_take_the_module_are_asked_for_each_of_them():
+    asked = []
+
+    def rule(module):
+        asked.append(module)
+        return {"weight": fastinit.zeros_ if module.bias is None else fastinit.ones_, "bias": fastinit.zeros_}
+
+    model = nn.ModuleList([nn.Linear(2, 2), nn.Linear(2, 2, bias=False)] * 2 + [nn.Linear(2, 2)])
+    fastinit.initialize_(model, fastinit.Scheme({nn.Linear: rule}), seed=0)
+    assert {id(module) for module in asked} == {id(module) for module in model}
+    assert [float(layer.weight.detach().mean()) for layer in model] == [1.0, 0.0, 1.0, 0.0, 1.0]
+
+
+def test_what_is_found_once_is_that_of_each_type_name_shape_and_dtype():
+    """Neighbors that differ in one of these do not get each other's law."""
+
+    class Narrow(nn.Linear):
+        pass
+
+    layers = [nn.Linear(8, 8), Narrow(8, 8), nn.Linear(8, 8).double(), nn.Linear(8, 16), nn.Linear(8, 8)]
+    given = {nn.Linear: {"weight": fastinit.glorot_uniform_, "bias": fastinit.zeros_}, Narrow: {"weight": fastinit.normal_}}
+    report = fastinit.initialize_(nn.ModuleList(layers), fastinit.Scheme(given), seed=3)
+    for number, layer in enumerate(layers):
+        name = f"{number}.weight"
+        alone = torch.empty_like(layer.weight.detach())
+        function = fastinit.normal_ if isinstance(layer, Narrow) else fastinit.glorot_uniform_
+        assert torch.equal(function(alone, key=fastinit.key(3, name)), layer.weight)
+        assert report[name].initializer == function.__name__ and report[name].shape == tuple(layer.weight.shape)
+
+
+@pytest.mark.parametrize("change", ["view", "strided", "offset", "marked", "frozen", "negative", "shared", "subclass"])
+def test_a_parameter_that_is_not_like_the_others_is_treated_as_what_it_is(change):
+    model = many(3)
+    model[1].weight = nn.Parameter(odd := torch.full((4, 4), 7.0))
+    if change == "view":
+        model[1].weight = nn.Parameter(torch.full((2, 16), 7.0)[1].view(4, 4))
+    elif change == "strided":
+        model[1].weight = nn.Parameter(torch.full((4, 4), 7.0).t())
+    elif change == "offset":
+        model[1].weight = nn.Parameter(torch.full((17,), 7.0)[1:].view(4, 4))
+    elif change == "marked":
+        model[1].weight._is_hf_initialized = True
+    elif change == "frozen":
+        model[1].weight.requires_grad_(False)
+    elif change == "negative":
+        model[1].weight = nn.Parameter(torch.complex(torch.zeros(4, 4), torch.full((4, 4), -7.0)).conj().imag)
+        assert model[1].weight.is_neg()
+    elif change == "shared":
+        model[1].weight = model[0].weight
+    elif change == "subclass":
+        model[1].weight = type("Own", (nn.Parameter,), {})(odd)
+    report = fastinit.initialize_(model, seed=0, overwrite_constants=True)
+    expected = many(3)
+    fastinit.initialize_(expected, seed=0)
+    state = {"marked": "left", "frozen": "frozen", "shared": "tied"}.get(change, "filled")
+    assert report["1.weight"].state == state
+    if state == "filled":
+        assert torch.equal(model[1].weight, expected[1].weight)
+    else:
+        assert torch.equal(model[1].weight, model[0].weight if change == "shared" else torch.full((4, 4), 7.0))
+    assert torch.equal(model[2].weight, expected[2].weight)
+
+
+def test_memory_that_is_gone_is_named_among_many():
+    model = many(3)
+    model[1].weight.untyped_storage().resize_(0)
+    with pytest.raises(ValueError, match=r"1\.weight: .*memory is not there"):
+        fastinit.initialize_(model, seed=0)
+
+
+def test_entries_are_made_when_they_are_read_and_hold_no_model():
+    model = many(2)
+    alive = weakref.ref(model[0].weight)
+    report = fastinit.initialize_(model, seed=0)
+    assert "entries" not in vars(report)
+    same = copy.deepcopy(report), pickle.loads(pickle.dumps(report))
+    model.half()  # the report is of what was filled
+    assert report.entries is report.entries and "entries" in vars(report) and {e.dtype for e in report.entries} == {"float32"}
+    assert [report, report] == [*same] and hash(report) == hash(same[0]) and report != fastinit.initialize_(many(2), seed=1)
+    assert repr(report).startswith("Report(seed=0, entries=(Entry(name='0.weight', shape=(4, 4)")
+    assert type(report.entries[0].shape) is tuple
+    with pytest.raises(AttributeError, match="'Report' object has no attribute 'entry'"):
+        report.entry  # noqa: B018
+    del model
+    assert alive() is None
+
+
+@pytest.mark.parametrize("enabled", [True, False])
+def test_the_search_for_cycles_is_on_or_off_as_it_was(enabled):
+    (gc.enable if enabled else gc.disable)()
+    try:
+        seen = []
+        watch = {"weight": lambda tensor: (seen.append(gc.isenabled()), tensor.fill_(1.0)), "bias": None}
+        fastinit.initialize_(many(1), fastinit.Scheme({nn.Linear: watch}), seed=0)
+        assert seen and not any(seen) and gc.isenabled() is enabled
+        with pytest.raises(ValueError, match="no rule"):
+            fastinit.initialize_(many(1), fastinit.Scheme({}), seed=0)
+        assert gc.isenabled() is enabled
+    finally:
+        gc.enable()
+
+
+def test_a_small_bias_with_two_equal_values_is_no_constant():
+    """Of four drawn values of 16 bits two are equal now and then."""
+    model = nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 300))
+    with torch.no_grad():
+        model[0].bias[1] = model[0].bias[0]
+    fastinit.initialize_(model.bfloat16(), fastinit.gpt2_like(3), seed=0)
+    assert not model[0].bias.any()
+
+
+@pytest.mark.parametrize("hooked", [False, True])
+def test_what_leaves_meta_is_the_object_it_was_with_its_attributes_and_hooks(hooked):
+    with torch.device("meta"):
+        model = many(2)
+    parameter, calls = model[0].weight, []
+    if hooked:
+        parameter.register_hook(calls.append)
+        parameter.note = "kept"
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.5)
+    fastinit.initialize_(model, seed=0, device="cpu")
+    expected = many(2)
+    fastinit.initialize_(expected, seed=0)
+    assert model[0].weight is parameter and type(parameter) is nn.Parameter and parameter.requires_grad
+    assert all(torch.equal(values, bits(expected)[name]) for name, values in bits(model).items())
+    assert parameter.is_contiguous() and parameter.device.type == "cpu"
+    assert getattr(parameter, "note", None) == ("kept" if hooked else None)
+    model[0](torch.ones(1, 4)).sum().backward()
+    before = parameter.detach().clone()
+    optimizer.step()
+    assert not torch.equal(before, parameter) and len(calls) == hooked
+
+
+def test_modules_of_torch_are_not_asked_by_rules_for_others(monkeypatch):
+    def never(module):
+        raise AssertionError(f"{type(module).__name__} was looked at")
+
+    monkeypatch.setattr(norms, "is_norm", never)
+    fastinit.initialize_(many(2), seed=0)
+    fastinit.initialize_(many(2), fastinit.gpt2_like(2), seed=0)
