@@ -181,7 +181,7 @@ def test_a_parameter_for_which_there_is_no_memory_is_named(monkeypatch):
         def raising(*args, kind=kind, **kwargs):
             raise kind("out of memory")
 
-        monkeypatch.setattr(materialize.torch, "empty_like", raising)
+        monkeypatch.setattr(materialize.torch, "empty_strided", raising)
         with pytest.raises(kind, match=r"^huge: out of memory \(nothing was written\)") as caught:
             fastinit.initialize_(model, scheme, seed=0, device="cpu")
         assert type(caught.value) is kind

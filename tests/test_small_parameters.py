@@ -1,4 +1,4 @@
-"""Models of many small parameters: what is found once for all of them, and what is made when it is read. Nothing here is timed."""
+"""Models of many small parameters: what is found once for all of them, what is made when it is read. Nothing is timed."""
 
 import copy
 import gc

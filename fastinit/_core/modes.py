@@ -84,7 +84,7 @@ def safe_torch(mode: contextlib.AbstractContextManager[object] | None = None) ->
 
 @contextlib.contextmanager
 def uncollected() -> Iterator[None]:
-    """No cycle is looked for inside a decorated function, which makes many objects that live as long as it runs: with all that
+    """No cycle is looked for inside a `with` block, which makes many objects that live as long as it runs: with all that
     torch has loaded, one search takes 0.1 s, and there would be one for every few thousand parameters."""
     wanted = gc.isenabled()
     gc.disable()

@@ -133,11 +133,11 @@ def initialize_(
     place = None if device is None else _real_device(device)
     giver = giver_of(reset_buffers, model, int(seed), canonical(prefix))
     overwrite = Overwrite(overwrite_loaded, overwrite_constants)
-    rows, unused = _initialize(model, scheme, prefix, int(seed), place, strict, giver, overwrite)
+    with uncollected():
+        rows, unused = _initialize(model, scheme, prefix, int(seed), place, strict, giver, overwrite)
     return Report.of_rows(seed, rows, unused)
 
 
-@uncollected()
 def _initialize(
     model: nn.Module,
     scheme: Scheme,
@@ -172,12 +172,12 @@ def _fill_model(
             for task in all_tasks:
                 planner.prepare(task)
             for words in equal_values(all_tasks):
-                warnings.warn(f"{words}. Leave the key out: each gets its own.", UserWarning, stacklevel=3)
+                warnings.warn(f"{words}. Leave the key out: each gets its own.", UserWarning, stacklevel=4)
             _carry_out(all_tasks)
             moved = [(slot, tasks[owner]) for slot, owner in zip(found, source, strict=True) if not tasks[owner].in_place]
             install((slot, alias(task.slot.tensor, slot.tensor, task.target)) for slot, task in moved)
             if not any(task.state == "filled" for task in all_tasks) and any(task.state == "frozen" for task in all_tasks):
-                warnings.warn(_ALL_FROZEN, UserWarning, stacklevel=3)
+                warnings.warn(_ALL_FROZEN, UserWarning, stacklevel=4)
     return _rows_of(found, source, tasks)
 
 

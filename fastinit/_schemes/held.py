@@ -55,7 +55,7 @@ def are_varied(values: list[float]) -> bool:
 
 
 def common_value(tensor: Tensor) -> float | None:
-    """The value that all elements of a tensor of floats have, or at least half of sixteen or more; 0 and 1, of four or more, as in
+    """The value that all elements of a tensor of floats have, or at least half of sixteen or more; 0 and 1 of four or more, as in
     a Dirac kernel.
 
     None: there is no such value, or it is not finite, or the tensor has no memory. A single element is a draw as well as a

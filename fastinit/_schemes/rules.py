@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import fnmatch
-import functools
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, TypeVar
@@ -33,6 +32,7 @@ class ModuleRules:
     mappings: list[tuple[Mapped, bool]]  # whether it is the user's
     closed: bool
     found: dict[tuple[str, bool], Choice | None] = field(default_factory=dict)
+    _below: list[str] | None = None
 
     def find(self, name: str, buffer: bool) -> Choice | None:
         """The choice for a name relative to the module: with a dot, of a parameter or buffer of a submodule."""
@@ -50,10 +50,12 @@ class ModuleRules:
                     return Choice(mapping[pattern], own=own)
         return Choice(None) if self.closed and "." not in name else None
 
-    @functools.cached_property
+    @property
     def below(self) -> list[str]:
         """The names that they have for parameters of submodules."""
-        return [name for mapping, _ in self.mappings for name in mapping if "." in name]
+        if self._below is None:
+            self._below = [name for mapping, _ in self.mappings for name in mapping if "." in name]
+        return self._below
 
 
 _Function = TypeVar("_Function", bound=Callable[..., Mapped])
