@@ -68,6 +68,8 @@ def interrupting(monkeypatch):
     def make(at):
         library = Interrupting(cpu.library(), at)
         monkeypatch.setattr(cpu, "library", lambda: library)
+        alone = lambda raw, one, threads, isa: library.fastinit_fill(raw, one.value, threads, isa)  # noqa: E731
+        monkeypatch.setattr(cpu, "_undeclared_fill", lambda: alone)
         monkeypatch.setattr(cpu, "AT_ONCE", 1000)
         monkeypatch.setattr(torch, "get_num_threads", lambda: 1)
         return library

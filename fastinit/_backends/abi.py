@@ -10,7 +10,7 @@ import ctypes
 import functools
 import pathlib
 import struct
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from ctypes import Structure, c_char_p, c_double, c_int32, c_int64, c_uint64, c_void_p
 from typing import Any, get_type_hints
 
@@ -106,6 +106,17 @@ CUDA: _Signatures = COMMON | {
     "fastinit_cuda_blend": (c_int32, [c_void_p, c_int64, c_int32, c_void_p]),
     "fastinit_cuda_transform": (c_int32, [c_void_p, c_void_p, c_int64, c_int32, c_void_p]),
 }
+
+
+ONE = c_int64(1)
+
+
+def undeclared(library: Library, name: str) -> Callable[..., int]:
+    """A function of a library without its declared arguments, which is called in half of the time: bytes go as their address, an
+    int as an int32, and an int64 must be a c_int64."""
+    function: Callable[..., int] = library[name]
+    return function
+
 
 # --- libraries ----------------------------------------------------------------------------------------------------------------
 

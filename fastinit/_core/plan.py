@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import NamedTuple, TypeVar
 
 import torch
@@ -30,6 +30,9 @@ class Plan(NamedTuple):
     recipe: Recipe
     key: int  # 0 <= key < 2^64
     box: Box
+
+
+plan_of: Callable[[tuple[torch.Tensor, Recipe, int, Box]], Plan] = functools.partial(tuple.__new__, Plan)  # in half of the time
 
 
 class Blending(NamedTuple):

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from fastinit._core import keys
-from fastinit._core.check import ALL_DTYPES, DRAWN_DTYPES, FLOAT_DTYPES, PLAIN, check_layout, check_tensor, is_marked
+from fastinit._core.check import ALL_DTYPES, DRAWN_DTYPES, FLOAT_DTYPES, LOADED, PLAIN, check_layout, check_tensor, is_simple
 from fastinit._core.laws import Initializer, law_of
 from fastinit._core.memory import check_memory
-from fastinit._core.plan import Box, Plan, whole
+from fastinit._core.plan import Box, Plan, plan_of, whole
 from fastinit._core.recipes import Recipe, recipe
 from fastinit._core.shard import is_dtensor, local_blocks, local_of
 from fastinit._fill import parts_of, plans_of
@@ -37,9 +36,6 @@ class Fill(NamedTuple):
     key: int | None = None  # its own
     recipe: Recipe | None = None  # of its law, if a backend can write it; else it is called
     checked: bool = True  # whether elements must have places of their own
-
-
-_plan: Callable[[tuple[Any, ...]], Plan] = functools.partial(tuple.__new__, Plan)  # in half of the time
 
 
 @dataclass
@@ -66,16 +62,11 @@ class Planner:
             return None
         storage, recipe = tensor.untyped_storage(), fill.recipe
         has_memory = storage.nbytes() == fill.nbytes and not tensor.storage_offset() and base_of(tensor) is tensor
-        is_simple = tensor.layout is torch.strided and not tensor.is_nested and tensor.is_contiguous() and not tensor.is_neg()
-        if (
-            recipe is None
-            or recipe.dtype is not tensor.dtype
-            or not (has_memory and is_simple and tensor.is_cpu)
-            or is_marked(tensor)
-        ):
+        is_here = has_memory and tensor.is_cpu and is_simple(tensor)
+        if recipe is None or recipe.dtype is not tensor.dtype or not is_here or hasattr(tensor, LOADED):
             return None
         key = None if not fill.drawn else self.key_of(name) if fill.key is None else fill.key
-        plans = (_plan((tensor, recipe, key or 0, fill.box)),) if fill.nbytes else ()
+        plans = (plan_of((tensor, recipe, key or 0, fill.box)),) if fill.nbytes else ()
         return Task(slot, "filled", choice.initializer, key, plans=plans, own=choice.own)
 
     def _new_fill(self, asked: tuple[int, torch.Size, torch.dtype], choice: Choice, tensor: Tensor) -> Fill | None:
