@@ -24,7 +24,6 @@ from fastinit._backends.choose import choose
 from fastinit._core import keys, shard
 from fastinit._core.check import (
     FLOAT_DTYPES,
-    LOADED,
     PLAIN,
     check_tensor,
     is_loaded,
@@ -41,7 +40,6 @@ from fastinit._core.plan import Box, Plan, by_device, of_parts, plan_of, row_of,
 from fastinit._core.recipes import Recipe, recipe
 from fastinit._torch import (
     FakeTensor,
-    base_of,
     dispatch_modes,
     increment_version,
     is_wrapped_by_functorch,
@@ -70,16 +68,8 @@ def fill_(
         ValueError: a sparse or self-overlapping tensor; one without memory; no value of the dtype between the bounds; a wrong
             generator or key.
     """
-    if (
-        type(tensor) in PLAIN
-        and not is_dynamo_compiling()
-        and not dispatch_modes()
-        and is_simple(tensor)
-        and tensor.dtype in dtypes
-        and not hasattr(tensor, LOADED)
-        and base_of(tensor) is tensor
-        and not is_wrapped_by_functorch(tensor)
-    ):  # nearly always
+    is_usual = type(tensor) in PLAIN and not (is_dynamo_compiling() or dispatch_modes()) and is_simple(tensor)
+    if is_usual and tensor.dtype in dtypes and not is_wrapped_by_functorch(tensor):  # nearly always
         _fill_simple_(tensor, law, generator, key)  # type: ignore[arg-type]  # as below
         return tensor
     check_tensor(tensor, dtypes)

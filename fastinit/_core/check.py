@@ -27,7 +27,7 @@ ALL_DTYPES = (*ZEROED_DTYPES, torch.float8_e8m0fnu)  # the last has no 0
 WORD_DTYPES = (torch.int32, torch.uint32, torch.int64, torch.uint64)
 _Tensor = TypeVar("_Tensor", bound=torch.Tensor)
 PLAIN = (torch.Tensor, torch.nn.Parameter, torch.nn.Buffer)
-LOADED = "_is_hf_initialized"  # transformers' mark
+_LOADED = "_is_hf_initialized"  # transformers' mark
 
 
 def shown(value: object) -> str:
@@ -140,9 +140,11 @@ def is_plain(tensor: torch.Tensor) -> bool:
 
 
 def is_simple(tensor: torch.Tensor) -> bool:
-    """Whether a tensor of torch's own kinds is as most are: its elements are its memory, in their order, as they are read."""
+    """Whether a tensor of torch's own kinds is as most are: no view, not marked, with elements in order as they are read."""
     return (
-        tensor.layout is torch.strided
+        not hasattr(tensor, _LOADED)
+        and base_of(tensor) is tensor
+        and tensor.layout is torch.strided
         and not tensor.is_nested
         and tensor.is_contiguous()
         and not (tensor.is_neg() or tensor.is_conj())
@@ -176,10 +178,10 @@ def is_loaded(tensor: Any) -> bool:
 
     From version 5 on, its constructors call initializers on all weights, and count on them to leave those that are marked.
     """
-    if getattr(tensor, LOADED, False):
+    if getattr(tensor, _LOADED, False):
         return True
     base = tensor if torch.compiler.is_compiling() else base_of(tensor)
-    return base is not tensor and bool(getattr(base, LOADED, False))
+    return base is not tensor and bool(getattr(base, _LOADED, False))
 
 
 def left(tensor: _Tensor) -> _Tensor:
@@ -187,7 +189,7 @@ def left(tensor: _Tensor) -> _Tensor:
     if not is_transformers_loading():
         warnings.warn(
             "a tensor that transformers has marked as loaded is left as it is. To fill it, delete its attribute "
-            f"{LOADED}, or pass overwrite_loaded=True to fastinit.initialize_.",
+            f"{_LOADED}, or pass overwrite_loaded=True to fastinit.initialize_.",
             UserWarning,
             stacklevel=4,
         )
@@ -197,14 +199,14 @@ def left(tensor: _Tensor) -> _Tensor:
 @contextlib.contextmanager
 def unmarked(tensor: torch.Tensor) -> Iterator[None]:
     """Let initializers write a tensor although it is loaded."""
-    marked = [each for each in (tensor, base_of(tensor)) if getattr(each, LOADED, False)]
+    marked = [each for each in (tensor, base_of(tensor)) if getattr(each, _LOADED, False)]
     for each in marked:
-        setattr(each, LOADED, False)
+        setattr(each, _LOADED, False)
     try:
         yield
     finally:
         for each in marked:
-            setattr(each, LOADED, True)
+            setattr(each, _LOADED, True)
 
 
 def absence(tensor: Any) -> str | None:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from fastinit._core import keys
-from fastinit._core.check import ALL_DTYPES, DRAWN_DTYPES, FLOAT_DTYPES, LOADED, PLAIN, check_layout, check_tensor, is_simple
+from fastinit._core.check import ALL_DTYPES, DRAWN_DTYPES, FLOAT_DTYPES, PLAIN, check_layout, check_tensor, is_simple
 from fastinit._core.laws import Initializer, law_of
 from fastinit._core.memory import check_memory
 from fastinit._core.plan import Box, Plan, plan_of, whole
@@ -24,7 +24,6 @@ from fastinit._schemes.keras_rules import zero_
 from fastinit._schemes.norms import is_final
 from fastinit._schemes.padding import has_padding
 from fastinit._schemes.rules import Choice
-from fastinit._torch import base_of
 
 
 class Fill(NamedTuple):
@@ -61,9 +60,9 @@ class Planner:
         if not plain or ((fill := self.fills.get(asked)) is None and (fill := self._new_fill(asked, choice, tensor)) is None):
             return None
         storage, recipe = tensor.untyped_storage(), fill.recipe
-        has_memory = storage.nbytes() == fill.nbytes and not tensor.storage_offset() and base_of(tensor) is tensor
+        has_memory = storage.nbytes() == fill.nbytes and not tensor.storage_offset()
         is_here = has_memory and tensor.is_cpu and is_simple(tensor)
-        if recipe is None or recipe.dtype is not tensor.dtype or not is_here or hasattr(tensor, LOADED):
+        if recipe is None or recipe.dtype is not tensor.dtype or not is_here:
             return None
         key = None if not fill.drawn else self.key_of(name) if fill.key is None else fill.key
         plans = (plan_of((tensor, recipe, key or 0, fill.box)),) if fill.nbytes else ()
