@@ -8,7 +8,7 @@ import pkgutil
 import threading
 import warnings
 from collections.abc import Callable
-from types import FunctionType, MethodType
+from types import MethodType
 from typing import Any, TypeVar
 
 import torch
@@ -19,7 +19,7 @@ from fastinit._core.keys import key
 from fastinit._core.modes import blocks
 from fastinit._draws import Draws
 from fastinit._fill import check_backends
-from fastinit._serving import HANDLERS, Block, Handler, places, routed
+from fastinit._serving import HANDLERS, Block, Handler, places
 from fastinit._tally import BlockReport
 from fastinit._torch import dismiss, is_summoned, is_tracing
 
@@ -209,8 +209,6 @@ class _Router(TorchFunctionMode):
 
     def __torch_function__(self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None) -> Any:
         handler = HANDLERS.get(func)
-        if handler is None and type(func) is FunctionType:
-            handler = routed(func)
         if handler is not None:
             return _serve(handler, func, args, kwargs or {})
         result = func(*args, **kwargs) if kwargs else func(*args)

@@ -13,8 +13,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from fastinit._core.check import DRAWN_DTYPES, depth_of_user, is_loaded, is_plain
-from fastinit._core.keys import key
+from fastinit._core.check import DRAWN_DTYPES, PLAIN, depth_of_user, is_loaded, is_plain
+from fastinit._core.keys import numbered
 from fastinit._core.laws import declaration_of, half_open
 from fastinit._core.shard import is_dtensor
 from fastinit._draws import Draws, aliases, is_parameter
@@ -45,16 +45,18 @@ class Block:
         """Whether its seed is to decide the values."""
         return self.seed is not None and arguments.get("generator") is None
 
+    def __post_init__(self) -> None:
+        self.key_of = None if self.seed is None else numbered(self.seed, *self.path)
+
     def fill(self, function: Callable[..., Tensor], arguments: dict[str, Any]) -> str | None:
         """None if this package took the call; if not, why: the tensor is then untouched."""
-        if self.decides(arguments):
-            arguments["key"] = key(self.seed, *self.path, self.fills)  # type: ignore[arg-type]
+        if self.key_of is not None and arguments.get("generator") is None:
+            arguments["key"] = self.key_of(self.fills)
         try:
-            with without_torch_function():  # no mode is shown the fill's own operations: half of its time
-                function(**arguments)
-                size = arguments["tensor"].numel()
-                if self.draws.holders:
-                    self.draws.overwritten(arguments["tensor"])
+            function(**arguments)
+            size = arguments["tensor"].numel()
+            if self.draws.holders:
+                self.draws.overwritten(arguments["tensor"])
         except (TypeError, ValueError) as error:
             return str(error)
         self.fills += 1
@@ -101,33 +103,48 @@ class _Service:
     parameters: dict[str, str]  # the names in torch's signature, in order -> the names in this package's
     positional: int  # how many of them may be passed by position
     method: bool = False  # of Tensor: for parameters alone, and not where autograd would record the write
+    names: tuple[str, ...] = field(init=False)  # in this package's signature, in that order
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "names", tuple(self.parameters.values())[: self.positional])
 
     def __call__(self, block: Block, torch_function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        arguments = self._arguments(args, kwargs)
-        tensor: Any = arguments.get("tensor")
-        if self.method and not (is_parameter(tensor) and not (tensor.requires_grad and torch.is_grad_enabled())):
+        refusal: str | None = ""
+        with without_torch_function():  # no mode is shown what is looked at and done here: most of its time
+            arguments = self._arguments(args, kwargs)
+            tensor: Any = arguments.get("tensor")
+            is_served = not self.method or (is_parameter(tensor) and not (tensor.requires_grad and torch.is_grad_enabled()))
+            if is_served:
+                if isinstance(tensor, Tensor) and is_loaded(tensor):
+                    block.leave(self._name(torch_function), tensor, _LOADED)
+                    return tensor
+                refusal = _affair_of_torch(tensor)
+                if refusal is None or (
+                    is_dtensor(tensor) and block.decides(arguments)
+                ):  # only by a seed do all ranks get one key
+                    refusal = block.fill(self.function, arguments)
+                if refusal is None:
+                    return tensor
+        if not is_served:
             return _drawn(block, torch_function, args, kwargs, self._name(torch_function))
-        if isinstance(tensor, Tensor) and is_loaded(tensor):
-            block.leave(self._name(torch_function), tensor, _LOADED)
-            return tensor
-        refusal = _affair_of_torch(tensor)
-        if refusal is None or (is_dtensor(tensor) and block.decides(arguments)):  # only by a seed do all ranks get one key
-            refusal = block.fill(self.function, arguments)
-        if refusal is None:
-            return tensor
         filled = torch_function(*args, **kwargs)
         if isinstance(filled, Tensor):
-            block.leave(self._name(torch_function), filled, refusal)
+            block.leave(self._name(torch_function), filled, refusal or "")
         if block.decides(kwargs | arguments) and _has_values(filled):
-            warnings.warn(_told(self._name(torch_function), filled, refusal), UserWarning, stacklevel=depth_of_user())
+            warnings.warn(_told(self._name(torch_function), filled, refusal or ""), UserWarning, stacklevel=depth_of_user())
         return filled
 
     def _arguments(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
         """The arguments by this package's names; empty where torch's signature does not allow the call."""
-        given = dict(zip(self.parameters, args[: self.positional], strict=False))
-        if len(args) > self.positional or not kwargs.keys() <= self.parameters.keys() - given.keys():
+        arguments = dict(zip(self.names, args, strict=False))
+        if len(args) > self.positional:
             return {}
-        return {self.parameters[name]: value for name, value in (given | kwargs).items()}
+        for name, value in kwargs.items():
+            own = self.parameters.get(name)
+            if own is None or own in arguments:
+                return {}
+            arguments[own] = value
+        return arguments
 
     def _name(self, torch_function: Callable[..., Any]) -> str:
         module = "torch.Tensor" if self.method else getattr(torch_function, "__module__", "torch.nn.init")
@@ -144,6 +161,13 @@ def _told(name: str, filled: Tensor, refusal: str) -> str:
 def _affair_of_torch(tensor: Any) -> str | None:
     """Why a tensor is not this package's to fill. Subclasses have their own ways, and errors, with random functions; so have
     torch.func, which may forbid them, and tensors of the inference mode outside of it."""
+    if (
+        type(tensor) in PLAIN
+        and tensor.is_cpu
+        and not (is_wrapped_by_functorch(tensor) or tensor.is_inference())
+        and tensor.numel()
+    ):
+        return None  # nearly always: as below
     if not isinstance(tensor, Tensor):
         return "the arguments of the call were not understood."
     if not is_plain(tensor):
@@ -183,19 +207,10 @@ def _drawing(owner: Any, name: str) -> Handler:
     return functools.partial(_drawn, name=f"torch.{name}" if owner is torch else f"torch.Tensor.{name}")
 
 
-def routed(function: Callable[..., Any]) -> _Service | None:
-    """The service of a function of torch.nn.init. A mode is shown what the attribute is now, which others may have replaced
-    (transformers does)."""
-    for name, service in _ROUTED.items():
-        if getattr(torch.nn.init, name, None) is function:
-            return service
-    return None
-
-
 def places() -> list[tuple[dict[str, Any], str, str, _Service]]:
     """What is replaced: its dictionary, its name, the module where a pickle finds it. Names of torch.nn.init; those that
     transformers has taken from there; and the truncated normal that timm has written out. Both where they are in use."""
-    found = [(vars(torch.nn.init), name, "torch.nn.init", service) for name, service in UNROUTED.items()]
+    found = [(vars(torch.nn.init), name, "torch.nn.init", service) for name, service in SERVED.items()]
     taken = getattr(sys.modules.get("transformers.initialization"), "TORCH_INIT_FUNCTIONS", {})
     found += [(taken, name, "torch.nn.init", service) for _, name, _, service in found if name in taken]
     timm = sys.modules.get("timm.layers.weight_init")
@@ -241,13 +256,11 @@ def _parameters_of(module: ModuleType, name: str) -> list[str]:
         return []
 
 
-_ROUTED = {
+SERVED = {
+    trunc_normal_place(): service_of(plain.trunc_normal_),
     "uniform_": service_of(_opened(plain.uniform_)),
     "normal_": service_of(plain.normal_),
     "kaiming_uniform_": service_of(_opened(torch_names.kaiming_uniform_)),
-}
-UNROUTED = {
-    trunc_normal_place(): service_of(plain.trunc_normal_),
     "xavier_uniform_": service_of(_opened(torch_names.xavier_uniform_)),
     "xavier_normal_": service_of(torch_names.xavier_normal_),
     "kaiming_normal_": service_of(torch_names.kaiming_normal_),

@@ -137,7 +137,7 @@ def test_without_the_private_function_of_torch(monkeypatch):
         monkeypatch.setattr(nn.init, "_no_grad_trunc_normal_", other)
         assert SERVING.trunc_normal_place() == "trunc_normal_"
     monkeypatch.undo()
-    monkeypatch.setattr(SERVING, "UNROUTED", {"trunc_normal_": SERVING.service_of(fastinit.trunc_normal_)})
+    monkeypatch.setattr(SERVING, "SERVED", {"trunc_normal_": SERVING.service_of(fastinit.trunc_normal_)})
     tensor = parameter()
     with accelerate(seed=5):
         nn.init.trunc_normal_(tensor, **CALLS["trunc_normal_"])

@@ -61,6 +61,19 @@ def of_names(seed: int) -> Callable[[str], int]:
     return key_of
 
 
+def numbered(seed: int, *path: str | int) -> Callable[[int], int]:
+    """A function from n to ``key(seed, *path, n)``, likewise."""
+    start = _keyed(seed)
+    start.update(b"".join(_encoded(part) + b"." for part in path))
+
+    def key_of(number: int) -> int:
+        keyed = start.copy()
+        keyed.update(b"%d" % number)
+        return int.from_bytes(keyed.digest(), "little")
+
+    return key_of
+
+
 def _keyed(seed: int) -> "hashlib.blake2b":
     return hashlib.blake2b(digest_size=8, key=(operator.index(seed) % 2**64).to_bytes(8, "little"))
 
