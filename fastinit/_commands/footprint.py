@@ -73,7 +73,8 @@ def materialised(model: Model, small: bool, device: str, start: int | None = Non
     chosen = model.start if start is None else model.fills[start]
     with torch.device("meta"):
         built = model.make(small)
-    fastinit.initialize_(built, chosen.scheme(built), seed=0, device=device)
+    rest = fastinit.from_constructor(lambda: model.make(small)) if model.rest else None
+    fastinit.initialize_(built, chosen.scheme(built), seed=0, device=device, reset_buffers=rest)
     chosen.finish(built)
     return built
 

@@ -44,6 +44,7 @@ class Model(NamedTuple):
     own_start: str  # what the constructor draws from
     start: _Start
     fills: tuple[_Start, ...] = ()  # starts with which it is filled in memory that is there already
+    rest: bool = False  # it holds more than rules fill: buffers, scalars, which are then as constructed
 
 
 def unusable(package: str) -> str | None:
@@ -81,6 +82,43 @@ def _hf_llama(small: bool) -> nn.Module:
     heads = {"num_attention_heads": width // 64, "num_key_value_heads": max(1, width // 256)}
     sizes = {"hidden_size": width, "intermediate_size": 4 * width, "num_hidden_layers": layers, "vocab_size": vocabulary}
     return LlamaForCausalLM(LlamaConfig(**sizes, **heads, tie_word_embeddings=True))
+
+
+def _hf_bert(small: bool) -> nn.Module:
+    """BERT-mini: 4 layers of width 256."""
+    from transformers import BertConfig, BertModel
+
+    width, layers = (64, 1) if small else (256, 4)
+    heads = {"num_attention_heads": width // 64, "intermediate_size": 4 * width}
+    return BertModel(BertConfig(hidden_size=width, num_hidden_layers=layers, vocab_size=1000 if small else 30522, **heads))
+
+
+def _hf_clip(small: bool) -> nn.Module:
+    """A CLIP of two towers of 4 layers of width 128."""
+    from transformers import CLIPConfig, CLIPModel
+
+    width, layers = (64, 1) if small else (128, 4)
+    tower = {
+        "hidden_size": width,
+        "num_hidden_layers": layers,
+        "num_attention_heads": width // 64,
+        "intermediate_size": 4 * width,
+    }
+    text = {**tower, "vocab_size": 1000 if small else 49408, "max_position_embeddings": 77}
+    image = {**tower, "image_size": 32 if small else 64, "patch_size": 16}
+    return CLIPModel(CLIPConfig(text_config=text, vision_config=image, projection_dim=width))
+
+
+def _timm_resnet18(small: bool) -> nn.Module:
+    import timm
+
+    return timm.create_model("resnet18", **({"channels": (16, 32, 64, 128), "num_classes": 100} if small else {}))
+
+
+def _timm_mobilenet(small: bool) -> nn.Module:
+    import timm
+
+    return timm.create_model("mobilenetv3_small_050" if small else "mobilenetv3_large_100")
 
 
 def _timm_resnet(small: bool) -> nn.Module:
@@ -194,6 +232,9 @@ TRUNCATED = _Start(
 )
 _VIT = TRUNCATED._replace(scheme=_vit_scheme)
 _LLAMA = _Start(f"normal {STD:g}", _llama_scheme, _by_parameter(_torch_normal_))
+_NORMAL = _Start(
+    f"normal {STD:g}", lambda m: fastinit.gpt2_like(_layers_of(m), std=STD, residual=()), _by_parameter(_torch_normal_)
+)
 _TORCH = _Start("torch's defaults", lambda m: fastinit.torch_like, _by_module(_torch_reset))
 _RESNET = _Start("He normal, fan out", _resnet_scheme, _by_module(_resnet_reset), _zero_last)
 _UNCUT = f"normal {STD:g}, cut at 100 sigmas"  # nn.init's and timm's bounds are absolute: -2 and 2
@@ -211,5 +252,10 @@ MODELS = {
     "llama-1b": Model("transformers", _hf_llama, _LLAMA.text, _LLAMA),
     "timm-resnet50": Model("timm", _timm_resnet, _RESNET.text, _RESNET, fills=(_TORCH, _RESNET)),
     "timm-vit-b16": Model("timm", _timm_vit, _UNCUT, _VIT, fills=(_VIT,)),
+    # Small ones, of many tensors of some thousand elements and less.
+    "bert-mini": Model("transformers", _hf_bert, f"normal {STD:g}", _NORMAL, rest=True),
+    "clip-tiny": Model("transformers", _hf_clip, "normals of its own", TRUNCATED, rest=True),
+    "timm-resnet18": Model("timm", _timm_resnet18, _RESNET.text, _RESNET),
+    "timm-mobilenetv3": Model("timm", _timm_mobilenet, "as EfficientNet", TRUNCATED),
     "torch-gpt2": Model("torch", _plain_gpt2, _TORCH.text, _TORCH, fills=(_TORCH,)),  # on request: needs no library
 }
