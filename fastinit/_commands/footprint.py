@@ -143,12 +143,12 @@ def size(model: nn.Module) -> int:
 
 
 def check(model: nn.Module, device: str) -> None:
-    """Raises RuntimeError if a tensor was left out: elsewhere, not finite, or a matrix of one value only."""
+    """Raises RuntimeError if a tensor was left out: elsewhere, not finite, or a matrix of floats of one value only."""
     for name, tensor in itertools.chain(model.named_parameters(), model.named_buffers()):
         if tensor.device.type != torch.device(device).type:
             raise RuntimeError(f"{name} is on {tensor.device}, not on {device}.")
         least, greatest = (bound.item() for bound in tensor.detach().aminmax())
-        if not (math.isfinite(least) and math.isfinite(greatest)) or (tensor.ndim > 1 and least == greatest):
+        if not (math.isfinite(least) and math.isfinite(greatest)) or (tensor.ndim > 1 and tensor.is_floating_point() and least == greatest):
             raise RuntimeError(f"{name} is not initialised: its values lie from {least} to {greatest}.")
 
 
