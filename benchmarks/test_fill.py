@@ -14,7 +14,7 @@ from fastinit._commands.measure import SETTLE, Contender, affordable, paired, re
 from fastinit._commands.peers import DTYPES, WORKS, matrix, other_peers, torch_peer
 
 QUICK = os.environ.get("FASTINIT_BENCH_QUICK", "") not in ("", "0")
-SIZES = (1 << 10, 1 << 18) if QUICK else (1 << 10, 1 << 20, 1 << 26)
+SIZES = (1 << 6, 1 << 10, 1 << 18) if QUICK else (1 << 6, 1 << 10, 1 << 20, 1 << 26)
 ROUNDS, PEER_SECONDS = (3, 0.05) if QUICK else (7, 1.5)
 DTYPE_NAMES = ("float32", "bfloat16", "float16", "float8_e4m3fn")
 

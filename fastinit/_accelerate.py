@@ -47,6 +47,8 @@ class accelerate:
     a reason and a seed was to decide, a UserWarning says so. Tensors with a true attribute `_is_hf_initialized`, by which
     transformers marks weights as loaded, are left as they are; the marks stay on a model that `from_pretrained` returned.
 
+    Tensors of any size are served. A few dozen elements torch would fill sooner, but then a seed would not decide all values.
+
     timm's own truncated normal, and what transformers has taken from torch.nn.init, are served where these were imported before
     the block. So are names that others have taken before it, except orthogonal_, the choice of the zeros by sparse_, and
     xavier_uniform_, xavier_normal_ and kaiming_normal_ on tensors that are no parameters. Names taken inside are torch's

@@ -148,7 +148,8 @@ def check(model: nn.Module, device: str) -> None:
         if tensor.device.type != torch.device(device).type:
             raise RuntimeError(f"{name} is on {tensor.device}, not on {device}.")
         least, greatest = (bound.item() for bound in tensor.detach().aminmax())
-        if not (math.isfinite(least) and math.isfinite(greatest)) or (tensor.ndim > 1 and tensor.is_floating_point() and least == greatest):
+        matrix = tensor.ndim > 1 and tensor.is_floating_point()
+        if not (math.isfinite(least) and math.isfinite(greatest)) or (matrix and least == greatest):
             raise RuntimeError(f"{name} is not initialised: its values lie from {least} to {greatest}.")
 
 
