@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from fastinit._core import keys
-from fastinit._core.check import ALL_DTYPES, DRAWN_DTYPES, FLOAT_DTYPES, PLAIN, check_layout, check_tensor, is_simple
+from fastinit._core.check import ALL_DTYPES, DRAWN_DTYPES, FLOAT_DTYPES, PLAIN, check_layout, check_tensor, is_loaded, is_simple
 from fastinit._core.laws import Initializer, law_of
 from fastinit._core.memory import check_memory
 from fastinit._core.plan import Box, Plan, plan_of, whole
@@ -47,17 +47,22 @@ class Planner:
     plain: dict[int, bool] = field(default_factory=dict)  # by a choice's id: whether it says all, whatever the parameter
 
     def plain_task(self, slot: Slot) -> Task | None:
-        """The task of what most of a model's parameters are, all in one: with nothing to be made, left, told or refused.
+        """The task of what most of a model's parameters are: nothing is to be left, told or refused. It is planned, if it stays there.
 
         None: it may be something else. Of ten thousand small parameters, each call that this spares counts.
         """
         name, module, _, tensor, choice, buffer, *_ = slot
-        if choice is None or buffer or self.place is not None or type(tensor) not in PLAIN or not tensor.requires_grad:
+        if choice is None or buffer or type(tensor) not in PLAIN or not tensor.requires_grad:
             return None
         if (plain := self.plain.get(id(choice))) is None:
             plain = self.plain[id(choice)] = is_final(choice, module) and not has_padding(module)
+        if not plain:
+            return None
+        if self.place is not None:  # memory is made once all is decided
+            known = is_drawn(tensor) and not is_loaded(tensor)
+            return Task(slot, "filled", choice.initializer, own=choice.own) if known else None
         asked = id(choice.initializer), tensor.shape, tensor.dtype
-        if not plain or ((fill := self.fills.get(asked)) is None and (fill := self._new_fill(asked, choice, tensor)) is None):
+        if (fill := self.fills.get(asked)) is None and (fill := self._new_fill(asked, choice, tensor)) is None:
             return None
         storage, recipe = tensor.untyped_storage(), fill.recipe
         has_memory = storage.nbytes() == fill.nbytes and not tensor.storage_offset()
