@@ -47,7 +47,7 @@ class Planner:
     plain: dict[int, bool] = field(default_factory=dict)  # by a choice's id: whether it says all, whatever the parameter
 
     def plain_task(self, slot: Slot) -> Task | None:
-        """The task of what most of a model's parameters are: nothing is to be left, told or refused. It is planned, if it stays there.
+        """The task of what most of a model's parameters are: with nothing to be left, told or refused. It is planned if it stays.
 
         None: it may be something else. Of ten thousand small parameters, each call that this spares counts.
         """
