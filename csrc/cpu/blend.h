@@ -107,7 +107,6 @@ template <Variant VARIANT> struct Adding {
       Vector::I words[GROUP / LANES];
       philox<Vector, Vector::UNROLL>(streams.rounds, block, words);
       for_values<GROUP / LANES>(body.constants, words, [=](auto n, int first, const Vector::F *v) {
-        FASTINIT_UNROLL
         for (int i = 0; i < n; i++) {
           float *sum = sums + (first + i) * LANES;
           Vector::store_real(sum, Vector::fma(factor, v[i], Vector::load_real(sum)));
