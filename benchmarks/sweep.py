@@ -10,12 +10,13 @@ import argparse
 import json
 import pathlib
 import sys
+import time
 from typing import Any
 
 import torch
 
 from fastinit._commands import files
-from fastinit._commands.measure import Contender, machine, paired, percentiles, torch_threads
+from fastinit._commands.measure import SETTLE, Contender, machine, percentiles, repeats, timed, torch_threads
 from fastinit._commands.peers import WORKS, matrix
 from fastinit._commands.plots import BLACK, BLUE, GREEN, VERMILION, canvas
 
@@ -36,7 +37,7 @@ def measured(law: str, threads: int, elements: int, rounds: int) -> dict[str, An
     if elements <= LARGEST_PEER.get(law, elements):
         contenders["peer"] = Contender(work.peer, tensor, PEER_ROUNDS if elements >= LONG else None)
     with torch_threads(threads):
-        seconds = paired(contenders, rounds)
+        seconds = in_turns(contenders, rounds)
     row = {"law": law, "threads": threads, "elements": elements, "rounds": rounds}
     row |= {name: percentiles(taken) for name, taken in seconds.items()}
     row["of_fill"] = percentiles([f / o for f, o in zip(seconds["fill"], seconds["ours"], strict=True)])
@@ -44,6 +45,18 @@ def measured(law: str, threads: int, elements: int, rounds: int) -> dict[str, An
         row["times_peer"] = percentiles([p / o for p, o in zip(seconds["peer"], seconds["ours"], strict=False)])
         row["peer_name"] = work.peer_name
     return row
+
+
+def in_turns(contenders: dict[str, Contender], rounds: int) -> dict[str, list[float]]:
+    """As measure.paired, with a pause before repeated calls too: these may use two threads, and torch's workers spin."""
+    calls = {name: repeats(contender) for name, contender in contenders.items()}
+    seconds: dict[str, list[float]] = {name: [] for name in contenders}
+    for number in range(rounds):
+        for name, (call, tensor, last) in contenders.items():
+            if last is None or number < last:
+                time.sleep(SETTLE)
+                seconds[name].append(timed(call, tensor, calls[name]))
+    return seconds
 
 
 def curve(rows: list[dict[str, Any]], law: str, threads: int, name: str = "ours") -> dict[int, float]:
@@ -76,11 +89,10 @@ def drawn(report: dict[str, Any]) -> Any:
             seconds = curve(rows, law, threads, name)
             rates = [n / s / 1e9 for n, s in seconds.items()]
             axes.plot(list(seconds), rates, style, color=color, linewidth=2, label=label)
-        axes.set(title=title, yscale="log")
+        axes.set(title=title, yscale="log", xlabel="float32 elements")
         axes.set_xscale("log", base=2)
         axes.grid(alpha=0.3)
-    figure.axes[0].legend()
-    figure.supxlabel("float32 elements")
+    figure.legend(*figure.axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=len(lines))
     figure.supylabel("G elements/s")
     about = report["machine"]
     by = (about["isa"] or about["backend"]).upper()

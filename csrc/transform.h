@@ -61,17 +61,6 @@ template <class V, Variant VARIANT> FASTINIT_INLINE Spot<V> spot(const Constants
   return {s, c.table.place(V::shift_right(y, c.shift), upper), r};
 }
 
-template <class V, Variant VARIANT>
-FASTINIT_INLINE typename V::F polynomial(const Constants<V, VARIANT> &c, const Spot<V> &spot) {
-  constexpr int TERMS = Constants<V, VARIANT>::TERMS;
-  typename V::F coefficient[TERMS];
-  c.table.look_up(spot.place, V::positive(spot.s), coefficient);
-  typename V::F p = coefficient[TERMS - 1];
-  FASTINIT_UNROLL
-  for (int term = TERMS - 2; term >= 0; term--) p = V::fma(p, spot.r, coefficient[term]);
-  return p;
-}
-
 /* fmod(z, cut) with the sign of z, exactly: where the quotient is one off, the remainder is corrected without rounding. */
 template <class V, Variant VARIANT>
 FASTINIT_INLINE typename V::F remainder(const Constants<V, VARIANT> &c, typename V::F z) {
@@ -86,7 +75,12 @@ FASTINIT_INLINE typename V::F remainder(const Constants<V, VARIANT> &c, typename
 /* Values before their clamp and their rounding to the dtype. */
 template <class V, Variant VARIANT>
 FASTINIT_INLINE typename V::F unclamped(const Constants<V, VARIANT> &c, const Spot<V> &spot) {
-  typename V::F v = polynomial(c, spot);
+  constexpr int TERMS = Constants<V, VARIANT>::TERMS;
+  typename V::F coefficient[TERMS];
+  c.table.look_up(spot.place, V::positive(spot.s), coefficient);
+  typename V::F v = coefficient[TERMS - 1];
+  FASTINIT_UNROLL
+  for (int term = TERMS - 2; term >= 0; term--) v = V::fma(v, spot.r, coefficient[term]);
   if constexpr (IS_SYMMETRIC<VARIANT>) v = V::fma(V::to_real(spot.s), v, c.anchor);
   if constexpr (IS_FMOD<VARIANT>) v = V::fma(remainder(c, V::mul(V::to_real(spot.s), v)), c.std, c.anchor);
   return v;

@@ -2,11 +2,13 @@
 
 #include <pthread.h>
 #include <sched.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include <algorithm>
 #include <atomic>
 #include <initializer_list>
+#include <new>
 
 #include "../plan.h"
 #include "../platform.h"
@@ -188,39 +190,46 @@ template <class Job> void do_range(const Job *jobs, int32_t isa, int64_t first, 
   }
 }
 
-/* Attributes that keep new threads off the calling thread's core. They often start there, because virtual machines count a
- * sleeping core as not available; only the next load balancing, up to 4 ms later, would move them. */
-class Elsewhere {
-  pthread_attr_t attributes_;
-
- public:
-  Elsewhere() {
-    pthread_attr_init(&attributes_);
+/* Start a thread that nobody joins, off the calling thread's core; whether there is one. They often start there, because virtual
+ * machines count a sleeping core as not available; only the next load balancing, up to 4 ms later, would move them. */
+bool start(void *(*run)(void *), void *argument) {
+  pthread_t thread;
+  pthread_attr_t attributes;
+  pthread_attr_init(&attributes);
+  pthread_attr_setdetachstate(&attributes, PTHREAD_CREATE_DETACHED);
 #if defined(__GLIBC__)
-    cpu_set_t cores;
-    if (pthread_getaffinity_np(pthread_self(), sizeof cores, &cores)) return;
-    CPU_CLR(sched_getcpu(), &cores);
-    if (CPU_COUNT(&cores) > 0) pthread_attr_setaffinity_np(&attributes_, sizeof cores, &cores);
+  cpu_set_t cores;
+  CPU_ZERO(&cores);
+  if (!pthread_getaffinity_np(pthread_self(), sizeof cores, &cores)) CPU_CLR(sched_getcpu(), &cores);
+  if (CPU_COUNT(&cores) > 0) pthread_attr_setaffinity_np(&attributes, sizeof cores, &cores);
 #endif
-  }
-  ~Elsewhere() { pthread_attr_destroy(&attributes_); }
-  Elsewhere(const Elsewhere &) = delete;
-  const pthread_attr_t *get() const { return &attributes_; }
-};
+  const bool started = !pthread_create(&thread, &attributes, run, argument);
+  pthread_attr_destroy(&attributes);
+  return started;
+}
 
 /* [0, total) in pieces. A thread takes the next piece when it is done with its last, so that a thread that starts late or shares
- * its core (torch's workers spin for milliseconds after their last task) does not hold up the others. */
+ * its core (torch's workers spin for milliseconds after their last task) does not hold up the others. Nor does one that has not
+ * begun when all is done: whoever leaves last frees this. */
 template <class Work> struct Pieces {
-  const Work &work;
+  const Work work;
   const int64_t total, piece;
   std::atomic<int64_t> next{0};
+  std::atomic<int64_t> done{0}, holders{1};
 
   void take() {
-    for (int64_t first; (first = next.fetch_add(piece, std::memory_order_relaxed)) < total;)
-      work(first, total - first < piece ? total - first : piece);
+    for (int64_t first; (first = next.fetch_add(piece, std::memory_order_relaxed)) < total;) {
+      const int64_t n = std::min(total - first, piece);
+      work(first, n);
+      done.fetch_add(n, std::memory_order_release);
+    }
+  }
+  void leave() {
+    if (holders.fetch_sub(1) == 1) free(this);
   }
   static void *take_in_thread(void *pieces) {
     ((Pieces *)pieces)->take();
+    ((Pieces *)pieces)->leave();
     return nullptr;
   }
 };
@@ -228,15 +237,19 @@ template <class Work> struct Pieces {
 /* Call work(first, count) on pieces that cover [0, total). Where no thread can be started, the calling thread does it all. */
 template <class Work> void in_threads(int64_t total, int64_t cost, int32_t threads, const Work &work) {
   const int64_t parts = std::min({(int64_t)threads, cost / COST_A_THREAD, MOST_THREADS});
-  if (parts <= 1) return work(0, total);
+  void *memory = parts > 1 ? malloc(sizeof(Pieces<Work>)) : nullptr;
+  if (!memory) return work(0, total);
   const int64_t least = std::max(PIECE / (cost / total), LEAST_PIECE), fair = total / (parts * PIECES_A_THREAD) / least * least;
-  Pieces<Work> pieces{work, total, fair > least ? fair : least};
-  const Elsewhere elsewhere;
-  pthread_t pool[MOST_THREADS];
-  int started = 0;
-  while (started < parts - 1 && !pthread_create(&pool[started], elsewhere.get(), pieces.take_in_thread, &pieces)) started++;
-  pieces.take();
-  while (started > 0) pthread_join(pool[--started], nullptr);
+  auto *pieces = new (memory) Pieces<Work>{work, total, std::max(fair, least)};
+  for (int64_t part = 1; part < parts; part++) {
+    pieces->holders.fetch_add(1);
+    if (start(pieces->take_in_thread, pieces)) continue;
+    pieces->leave();
+    break;
+  }
+  pieces->take();
+  while (pieces->done.load(std::memory_order_acquire) < total) sched_yield(); /* for a piece at most */
+  pieces->leave();
 }
 
 /* Check all plans, or blendings, and do them. */
