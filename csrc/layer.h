@@ -28,6 +28,7 @@ template <class V> struct Layer {
   int lanes = V::LANES;       /* lanes of an F */
   int blocks = V::BLOCKS;     /* blocks of a W; 4 * BLOCKS is a multiple of LANES */
   int unroll = V::UNROLL;     /* how many W a loop has under way at once */
+  bool spots = V::SPOTS;      /* whether loops place several vectors before they look up the first, by way of memory */
   int mantissa = V::MANTISSA; /* stored bits of a real's mantissa: 23 or 52 */
 
   /* --- Philox ------------------------------------------------------------------------------------------------------------ */
@@ -85,10 +86,12 @@ template <class V> struct Layer {
 
   /* Table<CELLS, TERMS, HALVES>, of every shape of variant.h, is what a layer makes of a table [halves][terms][cells]:
    *   load     keep or rearrange the table at that address;
-   *   look_up  coefficient[term] of the cell whose number has its low bits in x (the others are to be ignored), from the upper
-   *            half where the mask is true and there are two halves. */
+   *   place    where the cell is whose number has its low bits in x (the others are to be ignored), in the upper half where the
+   *            mask is true and there are two halves;
+   *   look_up  coefficient[term] of the cell at that place, by the same mask. */
   using Table = typename V::template Table<32, 5, 2>;
   void (Table::*load)(const Real *) = &Table::load;
+  I (Table::*place)(I, M) const = &Table::place;
   void (Table::*look_up)(I, M, F *) const = &Table::look_up;
 
   /* --- memory, at any address -------------------------------------------------------------------------------------------- */

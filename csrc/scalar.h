@@ -47,6 +47,7 @@ template <class R> struct Scalar {
   using W = uint64_t; /* a counter word in the low half */
   static constexpr int LANES = 1, BLOCKS = 1, UNROLL = 1;
   static constexpr int MANTISSA = ScalarTypes<R>::MANTISSA;
+  static constexpr bool SPOTS = false;
 
   FASTINIT_INLINE W word(uint32_t x) { return x; }
   FASTINIT_INLINE W counter(uint64_t block) { return (uint32_t)block; }
@@ -105,6 +106,7 @@ template <class R> struct Scalar {
   template <int CELLS, int TERMS, int HALVES> struct Table {
     const R *at;
     FASTINIT_INLINE_MEMBER void load(const R *table) { at = table; }
+    FASTINIT_INLINE_MEMBER I place(I cell, M) const { return cell; }
     FASTINIT_INLINE_MEMBER void look_up(I cell, M upper, F *coefficient) const {
       const R *row = at + (HALVES == 2 && upper ? TERMS * CELLS : 0) + (cell & (CELLS - 1));
       for (int term = 0; term < TERMS; term++) coefficient[term] = row[term * CELLS];

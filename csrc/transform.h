@@ -42,24 +42,23 @@ template <class V, Variant VARIANT> struct Constants {
   }
 };
 
-template <class V, Variant VARIANT>
-FASTINIT_INLINE typename V::F polynomial(const Constants<V, VARIANT> &c, typename V::I s) {
-  using F = typename V::F;
-  constexpr int TERMS = Constants<V, VARIANT>::TERMS;
-  F d = V::to_real(V::distance(s)), scale = c.scale[0], offset = c.offset[0];
+/* A word's variate, where its cell is in the table, and the variable of the cell's polynomial. */
+template <class V> struct Spot {
+  typename V::I s, place;
+  typename V::F r;
+};
+
+template <class V, Variant VARIANT> FASTINIT_INLINE Spot<V> spot(const Constants<V, VARIANT> &c, typename V::I word) {
+  typename V::I s = V::or_(word, V::integer(1));
+  typename V::F d = V::to_real(V::distance(s)), scale = c.scale[0], offset = c.offset[0];
   typename V::M upper = V::positive(s);
   if (IS_TWO_SIDED<VARIANT>) {
     scale = V::select(upper, c.scale[1], scale);
     offset = V::select(upper, c.offset[1], offset);
   }
   typename V::I y = V::bits(V::fma(d, scale, offset));
-  F r = V::sub(V::from_bits(V::or_(V::and_(y, c.fraction_mask), c.one_bits)), c.one);
-  F coefficient[TERMS];
-  c.table.look_up(V::shift_right(y, c.shift), upper, coefficient);
-  F p = coefficient[TERMS - 1];
-  FASTINIT_UNROLL
-  for (int term = TERMS - 2; term >= 0; term--) p = V::fma(p, r, coefficient[term]);
-  return p;
+  typename V::F r = V::sub(V::from_bits(V::or_(V::and_(y, c.fraction_mask), c.one_bits)), c.one);
+  return {s, c.table.place(V::shift_right(y, c.shift), upper), r};
 }
 
 /* fmod(z, cut) with the sign of z, exactly: where the quotient is one off, the remainder is corrected without rounding. */
@@ -73,27 +72,31 @@ FASTINIT_INLINE typename V::F remainder(const Constants<V, VARIANT> &c, typename
   return V::copy_sign(r, z);
 }
 
-/* The value before its clamp and its rounding to the dtype. */
+/* Values before their clamp and their rounding to the dtype. */
+template <class V, Variant VARIANT>
+FASTINIT_INLINE typename V::F unclamped(const Constants<V, VARIANT> &c, const Spot<V> &spot) {
+  constexpr int TERMS = Constants<V, VARIANT>::TERMS;
+  typename V::F coefficient[TERMS];
+  c.table.look_up(spot.place, V::positive(spot.s), coefficient);
+  typename V::F v = coefficient[TERMS - 1];
+  FASTINIT_UNROLL
+  for (int term = TERMS - 2; term >= 0; term--) v = V::fma(v, spot.r, coefficient[term]);
+  if constexpr (IS_SYMMETRIC<VARIANT>) v = V::fma(V::to_real(spot.s), v, c.anchor);
+  if constexpr (IS_FMOD<VARIANT>) v = V::fma(remainder(c, V::mul(V::to_real(spot.s), v)), c.std, c.anchor);
+  return v;
+}
 template <class V, Variant VARIANT>
 FASTINIT_INLINE typename V::F unclamped(const Constants<V, VARIANT> &c, typename V::I word) {
   typename V::I s = V::or_(word, V::integer(1));
-  typename V::F v;
-  if constexpr (VARIANT == UNIFORM) {
-    v = V::fma(V::to_real(s), c.slope, c.anchor);
-  } else if constexpr (VARIANT == UNIFORM_FROM_BOUND) {
-    v = V::fma(V::to_real(V::shift_right_1(V::xor_(s, c.flip))), c.slope, c.anchor);
-  } else {
-    v = polynomial(c, s);
-    if constexpr (IS_SYMMETRIC<VARIANT>) v = V::fma(V::to_real(s), v, c.anchor);
-    if constexpr (IS_FMOD<VARIANT>) v = V::fma(remainder(c, V::mul(V::to_real(s), v)), c.std, c.anchor);
-  }
-  return v;
+  if constexpr (VARIANT == UNIFORM_FROM_BOUND) s = V::shift_right_1(V::xor_(s, c.flip));
+  if constexpr (HAS_TABLE<VARIANT>) return unclamped(c, spot(c, word));
+  else return V::fma(V::to_real(s), c.slope, c.anchor);
 }
 
-/* The value before its rounding to the dtype, clamped to the dtype's values inside the bounds. */
-template <class V, Variant VARIANT>
-FASTINIT_INLINE typename V::F value(const Constants<V, VARIANT> &c, typename V::I word) {
-  return V::at_most(V::at_least(unclamped(c, word), c.low), c.high);
+/* The value before its rounding to the dtype, clamped to the dtype's values inside the bounds: of a word or its spot. */
+template <class V, Variant VARIANT, class Place>
+FASTINIT_INLINE typename V::F value(const Constants<V, VARIANT> &c, const Place &at) {
+  return V::at_most(V::at_least(unclamped(c, at), c.low), c.high);
 }
 
 /* float32 -> bfloat16, in the low 16 bits: to nearest even; subnormals come out right because the exponents are float32's. */

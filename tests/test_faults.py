@@ -86,9 +86,10 @@ FAULTS = {
     "a piece too short": Fault("cpu/cpu.cpp", "fill(plan, first, n, buffer)", "fill(plan, first, n - (n > 9), buffer)"),
     "a list filled while it is checked": Fault(
         "cpu/cpu.cpp",
-        "check_place(plans[i], &elements)) return status;",
-        "check_place(plans[i], &elements)) return status;\n"
-        "    if (elements) fill_part(plans[i], scalar_kernel(*plans[i].recipe), 0, 1);",
+        "return status ? status : check_place(plan, elements);",
+        "if (status || check_place(plan, elements)) return status ? status : check_place(plan, elements);\n"
+        "  if (*elements) fill_part(plan, scalar_kernel(*plan.recipe), 0, 1);\n"
+        "  return FASTINIT_OK;",
         "wrote, and refused",
     ),
     "words that are null": Fault("cpu/cpu.cpp", "(!words || !plan->out)", "!plan->out"),
@@ -120,9 +121,12 @@ FAULTS = {
     "a row of the source twice": Fault("cpu/cpu.cpp", "from.advance_in_row(n);", "", "another value"),
     "a list blended while it is checked": Fault(
         "cpu/cpu.cpp",
-        "    if (__builtin_mul_overflow(elements, blendings[i].members",
-        "    if (elements) blend_part(blendings[i], scalar_kernel(*blendings[i].to.recipe), 0, 1);\n"
-        "    if (__builtin_mul_overflow(elements, blendings[i].members",
+        "{ return check_blending(blending, elements); }",
+        "{\n"
+        "  if (int32_t status = check_blending(blending, elements)) return status;\n"
+        "  if (*elements) blend_part(blending, scalar_kernel(*blending.to.recipe), 0, 1);\n"
+        "  return FASTINIT_OK;\n"
+        "}",
         "wrote, and refused",
     ),
 }

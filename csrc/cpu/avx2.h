@@ -20,6 +20,8 @@ struct Avx2 {
   using Shift = __m128i;
   using W = __m256i;
   static constexpr int LANES = 8, BLOCKS = 4, UNROLL = 4, MANTISSA = 23;
+  static constexpr bool SPOTS = true;
+  static constexpr int LOG_ROW = 5;                          /* log2 of the bytes of a row of Table */
   enum { TO_ZERO = _MM_FROUND_TO_ZERO | _MM_FROUND_NO_EXC }; /* one name, as portable intrinsics are macros */
 
   FASTINIT_INLINE W word(uint32_t x) { return _mm256_set1_epi32((int)x); }
@@ -42,7 +44,7 @@ struct Avx2 {
 
   FASTINIT_INLINE F real(double x) { return _mm256_set1_ps((float)x); }
   FASTINIT_INLINE I integer(uint64_t x) { return _mm256_set1_epi32((int)x); }
-  FASTINIT_INLINE Shift shift(int count) { return _mm_cvtsi32_si128(count); }
+  FASTINIT_INLINE Shift shift(int count) { return _mm_cvtsi32_si128(count - LOG_ROW); } /* a cell's number as bytes */
   FASTINIT_INLINE I bits(F x) { return _mm256_castps_si256(x); }
   FASTINIT_INLINE F from_bits(I b) { return _mm256_castsi256_ps(b); }
   FASTINIT_INLINE F to_real(I x) { return _mm256_cvtepi32_ps(x); }
@@ -71,32 +73,29 @@ struct Avx2 {
   template <int COUNT> FASTINIT_INLINE I shift_left_by(I a) { return _mm256_slli_epi32(a, COUNT); }
   FASTINIT_INLINE I distance(I s) { return sub_int(integer(0x80000000u), _mm256_abs_epi32(s)); }
 
-  /* A cell's terms lie side by side: eight rows are loaded by four terms and transposed. vgatherdps is eight loads a term.
-   * Slower on Zen 3 (2026-11): the fifth term alone by vpermps, a tenth of a fill; cells taken out as 16 bits, a fourteenth. */
+  /* A cell's terms lie side by side: eight rows are loaded by four terms and transposed. Loops place all vectors of a group first
+   * and read the places back from memory: looked up at once, what waits for rows fills the processor's schedulers. Cycles for eight
+   * values on Zen 4, cut normal: Philox 13, places 4, look-up and polynomial 13, where it was 37 in all (normal 31, was 42).
+   * Not faster there (2026-11): rows by one load of eight, a fifth term twice, half of the shuffles as blends (cut 0.98, normal 1.01
+   * of the time, fewer shuffles for Intel's one port); two or four vectors a turn (to 1.2); vgatherdps (8 cycles a term);
+   * vpshufd for Philox's shifts (1.0); groups of one or two units (1.5, 1.2). On Zen 3: the fifth term by vpermps. */
   template <int CELLS, int TERMS, int HALVES> struct Table {
-    static constexpr int QUADS = (TERMS + 3) / 4;
+    static constexpr int QUADS = 2, ROW = 1 << LOG_ROW;
+    static_assert(TERMS > 4 && TERMS <= 8 && 16 * QUADS == ROW);
     alignas(32) float row[HALVES * CELLS][4 * QUADS];
     FASTINIT_APART_MEMBER void load(const float *table) {
       for (int cell = 0; cell < HALVES * CELLS; cell++)
         for (int term = 0; term < TERMS; term++) row[cell][term] = table[(cell / CELLS * TERMS + term) * CELLS + cell % CELLS];
     }
-    FASTINIT_INLINE void four_lanes(__m128i cell, uint32_t *at) {
-      const uint64_t low = (uint64_t)_mm_cvtsi128_si64(cell), high = (uint64_t)_mm_extract_epi64(cell, 1);
-      at[0] = (uint32_t)low;
-      at[1] = (uint32_t)(low >> 32);
-      at[2] = (uint32_t)high;
-      at[3] = (uint32_t)(high >> 32);
-    }
     FASTINIT_INLINE_MEMBER __m128 four_terms(uint32_t byte, int quad) const {
       return _mm_load_ps((const float *)((const char *)row + byte) + 4 * quad);
     }
-    FASTINIT_INLINE_MEMBER void look_up(I cell, M upper, F *coefficient) const {
-      cell = and_(cell, integer(CELLS - 1));
-      if (HALVES == 2) cell = or_(cell, and_(bits(upper), integer(CELLS)));
-      cell = _mm256_slli_epi32(cell, QUADS == 2 ? 5 : 4);
-      uint32_t at[LANES]; /* by 64 bits: on Zen 3 a sixth faster than through memory, a third than vpermps, half of vgatherdps */
-      four_lanes(_mm256_castsi256_si128(cell), at);
-      four_lanes(_mm256_extracti128_si256(cell, 1), at + 4);
+    FASTINIT_INLINE_MEMBER I place(I cell, M upper) const { /* in bytes */
+      cell = and_(cell, integer((CELLS - 1) * ROW));
+      return HALVES == 2 ? or_(cell, and_(bits(upper), integer(CELLS * ROW))) : cell;
+    }
+    FASTINIT_INLINE_MEMBER void look_up(I place, M, F *coefficient) const {
+      const uint32_t *at = (const uint32_t *)&place;
 #pragma GCC unroll 2
       for (int quad = 0; quad < QUADS; quad++) {
         F rows[4], turned[4];

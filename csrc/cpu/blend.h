@@ -1,13 +1,8 @@
 /* Blends: sums onto what tensors hold, written once over a vector layer, as the fills of kernel.h.
  *
  * A tile of sums stays in the first-level cache: it is read once, each member's values are added where they are made, in registers,
- * and it is stored once. A member's rounds are made anew for each tile, which costs a tile of 2,048 elements 1 %.
- *
- * Instructions of the loop, an element and member (gcc 12), normal, cut at 2 sigmas, uniform: AVX2 20.0, 18.2, 6.4 (a fill by
- * callgrind: 19.6, 17.2, 6.4); AVX-512 6.0, 4.1, 2.4. */
+ * and it is stored once. A member's rounds are made anew for each tile, which costs a tile of 2,048 elements 1 %. */
 #pragma once
-
-#include <type_traits>
 
 #include "kernel.h"
 
@@ -105,20 +100,18 @@ template <Variant VARIANT> struct Adding {
   const Float32<VARIANT> &body;
   float add;
 
-  /* All values first. Also tried: each added as it is made. A quarter fewer instructions with AVX2 (normal 14.9, cut 14.1), and 1.05
-   * to 1.1 times as long (gcc 12, an AMD EPYC, paired, least of 120); as many with AVX-512. */
   FASTINIT_INLINE_MEMBER void groups(const Streams &streams, uint64_t block, int64_t count, char *out) const {
     const Vector::F factor = Vector::real(add);
     float *sums = (float *)out;
     for (; count > 0; count--, block += GROUP / 4, sums += GROUP) {
       Vector::I words[GROUP / LANES];
-      Vector::F v[GROUP / LANES];
       philox<Vector, Vector::UNROLL>(streams.rounds, block, words);
-      FASTINIT_UNROLL
-      for (int i = 0; i < GROUP / LANES; i++) v[i] = value(body.constants, words[i]);
-      FASTINIT_UNROLL
-      for (int i = 0; i < GROUP / LANES; i++)
-        Vector::store_real(sums + i * LANES, Vector::fma(factor, v[i], Vector::load_real(sums + i * LANES)));
+      for_values<GROUP / LANES>(body.constants, words, [=](auto n, int first, const Vector::F *v) {
+        for (int i = 0; i < n; i++) {
+          float *sum = sums + (first + i) * LANES;
+          Vector::store_real(sum, Vector::fma(factor, v[i], Vector::load_real(sum)));
+        }
+      });
     }
   }
   FASTINIT_INLINE_MEMBER void values(const uint32_t *words, int64_t count, char *out) const {

@@ -2,10 +2,13 @@
 
 #include <pthread.h>
 #include <sched.h>
+#include <stdlib.h>
 #include <string.h>
 
+#include <algorithm>
 #include <atomic>
 #include <initializer_list>
+#include <new>
 
 #include "../plan.h"
 #include "../platform.h"
@@ -14,12 +17,14 @@
 namespace fastinit {
 namespace {
 
-/* A thread costs 20 (bare metal) to 100 us (a virtual machine) to start: the time of about this many elements. */
-constexpr int64_t ELEMENTS_A_THREAD = 1 << 17;
-/* Threads take pieces of at least so many elements, and of a large fill about so many pieces each. */
-constexpr int64_t PIECE = 1 << 14, PIECES_A_THREAD = 64;
+/* Costs are in uniform float32 elements of a vector unit, 0.4 ns each. A thread costs 20 (bare metal) to 100 us (a virtual machine)
+ * to start: it is worth that for so much. Also tried: a pool, whose threads wait 100 ms for the next fill. They wake in 3 to 10 us,
+ * and back to back fills of 2^17 to 2^19 elements took 0.8 of the time; but a thread that wakes on the caller's core, as it does on
+ * a virtual machine after a pause of some ms, comes when the work is done. */
+constexpr int64_t COST_A_THREAD = 1 << 18;
+/* Threads take pieces that cost at least so much, and of a large fill about so many pieces each; a tile of blend.h is the least. */
+constexpr int64_t PIECE = 1 << 15, LEAST_PIECE = 1 << 11, PIECES_A_THREAD = 64;
 constexpr int64_t MOST_THREADS = 512;
-constexpr int64_t MOST_WEIGHT = 8; /* pieces of blends are a tile of blend.h at least */
 /* Strided memory is filled through a buffer of this many elements, on the stack. */
 constexpr int64_t BUFFER = 2048;
 
@@ -146,32 +151,24 @@ void blend_part(const fastinit_blending &blending, const Kernel &kernel, int64_t
   }
 }
 
-int32_t check_plans(const fastinit_plan *plans, int64_t count, int64_t *total) {
-  *total = 0;
-  for (int64_t i = 0; i < count; i++) {
-    int64_t elements;
-    if (int32_t status = check_recipe(plans[i].recipe)) return status;
-    if (int32_t status = check_place(plans[i], &elements)) return status;
-    if (__builtin_add_overflow(*total, elements, total)) return FASTINIT_BAD_BOX;
-  }
-  return FASTINIT_OK;
-}
-
-/* Check blendings likewise; `work` are the values that they take. */
-int32_t check_blendings(const fastinit_blending *blendings, int64_t count, int64_t *total, int64_t *work) {
-  *total = *work = 0;
-  for (int64_t i = 0; i < count; i++) {
-    int64_t elements, values;
-    if (int32_t status = check_blending(blendings[i], &elements)) return status;
-    if (__builtin_add_overflow(*total, elements, total)) return FASTINIT_BAD_BOX;
-    if (__builtin_mul_overflow(elements, blendings[i].members + 1, &values)) values = INT64_MAX;
-    if (__builtin_add_overflow(*work, values, work)) *work = INT64_MAX;
-  }
-  return FASTINIT_OK;
+/* Add elements to `total`, and what they take, `values` each, to `cost`; false where the first is too much for 64 bits. */
+bool count_in(const fastinit_recipe &recipe, int32_t isa, int64_t elements, int64_t values, int64_t *total, int64_t *cost) {
+  const bool scalar = isa == FASTINIT_SCALAR || recipe.dtype == FASTINIT_FLOAT64;
+  int64_t each;
+  if (__builtin_mul_overflow(values, (has_table(recipe) ? 2 : 1) * (scalar ? 8 : 1), &each)) each = INT64_MAX;
+  if (__builtin_mul_overflow(elements, each, &each) || __builtin_add_overflow(*cost, each, cost)) *cost = INT64_MAX;
+  return !__builtin_add_overflow(*total, elements, total);
 }
 
 const fastinit_plan &plan_of(const fastinit_plan &plan) { return plan; }
 const fastinit_plan &plan_of(const fastinit_blending &blending) { return blending.to; }
+int64_t values_of(const fastinit_plan &) { return 1; }
+int64_t values_of(const fastinit_blending &blending) { return blending.members + 1; }
+int32_t check(const fastinit_blending &blending, int64_t *elements) { return check_blending(blending, elements); }
+int32_t check(const fastinit_plan &plan, int64_t *elements) {
+  const int32_t status = check_recipe(plan.recipe);
+  return status ? status : check_place(plan, elements);
+}
 void do_part(const fastinit_plan &plan, const Kernel &kernel, int64_t first, int64_t n) { fill_part(plan, kernel, first, n); }
 void do_part(const fastinit_blending &blending, const Kernel &kernel, int64_t first, int64_t n) {
   blend_part(blending, kernel, first, n);
@@ -193,57 +190,83 @@ template <class Job> void do_range(const Job *jobs, int32_t isa, int64_t first, 
   }
 }
 
-/* Attributes that keep new threads off the calling thread's core. They often start there, because virtual machines count a
- * sleeping core as not available; only the next load balancing, up to 4 ms later, would move them. */
-class Elsewhere {
-  pthread_attr_t attributes_;
-
- public:
-  Elsewhere() {
-    pthread_attr_init(&attributes_);
+/* Start a thread that nobody joins, off the calling thread's core; whether there is one. They often start there, because virtual
+ * machines count a sleeping core as not available; only the next load balancing, up to 4 ms later, would move them. */
+bool start(void *(*run)(void *), void *argument) {
+  pthread_t thread;
+  pthread_attr_t attributes;
+  pthread_attr_init(&attributes);
+  pthread_attr_setdetachstate(&attributes, PTHREAD_CREATE_DETACHED);
 #if defined(__GLIBC__)
-    cpu_set_t cores;
-    if (pthread_getaffinity_np(pthread_self(), sizeof cores, &cores)) return;
-    CPU_CLR(sched_getcpu(), &cores);
-    if (CPU_COUNT(&cores) > 0) pthread_attr_setaffinity_np(&attributes_, sizeof cores, &cores);
+  cpu_set_t cores;
+  CPU_ZERO(&cores);
+  if (!pthread_getaffinity_np(pthread_self(), sizeof cores, &cores)) CPU_CLR(sched_getcpu(), &cores);
+  if (CPU_COUNT(&cores) > 0) pthread_attr_setaffinity_np(&attributes, sizeof cores, &cores);
 #endif
-  }
-  ~Elsewhere() { pthread_attr_destroy(&attributes_); }
-  Elsewhere(const Elsewhere &) = delete;
-  const pthread_attr_t *get() const { return &attributes_; }
-};
+  const bool started = !pthread_create(&thread, &attributes, run, argument);
+  pthread_attr_destroy(&attributes);
+  return started;
+}
 
 /* [0, total) in pieces. A thread takes the next piece when it is done with its last, so that a thread that starts late or shares
- * its core (torch's workers spin for milliseconds after their last task) does not hold up the others. */
+ * its core (torch's workers spin for milliseconds after their last task) does not hold up the others. Nor does one that has not
+ * begun when all is done: whoever leaves last frees this. */
 template <class Work> struct Pieces {
-  const Work &work;
+  const Work work;
   const int64_t total, piece;
   std::atomic<int64_t> next{0};
+  std::atomic<int64_t> done{0}, holders{1};
 
   void take() {
-    for (int64_t first; (first = next.fetch_add(piece, std::memory_order_relaxed)) < total;)
-      work(first, total - first < piece ? total - first : piece);
+    for (int64_t first; (first = next.fetch_add(piece, std::memory_order_relaxed)) < total;) {
+      const int64_t n = std::min(total - first, piece);
+      work(first, n);
+      done.fetch_add(n, std::memory_order_release);
+    }
+  }
+  void leave() {
+    if (holders.fetch_sub(1) == 1) free(this);
   }
   static void *take_in_thread(void *pieces) {
     ((Pieces *)pieces)->take();
+    ((Pieces *)pieces)->leave();
     return nullptr;
   }
 };
 
-/* Call work(first, count) on pieces that cover [0, total). Where no thread can be started, the calling thread does it all. An
- * element takes the time of `weight` that are filled. */
-template <class Work> void in_threads(int64_t total, int32_t threads, const Work &work, int64_t weight = 1) {
-  const int64_t worth = total / (ELEMENTS_A_THREAD / weight), most = worth < MOST_THREADS ? worth : MOST_THREADS;
-  const int64_t parts = threads < most ? threads : most;
-  if (parts <= 1) return work(0, total);
-  const int64_t least = PIECE / weight, fair = total / (parts * PIECES_A_THREAD) / least * least;
-  Pieces<Work> pieces{work, total, fair > least ? fair : least};
-  const Elsewhere elsewhere;
-  pthread_t pool[MOST_THREADS];
-  int started = 0;
-  while (started < parts - 1 && !pthread_create(&pool[started], elsewhere.get(), pieces.take_in_thread, &pieces)) started++;
-  pieces.take();
-  while (started > 0) pthread_join(pool[--started], nullptr);
+/* Call work(first, count) on pieces that cover [0, total). Where no thread can be started, the calling thread does it all. */
+template <class Work> void in_threads(int64_t total, int64_t cost, int32_t threads, const Work &work) {
+  const int64_t parts = std::min({(int64_t)threads, cost / COST_A_THREAD, MOST_THREADS});
+  void *memory = parts > 1 ? malloc(sizeof(Pieces<Work>)) : nullptr;
+  if (!memory) return work(0, total);
+  const int64_t least = std::max(PIECE / (cost / total), LEAST_PIECE), fair = total / (parts * PIECES_A_THREAD) / least * least;
+  auto *pieces = new (memory) Pieces<Work>{work, total, std::max(fair, least)};
+  for (int64_t part = 1; part < parts; part++) {
+    pieces->holders.fetch_add(1);
+    if (start(pieces->take_in_thread, pieces)) continue;
+    pieces->leave();
+    break;
+  }
+  pieces->take();
+  while (pieces->done.load(std::memory_order_acquire) < total) sched_yield(); /* for a piece at most */
+  pieces->leave();
+}
+
+/* Check all plans, or blendings, and do them. */
+template <class Job> int32_t in_all(const Job *jobs, int64_t count, int32_t threads, int32_t isa) {
+  if (count < 0 || threads < 1) return FASTINIT_BAD_COUNT;
+  if (count > 0 && !jobs) return FASTINIT_NULL_POINTER;
+  if (int32_t status = fastinit_check_isa(isa)) return status;
+  const IeeeMode mode; /* in which a subnormal coefficient of a blending is a number */
+  const int32_t chosen = isa == FASTINIT_BEST ? best_isa() : isa;
+  int64_t total = 0, cost = 0;
+  for (const Job *job = jobs; job < jobs + count; job++) {
+    int64_t elements;
+    if (int32_t status = check(*job, &elements)) return status;
+    if (!count_in(*plan_of(*job).recipe, chosen, elements, values_of(*job), &total, &cost)) return FASTINIT_BAD_BOX;
+  }
+  in_threads(total, cost, threads, [=](int64_t first, int64_t n) { do_range(jobs, chosen, first, n); });
+  return FASTINIT_OK;
 }
 
 }  // namespace
@@ -262,29 +285,11 @@ int32_t fastinit_check_isa(int32_t isa) { return isa == FASTINIT_BEST || has_isa
 int32_t fastinit_best_isa(void) { return best_isa(); }
 
 int32_t fastinit_fill(const fastinit_plan *plans, int64_t count, int32_t threads, int32_t isa) {
-  if (count < 0 || threads < 1) return FASTINIT_BAD_COUNT;
-  if (count > 0 && !plans) return FASTINIT_NULL_POINTER;
-  if (int32_t status = fastinit_check_isa(isa)) return status;
-  int64_t total;
-  if (int32_t status = check_plans(plans, count, &total)) return status;
-  const IeeeMode mode;
-  const int32_t chosen = isa == FASTINIT_BEST ? best_isa() : isa;
-  in_threads(total, threads, [=](int64_t first, int64_t n) { do_range(plans, chosen, first, n); });
-  return FASTINIT_OK;
+  return in_all(plans, count, threads, isa);
 }
 
 int32_t fastinit_blend(const fastinit_blending *blendings, int64_t count, int32_t threads, int32_t isa) {
-  if (count < 0 || threads < 1) return FASTINIT_BAD_COUNT;
-  if (count > 0 && !blendings) return FASTINIT_NULL_POINTER;
-  if (int32_t status = fastinit_check_isa(isa)) return status;
-  const IeeeMode mode; /* in which a subnormal coefficient is a number */
-  int64_t total, work;
-  if (int32_t status = check_blendings(blendings, count, &total, &work)) return status;
-  if (total == 0) return FASTINIT_OK;
-  const int32_t chosen = isa == FASTINIT_BEST ? best_isa() : isa;
-  const int64_t mean = work / total, weight = mean < MOST_WEIGHT ? mean : MOST_WEIGHT;
-  in_threads(total, threads, [=](int64_t first, int64_t n) { do_range(blendings, chosen, first, n); }, weight);
-  return FASTINIT_OK;
+  return in_all(blendings, count, threads, isa);
 }
 
 int32_t fastinit_transform(const fastinit_plan *plan, const void *words, int64_t count, int32_t threads, int32_t isa) {
@@ -295,9 +300,12 @@ int32_t fastinit_transform(const fastinit_plan *plan, const void *words, int64_t
   if (count == 0) return FASTINIT_OK;
   const IeeeMode mode;
   const fastinit_recipe &recipe = *plan->recipe;
-  const Kernel kernel = kernel_of(recipe, isa == FASTINIT_BEST ? best_isa() : isa);
+  const int32_t chosen = isa == FASTINIT_BEST ? best_isa() : isa;
+  int64_t total = 0, cost = 0;
+  count_in(recipe, chosen, count, 1, &total, &cost);
+  const Kernel kernel = kernel_of(recipe, chosen);
   const int size = item_size(recipe.dtype), width = size == 8 ? 8 : 4;
-  in_threads(count, threads, [=, &recipe](int64_t first, int64_t n) {
+  in_threads(total, cost, threads, [=, &recipe](int64_t first, int64_t n) {
     kernel.transform(recipe, (const char *)words + first * width, n, (char *)plan->out + first * size);
   });
   return FASTINIT_OK;

@@ -42,6 +42,7 @@ template <class R> struct Thread : Scalar<R> {
     static constexpr int HALF = CELLS * (int)sizeof(R), TERM = sizeof(R) == 8 ? HALF : HALF * HALVES;
     SharedAddress at;
     FASTINIT_INLINE_MEMBER void load(const R *table) { at = shared_address(table); }
+    FASTINIT_INLINE_MEMBER I place(I cell, bool) const { return cell; }
     FASTINIT_INLINE_MEMBER void look_up(I cell, bool upper, F *coefficient) const {
       const SharedAddress half = TERM > HALF && upper ? at | HALF : at, row = half | (SharedAddress)(cell & (HALF - sizeof(R)));
       FASTINIT_UNROLL
