@@ -1,13 +1,13 @@
 """Lines of code by room, without blank lines, comments and docstrings, and the size of a wheel without CUDA's library.
 
 ``python -m benchmarks.lines`` fails above a budget. What a user installs is to stay small enough to be read and to be loaded: a
-budget that is passed is raised by decision, here, not in silence: from 5,200 lines and 300,000 bytes for what names silent faults
-(weights that are loaded, unwritten, shared; unused rules; flushed numbers); from 5,900 and 320,000 for torch's edges, devices
-without a backend, errors that name what is wrong, and laws made in less time; from 6,650 and 345,000 for models of other people's
-(what is known of a parameter, what a constructor has set, audits, layouts, schemes of families) and a report of `accelerate`;
-from 8,650, 2,200 of C++ and 420,000 bytes for noise (a second kind of kernel in every backend, models perturbed in one call); from
-9,850 and 3,000 of C++ for what is small (short ways for small tensors and for models of many, threads that no caller waits for where
-they come too late). The size is of the package that is installed.
+budget that is passed is raised by decision, here, not in silence: from 5,200 lines and 300,000 bytes for what names silent
+faults (weights that are loaded, unwritten, shared; unused rules; flushed numbers); from 5,900 and 320,000 for torch's edges,
+devices without a backend, errors that name what is wrong, and laws made in less time; from 6,650 and 345,000 for models of
+other people's (what is known of a parameter, what a constructor has set, audits, layouts, schemes of families) and a report of
+`accelerate`; from 8,650, 2,200 of C++ and 420,000 bytes for noise (a second kind of kernel in every backend, models perturbed
+in one call); from 9,850 and 3,000 of C++ for what is small (short ways for small tensors and for models of many, threads that
+no caller waits for where they come too late). The size is of the package that is installed.
 """
 
 import ast
