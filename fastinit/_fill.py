@@ -1,4 +1,4 @@
-"""One road for every fill: parts -> key -> plans -> backend -> written. With `_blend.py`, the only caller of backends.
+"""One road for every fill: parts -> key -> plans -> backend -> written. `_blend.py` and `_usual.py` alone call backends too.
 
     parts    the tensor, or the pieces of a DTensor's shard, each with its index box in the whole tensor
     key      given, drawn from a generator, or a tensor of the graph that is being traced

@@ -1,7 +1,9 @@
 """How `accelerate` serves a call of torch's: which functions, on which tensors, by which of this package's."""
 
+import contextlib
 import functools
 import inspect
+import operator
 import sys
 import warnings
 from collections import Counter, defaultdict
@@ -13,8 +15,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from fastinit._core.check import DRAWN_DTYPES, depth_of_user, is_loaded, is_plain
-from fastinit._core.keys import key
+from fastinit._core import keys
+from fastinit._core.check import DRAWN_DTYPES, PLAIN, depth_of_user, is_loaded, is_plain
 from fastinit._core.laws import declaration_of, half_open
 from fastinit._core.shard import is_dtensor
 from fastinit._draws import Draws, aliases, is_parameter
@@ -23,6 +25,7 @@ from fastinit._initializers import plain, structured, torch_names
 from fastinit._initializers.scaling import shape_of
 from fastinit._tally import BlockReport, Record, reported, warning_of
 from fastinit._torch import FakeTensor, is_wrapped_by_functorch, without_torch_function
+from fastinit._usual import Usual, fills_
 
 Handler = Callable[["Block", Any, tuple[Any, ...], dict[str, Any]], Any]  # of a call: torch's function, its arguments
 
@@ -41,6 +44,9 @@ class Block:
     served: dict[Callable[..., Tensor], list[int]] = field(default_factory=lambda: defaultdict(lambda: [0, 0]))  # calls, elements
     left: dict[tuple[Any, ...], Record] = field(default_factory=dict)
 
+    def __post_init__(self) -> None:
+        self.key_of = None if self.seed is None else keys.of_names(self.seed, *self.path)
+
     def decides(self, arguments: dict[str, Any]) -> bool:
         """Whether its seed is to decide the values."""
         return self.seed is not None and arguments.get("generator") is None
@@ -48,7 +54,7 @@ class Block:
     def fill(self, function: Callable[..., Tensor], arguments: dict[str, Any]) -> str | None:
         """None if this package took the call; if not, why: the tensor is then untouched."""
         if self.decides(arguments):
-            arguments["key"] = key(self.seed, *self.path, self.fills)  # type: ignore[arg-type]
+            arguments["key"] = self.key_of and self.key_of(self.fills)
         try:
             with without_torch_function():  # no mode is shown the fill's own operations: half of its time
                 function(**arguments)
@@ -57,11 +63,28 @@ class Block:
                     self.draws.overwritten(arguments["tensor"])
         except (TypeError, ValueError) as error:
             return str(error)
+        self.count(function, size)
+        return None
+
+    def fills_usual(self, service: "_Service", tensor: Any, generator: Any, *arguments: Any) -> bool:
+        """Whether this package took the call by the short way; if not, nothing has happened, and `fill` says why."""
+        key = self.key_of(self.fills) if self.key_of and generator is None else None
+        with without_torch_function(), contextlib.suppress(TypeError, ValueError):
+            if type(tensor) not in PLAIN or (tensor.is_inference() and not torch.is_inference_mode_enabled()):
+                return False
+            if fills_(service.usual, tensor, generator, key, *arguments):  # type: ignore[arg-type]
+                if self.draws.holders:
+                    self.draws.overwritten(tensor)
+                self.count(service.function, tensor.numel())
+                return True
+        return False
+
+    def count(self, function: Callable[..., Tensor], size: int) -> None:
+        """Count a call that this package took."""
         self.fills += 1
         tally = self.served[function]
         tally[0] += 1
         tally[1] += size
-        return None
 
     def leave(self, function: str, tensor: Any, reason: str, is_undecided: bool = False) -> Record:
         """Count a call that this package did not take."""
@@ -101,8 +124,34 @@ class _Service:
     parameters: dict[str, str]  # the names in torch's signature, in order -> the names in this package's
     positional: int  # how many of them may be passed by position
     method: bool = False  # of Tensor: for parameters alone, and not where autograd would record the write
+    usual: Usual | None = None  # its short way
+    forms: dict[tuple[Any, ...], Any] = field(default_factory=dict)  # of calls: how their arguments are picked for it
+
+    def _is_taken(self, block: Block, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
+        """Whether the short way took the call."""
+        form = (len(args), *kwargs)
+        if (picked := self.forms.get(form)) is None:
+            picked = self.forms[form] = self._form(len(args), *kwargs)
+        if not picked:
+            return False
+        pick, defaults = picked
+        return block.fills_usual(self, *pick((*args, *kwargs.values(), *defaults)))
+
+    def _form(self, count: int, *names: str) -> tuple[Any, ...]:
+        """How to pick tensor, generator and what the law depends on of a call's values and the defaults; empty: not usual."""
+        assert self.usual is not None
+        given = [*list(self.parameters)[:count], *names]
+        if count > self.positional or "tensor" not in given or len(set(given)) < len(given) or not {*given} <= {*self.parameters}:
+            return ()
+        wanted = ["tensor", "generator", *list(inspect.signature(self.usual.law).parameters)[2:]]
+        defaults = {p.name: p.default for p in inspect.signature(self.function).parameters.values()}
+        rest = [name for name in wanted if name not in given]
+        places = [*given, *rest]
+        return operator.itemgetter(*map(places.index, wanted)), tuple(defaults[name] for name in rest)
 
     def __call__(self, block: Block, torch_function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        if self.usual is not None and self._is_taken(block, args, kwargs):
+            return args[0] if args else kwargs["tensor"]
         arguments = self._arguments(args, kwargs)
         tensor: Any = arguments.get("tensor")
         if self.method and not (is_parameter(tensor) and not (tensor.requires_grad and torch.is_grad_enabled())):
@@ -219,11 +268,11 @@ def _opened(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
     return half_open_
 
 
-def service_of(function: Callable[..., Tensor]) -> _Service:
+def service_of(function: Callable[..., Tensor], usual: Usual | None = None) -> _Service:
     """The signatures of torch.nn.init are this package's, less the keyword-only parameters."""
     parameters = inspect.signature(function).parameters.values()
     names = [parameter.name for parameter in parameters if parameter.kind is parameter.POSITIONAL_OR_KEYWORD]
-    return _Service(function, dict(zip(names, names, strict=True)), len(names))
+    return _Service(function, dict(zip(names, names, strict=True)), len(names), usual=usual)
 
 
 def trunc_normal_place() -> str:
@@ -242,15 +291,15 @@ def _parameters_of(module: ModuleType, name: str) -> list[str]:
 
 
 _ROUTED = {
-    "uniform_": service_of(_opened(plain.uniform_)),
-    "normal_": service_of(plain.normal_),
-    "kaiming_uniform_": service_of(_opened(torch_names.kaiming_uniform_)),
+    "uniform_": service_of(_opened(plain.uniform_), plain.UNIFORM.half_open()),
+    "normal_": service_of(plain.normal_, plain.NORMAL),
+    "kaiming_uniform_": service_of(_opened(torch_names.kaiming_uniform_), torch_names.KAIMING_UNIFORM.half_open()),
 }
 UNROUTED = {
-    trunc_normal_place(): service_of(plain.trunc_normal_),
-    "xavier_uniform_": service_of(_opened(torch_names.xavier_uniform_)),
-    "xavier_normal_": service_of(torch_names.xavier_normal_),
-    "kaiming_normal_": service_of(torch_names.kaiming_normal_),
+    trunc_normal_place(): service_of(plain.trunc_normal_, plain.TRUNCATED),
+    "xavier_uniform_": service_of(_opened(torch_names.xavier_uniform_), torch_names.XAVIER_UNIFORM.half_open()),
+    "xavier_normal_": service_of(torch_names.xavier_normal_, torch_names.XAVIER_NORMAL),
+    "kaiming_normal_": service_of(torch_names.kaiming_normal_, torch_names.KAIMING_NORMAL),
     "orthogonal_": service_of(structured.orthogonal_),
     "sparse_": service_of(structured.sparse_),
 }

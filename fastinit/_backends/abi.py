@@ -10,7 +10,7 @@ import ctypes
 import functools
 import pathlib
 import struct
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from ctypes import Structure, c_char_p, c_double, c_int32, c_int64, c_uint64, c_void_p
 from typing import Any, get_type_hints
 
@@ -68,6 +68,7 @@ class RawPlan(Structure):
     ]
 
 
+ONE = c_int64(1)  # as an argument
 FIELDS = struct.Struct("@PQqqqqPPq")  # of RawPlan
 _HEAD = struct.Struct("@PQ")  # its first two: what differs from tensor to tensor
 
@@ -134,6 +135,11 @@ def usable(library: Library | str) -> Library:
     if isinstance(library, str):
         raise RuntimeError(f"the native backend cannot be used: {library}")
     return library
+
+
+def unchecked(library: Library, name: str) -> Callable[..., int]:
+    """A function of C's ints alone, bytes and ctypes' own: to convert by argument types takes 0.3 us more."""
+    return library[name]
 
 
 def _is_truncated(path: pathlib.Path) -> bool:

@@ -47,6 +47,17 @@ def fill(plans: list[Plan]) -> None:
     _in_pieces(_fill, plans, AT_ONCE)
 
 
+def fill_one(out: int, key: int, elements: int, recipe: int) -> None:
+    """Fill contiguous memory of at most AT_ONCE elements, by its address and that of abi.raw_recipe: `fill` without a plan."""
+    raw = abi.FIELDS.pack(out, key, 0, 1, elements, elements, 0, recipe, 0)
+    _call(_fill_unchecked(), raw, abi.ONE)
+
+
+@functools.cache
+def _fill_unchecked() -> Callable[..., int]:
+    return abi.unchecked(library(), "fastinit_fill")
+
+
 def blend(blendings: list[Blending]) -> None:
     """Blend into the tensors of all blendings, likewise."""
     as_fills = max(len(blending.keys) for blending in blendings) + 1
