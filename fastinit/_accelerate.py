@@ -19,9 +19,9 @@ from fastinit._core.keys import key
 from fastinit._core.modes import blocks
 from fastinit._draws import Draws
 from fastinit._fill import check_backends
-from fastinit._serving import HANDLERS, Block, Handler, places, routed
+from fastinit._serving import HANDLERS, ROUTED, Block, Handler, places, routed
 from fastinit._tally import BlockReport
-from fastinit._torch import dismiss, is_summoned, is_tracing
+from fastinit._torch import dismiss, function_modes, is_summoned, is_tracing
 
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 
@@ -209,7 +209,9 @@ class _Router(TorchFunctionMode):
 
     def __torch_function__(self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None) -> Any:
         handler = HANDLERS.get(func)
-        if handler is None and type(func) is FunctionType:
+        if type(func) is _StandIn:  # the original, taken before the block, shows what has its name
+            func, handler = func.original, func.handler
+        elif handler is None and type(func) is FunctionType:
             handler = routed(func)
         if handler is not None:
             return _serve(handler, func, args, kwargs or {})
@@ -220,15 +222,18 @@ class _Router(TorchFunctionMode):
 
 
 class _StandIn:
-    """What is put in the place of a function that torch shows to no mode. It calls the original where no block is open: code that
+    """What is put in the place of a function. It calls the original where no block is open: code that
     has taken it in a block keeps it. It passes for the original, and where it is pickled or copied, it is what has its name."""
 
     def __init__(self, name: str, original: Callable[..., Any], handler: Handler) -> None:
         functools.update_wrapper(self, original)
-        self._name, self._original, self._handler = name, original, handler
+        self._name, self.original, self.handler = name, original, handler
+        self._is_shown = handler in ROUTED.values()
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        return _serve(self._handler, self._original, args, kwargs)
+        if self._is_shown and function_modes() > 1:  # others may want to see it
+            return self.original(*args, **kwargs)
+        return _serve(self.handler, self.original, args, kwargs)
 
     def __get__(self, instance: Any, owner: Any = None) -> Any:
         return self if instance is None else MethodType(self, instance)
@@ -237,10 +242,10 @@ class _StandIn:
         return pkgutil.resolve_name, (self._name,)
 
     def __eq__(self, other: object) -> bool:
-        return self._original == (other._original if isinstance(other, _StandIn) else other)
+        return self.original == (other.original if isinstance(other, _StandIn) else other)
 
     def __hash__(self) -> int:
-        return hash(self._original)
+        return hash(self.original)
 
 
 class _Thread(threading.local):
@@ -284,7 +289,7 @@ def _settle(known: tuple[Block, ...]) -> None:
 
 
 def _substitute() -> None:
-    """Replace what torch shows to no mode, for the first block of all threads."""
+    """Replace what is served, for the first block of all threads."""
     for names, name, module, handler in places():
         original = names[name]
         names[name] = stand_in = _StandIn(f"{module}:{name}", original, handler)

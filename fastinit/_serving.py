@@ -235,16 +235,17 @@ def _drawing(owner: Any, name: str) -> Handler:
 def routed(function: Callable[..., Any]) -> _Service | None:
     """The service of a function of torch.nn.init. A mode is shown what the attribute is now, which others may have replaced
     (transformers does)."""
-    for name, service in _ROUTED.items():
+    for name, service in ROUTED.items():
         if getattr(torch.nn.init, name, None) is function:
             return service
     return None
 
 
 def places() -> list[tuple[dict[str, Any], str, str, _Service]]:
-    """What is replaced: its dictionary, its name, the module where a pickle finds it. Names of torch.nn.init; those that
-    transformers has taken from there; and the truncated normal that timm has written out. Both where they are in use."""
-    found = [(vars(torch.nn.init), name, "torch.nn.init", service) for name, service in UNROUTED.items()]
+    """What is replaced: its dictionary, its name, the module where a pickle finds it. Names of torch.nn.init, also what torch
+    shows to modes, which takes as long as a small fill; those that transformers has taken from there; and the truncated normal
+    that timm has written out. Both where they are in use."""
+    found = [(vars(torch.nn.init), name, "torch.nn.init", service) for name, service in {**ROUTED, **UNROUTED}.items()]
     taken = getattr(sys.modules.get("transformers.initialization"), "TORCH_INIT_FUNCTIONS", {})
     found += [(taken, name, "torch.nn.init", service) for _, name, _, service in found if name in taken]
     timm = sys.modules.get("timm.layers.weight_init")
@@ -290,7 +291,7 @@ def _parameters_of(module: ModuleType, name: str) -> list[str]:
         return []
 
 
-_ROUTED = {
+ROUTED = {
     "uniform_": service_of(_opened(plain.uniform_), plain.UNIFORM.half_open()),
     "normal_": service_of(plain.normal_, plain.NORMAL),
     "kaiming_uniform_": service_of(_opened(torch_names.kaiming_uniform_), torch_names.KAIMING_UNIFORM.half_open()),

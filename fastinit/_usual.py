@@ -20,7 +20,7 @@ from fastinit._core.memory import check_memory
 from fastinit._core.modes import SMALLEST
 from fastinit._core.recipes import recipe
 from fastinit._fill import written
-from fastinit._torch import base_of, dispatch_modes, increment_version
+from fastinit._torch import base_of, dispatch_modes, increment_version, is_wrapped_by_functorch
 
 _CPU, _USUAL = torch.device("cpu"), frozenset((Tensor, torch.nn.Parameter))
 _LASTING = frozenset((float, int, bool, str, type(None)))  # equal ones of one type stay equal; tensors and NumPy's arrays do not
@@ -56,14 +56,20 @@ class Usual:
 def fills_(usual: Usual, tensor: Tensor, generator: Generator | None, key: int | None, *arguments: Any) -> bool:
     """Fill a tensor as nearly all are, in a third of `fill_`'s time. False: it is another one, or something is wrong; nothing is
     done, and `fill_` does it or says so. What raises here is what `fill_` would raise."""
-    if is_dynamo_compiling() or type(tensor) not in _USUAL or dispatch_modes() or not SMALLEST / 2:
+    if (
+        is_dynamo_compiling()
+        or type(tensor) not in _USUAL
+        or dispatch_modes()
+        or not SMALLEST / 2
+        or is_wrapped_by_functorch(tensor)
+    ):
         return False
     try:
-        size = tensor.nbytes
-        if not size or not tensor.is_cpu or not tensor.is_contiguous() or tensor.is_nested or tensor.is_neg():
+        size, out = tensor.nbytes, tensor.data_ptr()
+        if not size or not out or not tensor.is_cpu or not tensor.is_contiguous() or tensor.is_nested or tensor.is_neg():
             return False
         at, _ = usual.ready(tensor.shape if usual.scaled else None, tensor.dtype, *arguments)
-        held = tensor.untyped_storage().nbytes()  # a wrapper of torch.func has none
+        held = tensor.untyped_storage().nbytes()
     except (TypeError, ValueError, RuntimeError):
         return False
     if getattr(tensor, LOADED, False) or getattr(base_of(tensor), LOADED, False):
@@ -73,7 +79,7 @@ def fills_(usual: Usual, tensor: Tensor, generator: Generator | None, key: int |
     elements = size // tensor.itemsize
     if elements > cpu.AT_ONCE or choose(_CPU) is not cpu:
         return False
-    cpu.fill_one(tensor.data_ptr(), keys.resolve(generator, key, _CPU), elements, at)
+    cpu.fill_one(out, keys.resolve(generator, key, _CPU), elements, at)
     try:
         increment_version([tensor])
     except RuntimeError:
