@@ -37,6 +37,9 @@ class accelerate:
         Tensor.normal_ and Tensor.uniform_ on parameters, on their views, on `parameter.data` and `parameter.detach()`
             where these are taken in a block. On other tensors (noise, masks, data) they stay torch's.
 
+    Small tensors are served too, although torch fills them as fast: left to it, they would depend on its generator and on what
+    was drawn before them, not on the seed.
+
     The laws, the tensor returned and the errors are torch's; the values are this package's. Uniform values stay below the
     upper bound, as torch's do: what `fastinit.uniform_` rounds to it is the dtype's last value below; all others have its
     bits. An interval that holds no other value of the dtype gives its upper bound.

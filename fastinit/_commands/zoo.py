@@ -83,11 +83,17 @@ def _hf_llama(small: bool) -> nn.Module:
     return LlamaForCausalLM(LlamaConfig(**sizes, **heads, tie_word_embeddings=True))
 
 
-def _timm_resnet(small: bool) -> nn.Module:
+def _timm_resnet(small: bool, name: str = "resnet50") -> nn.Module:
     import timm
 
     sizes = {"layers": (1, 1, 1, 1), "channels": (16, 32, 64, 128), "num_classes": 100}
-    return timm.create_model("resnet50", **(sizes if small else {}))
+    return timm.create_model(name, **(sizes if small else {}))
+
+
+def _timm_mobilenet(small: bool) -> nn.Module:
+    import timm
+
+    return timm.create_model("mobilenetv3_small_100", **({"num_classes": 100} if small else {}))
 
 
 def _timm_vit(small: bool) -> nn.Module:
@@ -210,6 +216,8 @@ MODELS = {
     "vit-b": Model("transformers", _hf_vit, _UNCUT, _VIT),
     "llama-1b": Model("transformers", _hf_llama, _LLAMA.text, _LLAMA),
     "timm-resnet50": Model("timm", _timm_resnet, _RESNET.text, _RESNET, fills=(_TORCH, _RESNET)),
+    "timm-resnet18": Model("timm", partial(_timm_resnet, name="resnet18"), _RESNET.text, _RESNET),
+    "timm-mobilenetv3": Model("timm", _timm_mobilenet, "normal, fan out", TRUNCATED),
     "timm-vit-b16": Model("timm", _timm_vit, _UNCUT, _VIT, fills=(_VIT,)),
     "torch-gpt2": Model("torch", _plain_gpt2, _TORCH.text, _TORCH, fills=(_TORCH,)),  # on request: needs no library
 }
