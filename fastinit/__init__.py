@@ -13,6 +13,7 @@ from fastinit._backends.choose import backend, backends
 from fastinit._blend import blend_
 from fastinit._core.keys import key
 from fastinit._core.recipes import STREAM_VERSION
+from fastinit._fill import warm_up
 from fastinit._initializers.constants import constant_, forget_gate_bias_, ones_, zeros_
 from fastinit._initializers.glorot import glorot_normal_, glorot_uniform_
 from fastinit._initializers.he_lecun import he_normal_, he_uniform_, lecun_normal_, lecun_uniform_
@@ -36,7 +37,6 @@ from fastinit._schemes.depth import by_depth
 from fastinit._schemes.families import llama_like, mup_like, t5_like, vit_like
 from fastinit._schemes.ready import gpt2_like, keras_like, torch_like, truncated_like
 from fastinit._schemes.scheme import Scheme
-from fastinit._warm_up import warm_up
 
 __version__ = "0.1.0"
 

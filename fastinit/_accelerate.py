@@ -8,7 +8,7 @@ import pkgutil
 import threading
 import warnings
 from collections.abc import Callable
-from types import MethodType
+from types import FunctionType, MethodType
 from typing import Any, TypeVar
 
 import torch
@@ -19,9 +19,9 @@ from fastinit._core.keys import key
 from fastinit._core.modes import blocks
 from fastinit._draws import Draws
 from fastinit._fill import check_backends
-from fastinit._serving import HANDLERS, Block, Handler, places
+from fastinit._serving import HANDLERS, ROUTED, Block, Handler, places, routed
 from fastinit._tally import BlockReport
-from fastinit._torch import dismiss, is_summoned, is_tracing
+from fastinit._torch import dismiss, function_modes, is_summoned, is_tracing
 
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 
@@ -37,6 +37,9 @@ class accelerate:
         Tensor.normal_ and Tensor.uniform_ on parameters, on their views, on `parameter.data` and `parameter.detach()`
             where these are taken in a block. On other tensors (noise, masks, data) they stay torch's.
 
+    Small tensors are served too, although torch fills them as fast: left to it, they would depend on its generator and on what
+    was drawn before them, not on the seed.
+
     The laws, the tensor returned and the errors are torch's; the values are this package's. Uniform values stay below the
     upper bound, as torch's do: what `fastinit.uniform_` rounds to it is the dtype's last value below; all others have its
     bits. An interval that holds no other value of the dtype gives its upper bound.
@@ -46,8 +49,6 @@ class accelerate:
     gives all ranks one key), and whatever this package refuses, such as wrong arguments. Where torch fills something for such
     a reason and a seed was to decide, a UserWarning says so. Tensors with a true attribute `_is_hf_initialized`, by which
     transformers marks weights as loaded, are left as they are; the marks stay on a model that `from_pretrained` returned.
-
-    Tensors of any size are served. A few dozen elements torch would fill sooner, but then a seed would not decide all values.
 
     timm's own truncated normal, and what transformers has taken from torch.nn.init, are served where these were imported before
     the block. So are names that others have taken before it, except orthogonal_, the choice of the zeros by sparse_, and
@@ -211,6 +212,10 @@ class _Router(TorchFunctionMode):
 
     def __torch_function__(self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None) -> Any:
         handler = HANDLERS.get(func)
+        if type(func) is _StandIn:  # the original, taken before the block, shows what has its name
+            func, handler = func.original, func.handler
+        elif handler is None and type(func) is FunctionType:
+            handler = routed(func)
         if handler is not None:
             return _serve(handler, func, args, kwargs or {})
         result = func(*args, **kwargs) if kwargs else func(*args)
@@ -220,15 +225,18 @@ class _Router(TorchFunctionMode):
 
 
 class _StandIn:
-    """What is put in the place of a function that torch shows to no mode. It calls the original where no block is open: code that
+    """What is put in the place of a function. It calls the original where no block is open: code that
     has taken it in a block keeps it. It passes for the original, and where it is pickled or copied, it is what has its name."""
 
     def __init__(self, name: str, original: Callable[..., Any], handler: Handler) -> None:
         functools.update_wrapper(self, original)
-        self._name, self._original, self._handler = name, original, handler
+        self._name, self.original, self.handler = name, original, handler
+        self._is_shown = handler in ROUTED.values()
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        return _serve(self._handler, self._original, args, kwargs)
+        if self._is_shown and function_modes() > 1:  # others may want to see it
+            return self.original(*args, **kwargs)
+        return _serve(self.handler, self.original, args, kwargs)
 
     def __get__(self, instance: Any, owner: Any = None) -> Any:
         return self if instance is None else MethodType(self, instance)
@@ -237,10 +245,10 @@ class _StandIn:
         return pkgutil.resolve_name, (self._name,)
 
     def __eq__(self, other: object) -> bool:
-        return self._original == (other._original if isinstance(other, _StandIn) else other)
+        return self.original == (other.original if isinstance(other, _StandIn) else other)
 
     def __hash__(self) -> int:
-        return hash(self._original)
+        return hash(self.original)
 
 
 class _Thread(threading.local):
@@ -266,7 +274,7 @@ def _serve(handler: Handler, torch_function: Callable[..., Any], args: tuple[Any
 def _innermost() -> Block | None:
     """The block that decides here. A context may have been taken to another thread, and blocks closed from anywhere."""
     known: tuple[Block, ...] = blocks.get()
-    for block in reversed(known):
+    for block in known[::-1]:
         if block.is_open and block.router is thread.router:
             return block
     return None
@@ -284,7 +292,7 @@ def _settle(known: tuple[Block, ...]) -> None:
 
 
 def _substitute() -> None:
-    """Replace what torch shows to no mode, for the first block of all threads."""
+    """Replace what is served, for the first block of all threads."""
     for names, name, module, handler in places():
         original = names[name]
         names[name] = stand_in = _StandIn(f"{module}:{name}", original, handler)

@@ -1,4 +1,4 @@
-"""One road for every fill: parts -> key -> plans -> backend -> written. With `_blend.py`, the only caller of backends.
+"""One road for every fill: parts -> key -> plans -> backend -> written. `_blend.py` and `_usual.py` alone call backends too.
 
     parts    the tensor, or the pieces of a DTensor's shard, each with its index box in the whole tensor
     key      given, drawn from a generator, or a tensor of the graph that is being traced
@@ -21,32 +21,24 @@ from torch import Generator, Tensor
 from torch.compiler import is_dynamo_compiling
 
 from fastinit._backends.choose import choose
-from fastinit._core import keys, shard
+from fastinit._core import keys, laws, shard
 from fastinit._core.check import (
     FLOAT_DTYPES,
     PLAIN,
+    check_dtype,
     check_tensor,
     is_loaded,
     is_plain,
     is_plain_kind,
-    is_simple,
     left,
     whole_shape,
 )
 from fastinit._core.laws import Law
 from fastinit._core.memory import check_memory
 from fastinit._core.modes import is_troubled, safe_torch
-from fastinit._core.plan import Box, Plan, by_device, of_parts, plan_of, row_of, whole
+from fastinit._core.plan import Box, Plan, by_device, of_parts, row_of, whole
 from fastinit._core.recipes import Recipe, recipe
-from fastinit._torch import (
-    FakeTensor,
-    dispatch_modes,
-    increment_version,
-    is_wrapped_by_functorch,
-    local_tensor_of,
-    recording_modes,
-    untraced,
-)
+from fastinit._torch import FakeTensor, dispatch_modes, is_wrapped_by_functorch, local_tensor_of, recording_modes, untraced
 
 _MASK64 = (1 << 64) - 1
 Key = int | Tensor  # a tensor: the word that a graph or torch.func draws
@@ -68,10 +60,6 @@ def fill_(
         ValueError: a sparse or self-overlapping tensor; one without memory; no value of the dtype between the bounds; a wrong
             generator or key.
     """
-    is_usual = type(tensor) in PLAIN and not (is_dynamo_compiling() or dispatch_modes()) and is_simple(tensor)
-    if is_usual and tensor.dtype in dtypes and not is_wrapped_by_functorch(tensor):  # nearly always
-        _fill_simple_(tensor, law, generator, key)  # type: ignore[arg-type]  # as below
-        return tensor
     check_tensor(tensor, dtypes)
     if is_loaded(tensor):
         return left(tensor)
@@ -120,19 +108,6 @@ def key_of(tensor: Tensor, law: Law, generator: Generator | None, key: int | Non
 # --- the road -----------------------------------------------------------------------------------------------------------------
 
 
-def _fill_simple_(tensor: Tensor, law: Law, generator: Generator | None, key: int | None) -> None:
-    """The road of a simple tensor, without what that makes superfluous: nearly every fill takes it, and small ones notice."""
-    values, count = recipe(law, tensor.dtype), tensor.numel()
-    if tensor.is_meta or not count:
-        _take_road_(tensor, law, generator, key)
-        return
-    check_memory(tensor)
-    device = tensor.device
-    plan = plan_of((tensor, values, keys.resolve(generator, key, device), row_of(count)))
-    choose(device).fill([plan if tensor.dtype is values.dtype else of_parts(plan)])
-    written(tensor)
-
-
 def _take_road_(tensor: Tensor, law: Law, generator: Generator | None, key: int | None) -> None:
     """Fill a plain tensor or a DTensor: what the registered operator would cost, a small tensor would notice."""
     values, device = recipe(law, tensor.dtype), tensor.device
@@ -141,7 +116,7 @@ def _take_road_(tensor: Tensor, law: Law, generator: Generator | None, key: int 
         if not count:
             whole_shape(tensor)  # refuses what is elsewhere
         check_memory(tensor)
-        plan = plan_of((tensor, values, keys.resolve(generator, key, device), row_of(count)))
+        plan = Plan(tensor, values, keys.resolve(generator, key, device), row_of(count))
         if count:
             choose(device).fill([plan if tensor.dtype is values.dtype else of_parts(plan)])
     elif tensor.is_meta:
@@ -188,7 +163,7 @@ def run(plans: Iterable[Plan]) -> None:
 def written(tensor: Tensor) -> None:
     """Tell autograd; inference tensors keep no version."""
     if not tensor.is_inference():
-        increment_version((tensor,))
+        torch.autograd.graph.increment_version(tensor)
 
 
 # --- ways to it ---------------------------------------------------------------------------------------------------------------
@@ -331,3 +306,42 @@ def _values_of_each(info: Any, in_dims: tuple[int | None, ...], word: Tensor, *r
     """The values of every example, one after the other."""
     words = word.movedim(in_dims[0] or 0, 0)
     return torch.stack([torch.ops.fastinit.values(each, *rest) for each in words.unbind()]), 0
+
+
+# --- ahead of time ------------------------------------------------------------------------------------------------------------
+
+
+def warm_up(
+    device: str | torch.device, dtypes: Sequence[torch.dtype] = (torch.float32, torch.bfloat16), *, strided: bool = False
+) -> None:
+    """Compile and load ahead what fills on a device need, so that the first of a program or of a CUDA graph takes no longer.
+
+    It covers uniform, normal and truncated normal initializers of any parameters, symmetric about their mean. The compiled code
+    is kept on disk (by Triton, in ~/.triton/cache): the second process finds it there. A backend without a compiler loads its
+    library, no more.
+
+    Args:
+        device: the device of the tensors to come, such as "cuda".
+        dtypes: their dtypes, of floats; complex tensors are filled as their parts.
+        strided: whether also for tensors that are not contiguous, not aligned to 16 bytes or shards cut at odd places.
+
+    Raises:
+        TypeError: a dtype cannot be filled.
+        RuntimeError: there is no such device, or a forced backend cannot serve it.
+
+    Examples:
+        >>> fastinit.warm_up("cpu", [torch.float32])
+    """
+    symmetric = (laws.uniform(-1.0, 1.0), laws.normal(0.0, 1.0), laws.truncated_normal(0.0, 1.0, -2.0, 2.0))
+    for dtype in dtypes:
+        out = torch.empty(2, 32, dtype=dtype, device=device)
+        check_dtype(dtype, FLOAT_DTYPES)
+        if out.is_meta:
+            continue  # holds no values: there is nothing to make ready
+        backend = choose(out.device)
+        for law in (*symmetric, laws.uniform(0.0, 1.0)):
+            plan = Plan(out, recipe(law, dtype), 0, whole(out))
+            backend.fill([plan])
+            backend.fill([plan, plan])
+            if strided:
+                backend.fill([plan._replace(out=out.t())])

@@ -2,6 +2,7 @@
 
 import functools
 import inspect
+import operator
 import sys
 import warnings
 from collections import Counter, defaultdict
@@ -13,8 +14,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from fastinit._core import keys
 from fastinit._core.check import DRAWN_DTYPES, PLAIN, depth_of_user, is_loaded, is_plain
-from fastinit._core.keys import numbered
 from fastinit._core.laws import declaration_of, half_open
 from fastinit._core.shard import is_dtensor
 from fastinit._draws import Draws, aliases, is_parameter
@@ -23,6 +24,7 @@ from fastinit._initializers import plain, structured, torch_names
 from fastinit._initializers.scaling import shape_of
 from fastinit._tally import BlockReport, Record, reported, warning_of
 from fastinit._torch import FakeTensor, is_wrapped_by_functorch, without_torch_function
+from fastinit._usual import Usual, fills_
 
 Handler = Callable[["Block", Any, tuple[Any, ...], dict[str, Any]], Any]  # of a call: torch's function, its arguments
 
@@ -41,29 +43,53 @@ class Block:
     served: dict[Callable[..., Tensor], list[int]] = field(default_factory=lambda: defaultdict(lambda: [0, 0]))  # calls, elements
     left: dict[tuple[Any, ...], Record] = field(default_factory=dict)
 
+    def __post_init__(self) -> None:
+        self.key_of = None if self.seed is None else keys.of_names(self.seed, *self.path)
+
     def decides(self, arguments: dict[str, Any]) -> bool:
         """Whether its seed is to decide the values."""
         return self.seed is not None and arguments.get("generator") is None
 
-    def __post_init__(self) -> None:
-        self.key_of = None if self.seed is None else numbered(self.seed, *self.path)
-
     def fill(self, function: Callable[..., Tensor], arguments: dict[str, Any]) -> str | None:
         """None if this package took the call; if not, why: the tensor is then untouched."""
-        if self.key_of is not None and arguments.get("generator") is None:
-            arguments["key"] = self.key_of(self.fills)
+        if self.decides(arguments):
+            arguments["key"] = self.key_of and self.key_of(self.fills)
         try:
-            function(**arguments)
-            size = arguments["tensor"].numel()
-            if self.draws.holders:
-                self.draws.overwritten(arguments["tensor"])
+            with without_torch_function():  # no mode is shown the fill's own operations: half of its time
+                function(**arguments)
+                size = arguments["tensor"].numel()
+                if self.draws.holders:
+                    self.draws.overwritten(arguments["tensor"])
         except (TypeError, ValueError) as error:
             return str(error)
+        self.count(function, size)
+        return None
+
+    def fills_usual(self, service: "_Service", tensor: Any, generator: Any, *arguments: Any) -> bool:
+        """Whether this package took the call by the short way; if not, nothing has happened, and `fill` says why."""
+        if type(tensor) not in PLAIN:
+            return False
+        key = self.key_of(self.fills) if self.key_of and generator is None else None
+        try:
+            with without_torch_function():
+                if tensor.is_inference() and not torch.is_inference_mode_enabled():
+                    return False
+                if not fills_(service.usual, tensor, generator, key, *arguments):  # type: ignore[arg-type]
+                    return False
+                if self.draws.holders:
+                    self.draws.overwritten(tensor)
+                size = tensor.numel()
+        except (TypeError, ValueError):
+            return False
+        self.count(service.function, size)
+        return True
+
+    def count(self, function: Callable[..., Tensor], size: int) -> None:
+        """Count a call that this package took."""
         self.fills += 1
         tally = self.served[function]
         tally[0] += 1
         tally[1] += size
-        return None
 
     def leave(self, function: str, tensor: Any, reason: str, is_undecided: bool = False) -> Record:
         """Count a call that this package did not take."""
@@ -103,48 +129,59 @@ class _Service:
     parameters: dict[str, str]  # the names in torch's signature, in order -> the names in this package's
     positional: int  # how many of them may be passed by position
     method: bool = False  # of Tensor: for parameters alone, and not where autograd would record the write
-    names: tuple[str, ...] = field(init=False)  # in this package's signature, in that order
+    usual: Usual | None = None  # its short way
+    forms: dict[tuple[Any, ...], Any] = field(default_factory=dict)  # of calls: how their arguments are picked for it
 
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "names", tuple(self.parameters.values())[: self.positional])
+    def _is_taken(self, block: Block, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
+        """Whether the short way took the call."""
+        form = (len(args), *kwargs)
+        if (picked := self.forms.get(form)) is None:
+            picked = self.forms[form] = self._form(len(args), *kwargs)
+        if not picked:
+            return False
+        pick, defaults = picked
+        return block.fills_usual(self, *pick((*args, *kwargs.values(), *defaults)))
+
+    def _form(self, count: int, *names: str) -> tuple[Any, ...]:
+        """How to pick tensor, generator and what the law depends on of a call's values and the defaults; empty: not usual."""
+        assert self.usual is not None
+        given = [*list(self.parameters)[:count], *names]
+        if count > self.positional or "tensor" not in given or len(set(given)) < len(given) or not {*given} <= {*self.parameters}:
+            return ()
+        wanted = ["tensor", "generator", *list(inspect.signature(self.usual.law).parameters)[2:]]
+        defaults = {p.name: p.default for p in inspect.signature(self.function).parameters.values()}
+        rest = [name for name in wanted if name not in given]
+        places = [*given, *rest]
+        return operator.itemgetter(*map(places.index, wanted)), tuple(defaults[name] for name in rest)
 
     def __call__(self, block: Block, torch_function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        refusal: str | None = ""
-        with without_torch_function():  # no mode is shown what is looked at and done here: most of its time
-            arguments = self._arguments(args, kwargs)
-            tensor: Any = arguments.get("tensor")
-            is_served = not self.method or (is_parameter(tensor) and not (tensor.requires_grad and torch.is_grad_enabled()))
-            if is_served:
-                if isinstance(tensor, Tensor) and is_loaded(tensor):
-                    block.leave(self._name(torch_function), tensor, _LOADED)
-                    return tensor
-                refusal = _affair_of_torch(tensor)
-                if refusal is None or (
-                    is_dtensor(tensor) and block.decides(arguments)
-                ):  # only by a seed do all ranks get one key
-                    refusal = block.fill(self.function, arguments)
-                if refusal is None:
-                    return tensor
-        if not is_served:
+        if self.usual is not None and self._is_taken(block, args, kwargs):
+            return args[0] if args else kwargs["tensor"]
+        arguments = self._arguments(args, kwargs)
+        tensor: Any = arguments.get("tensor")
+        if self.method and not (is_parameter(tensor) and not (tensor.requires_grad and torch.is_grad_enabled())):
             return _drawn(block, torch_function, args, kwargs, self._name(torch_function))
+        if isinstance(tensor, Tensor) and is_loaded(tensor):
+            block.leave(self._name(torch_function), tensor, _LOADED)
+            return tensor
+        refusal = _affair_of_torch(tensor)
+        if refusal is None or (is_dtensor(tensor) and block.decides(arguments)):  # only by a seed do all ranks get one key
+            refusal = block.fill(self.function, arguments)
+        if refusal is None:
+            return tensor
         filled = torch_function(*args, **kwargs)
         if isinstance(filled, Tensor):
-            block.leave(self._name(torch_function), filled, refusal or "")
+            block.leave(self._name(torch_function), filled, refusal)
         if block.decides(kwargs | arguments) and _has_values(filled):
-            warnings.warn(_told(self._name(torch_function), filled, refusal or ""), UserWarning, stacklevel=depth_of_user())
+            warnings.warn(_told(self._name(torch_function), filled, refusal), UserWarning, stacklevel=depth_of_user())
         return filled
 
     def _arguments(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
         """The arguments by this package's names; empty where torch's signature does not allow the call."""
-        arguments = dict(zip(self.names, args, strict=False))
-        if len(args) > self.positional:
+        given = dict(zip(self.parameters, args[: self.positional], strict=False))
+        if len(args) > self.positional or not kwargs.keys() <= self.parameters.keys() - given.keys():
             return {}
-        for name, value in kwargs.items():
-            own = self.parameters.get(name)
-            if own is None or own in arguments:
-                return {}
-            arguments[own] = value
-        return arguments
+        return {self.parameters[name]: value for name, value in (given | kwargs).items()}
 
     def _name(self, torch_function: Callable[..., Any]) -> str:
         module = "torch.Tensor" if self.method else getattr(torch_function, "__module__", "torch.nn.init")
@@ -161,13 +198,6 @@ def _told(name: str, filled: Tensor, refusal: str) -> str:
 def _affair_of_torch(tensor: Any) -> str | None:
     """Why a tensor is not this package's to fill. Subclasses have their own ways, and errors, with random functions; so have
     torch.func, which may forbid them, and tensors of the inference mode outside of it."""
-    if (
-        type(tensor) in PLAIN
-        and tensor.is_cpu
-        and not (is_wrapped_by_functorch(tensor) or tensor.is_inference())
-        and tensor.numel()
-    ):
-        return None  # nearly always: as below
     if not isinstance(tensor, Tensor):
         return "the arguments of the call were not understood."
     if not is_plain(tensor):
@@ -207,10 +237,20 @@ def _drawing(owner: Any, name: str) -> Handler:
     return functools.partial(_drawn, name=f"torch.{name}" if owner is torch else f"torch.Tensor.{name}")
 
 
+def routed(function: Callable[..., Any]) -> _Service | None:
+    """The service of a function of torch.nn.init. A mode is shown what the attribute is now, which others may have replaced
+    (transformers does)."""
+    for name, service in ROUTED.items():
+        if getattr(torch.nn.init, name, None) is function:
+            return service
+    return None
+
+
 def places() -> list[tuple[dict[str, Any], str, str, _Service]]:
-    """What is replaced: its dictionary, its name, the module where a pickle finds it. Names of torch.nn.init; those that
-    transformers has taken from there; and the truncated normal that timm has written out. Both where they are in use."""
-    found = [(vars(torch.nn.init), name, "torch.nn.init", service) for name, service in SERVED.items()]
+    """What is replaced: its dictionary, its name, the module where a pickle finds it. Names of torch.nn.init, also what torch
+    shows to modes, which takes as long as a small fill; those that transformers has taken from there; and the truncated normal
+    that timm has written out. Both where they are in use."""
+    found = [(vars(torch.nn.init), name, "torch.nn.init", service) for name, service in {**ROUTED, **UNROUTED}.items()]
     taken = getattr(sys.modules.get("transformers.initialization"), "TORCH_INIT_FUNCTIONS", {})
     found += [(taken, name, "torch.nn.init", service) for _, name, _, service in found if name in taken]
     timm = sys.modules.get("timm.layers.weight_init")
@@ -234,11 +274,11 @@ def _opened(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
     return half_open_
 
 
-def service_of(function: Callable[..., Tensor]) -> _Service:
+def service_of(function: Callable[..., Tensor], usual: Usual | None = None) -> _Service:
     """The signatures of torch.nn.init are this package's, less the keyword-only parameters."""
     parameters = inspect.signature(function).parameters.values()
     names = [parameter.name for parameter in parameters if parameter.kind is parameter.POSITIONAL_OR_KEYWORD]
-    return _Service(function, dict(zip(names, names, strict=True)), len(names))
+    return _Service(function, dict(zip(names, names, strict=True)), len(names), usual=usual)
 
 
 def trunc_normal_place() -> str:
@@ -256,14 +296,16 @@ def _parameters_of(module: ModuleType, name: str) -> list[str]:
         return []
 
 
-SERVED = {
-    trunc_normal_place(): service_of(plain.trunc_normal_),
-    "uniform_": service_of(_opened(plain.uniform_)),
-    "normal_": service_of(plain.normal_),
-    "kaiming_uniform_": service_of(_opened(torch_names.kaiming_uniform_)),
-    "xavier_uniform_": service_of(_opened(torch_names.xavier_uniform_)),
-    "xavier_normal_": service_of(torch_names.xavier_normal_),
-    "kaiming_normal_": service_of(torch_names.kaiming_normal_),
+ROUTED = {
+    "uniform_": service_of(_opened(plain.uniform_), plain.UNIFORM.half_open()),
+    "normal_": service_of(plain.normal_, plain.NORMAL),
+    "kaiming_uniform_": service_of(_opened(torch_names.kaiming_uniform_), torch_names.KAIMING_UNIFORM.half_open()),
+}
+UNROUTED = {
+    trunc_normal_place(): service_of(plain.trunc_normal_, plain.TRUNCATED),
+    "xavier_uniform_": service_of(_opened(torch_names.xavier_uniform_), torch_names.XAVIER_UNIFORM.half_open()),
+    "xavier_normal_": service_of(torch_names.xavier_normal_, torch_names.XAVIER_NORMAL),
+    "kaiming_normal_": service_of(torch_names.kaiming_normal_, torch_names.KAIMING_NORMAL),
     "orthogonal_": service_of(structured.orthogonal_),
     "sparse_": service_of(structured.sparse_),
 }

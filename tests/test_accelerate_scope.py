@@ -137,7 +137,7 @@ def test_without_the_private_function_of_torch(monkeypatch):
         monkeypatch.setattr(nn.init, "_no_grad_trunc_normal_", other)
         assert SERVING.trunc_normal_place() == "trunc_normal_"
     monkeypatch.undo()
-    monkeypatch.setattr(SERVING, "SERVED", {"trunc_normal_": SERVING.service_of(fastinit.trunc_normal_)})
+    monkeypatch.setattr(SERVING, "UNROUTED", {"trunc_normal_": SERVING.service_of(fastinit.trunc_normal_)})
     tensor = parameter()
     with accelerate(seed=5):
         nn.init.trunc_normal_(tensor, **CALLS["trunc_normal_"])
@@ -211,3 +211,21 @@ def test_what_is_followed_is_not_in_graphs():
         assert torch.equal(build(torch.ones(3)), torch.full((3,), 2.0))
         assert torch.equal(build(noise), noise * 2)
     assert not block.report.served and {left.function for left in block.report.left} >= {"torch.randn"}
+
+
+def test_functions_that_modes_are_shown_are_replaced_and_restored():
+    """Taken before the block, or called while another mode looks on, they are served as well, with the same values."""
+
+    class Watching(torch.overrides.TorchFunctionMode):
+        def __torch_function__(self, func, types, args=(), kwargs=None):
+            seen.append(func)
+            return func(*args, **(kwargs or {}))
+
+    before, seen, found = nn.init.normal_, [], []
+    for way in ("by name", "taken before", "watched"):
+        weight = nn.Parameter(torch.empty(4, 4))
+        with fastinit.accelerate(seed=3), Watching() if way == "watched" else contextlib.nullcontext():
+            (before if way == "taken before" else nn.init.normal_)(weight, std=0.5)
+        found.append(weight.detach())
+    assert nn.init.normal_ is before and before in seen
+    assert all(torch.equal(each, fastinit.normal_(torch.empty(4, 4), std=0.5, key=fastinit.key(3, 0))) for each in found)

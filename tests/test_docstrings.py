@@ -103,7 +103,7 @@ def test_help_is_short():
 
 def modules():
     """All modules of the package that can be imported everywhere."""
-    files = [ROOT / f"{name}.py" for name in ("laws", "_accelerate", "_warm_up", "_blend", "_backends/choose")]
+    files = [ROOT / "laws.py", ROOT / "_accelerate.py", ROOT / "_fill.py", ROOT / "_blend.py", ROOT / "_backends" / "choose.py"]
     for room in ("_core", "_initializers", "_model", "_schemes"):
         files += sorted((ROOT / room).glob("*.py"))
     return [".".join(file.relative_to(ROOT.parent).with_suffix("").parts) for file in files if file.stem != "__init__"]

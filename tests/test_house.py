@@ -22,12 +22,13 @@ MAY_IMPORT = {
     "_backends": {"_backends", "_core", "_torch"},
     "_fill": {"_backends", "_core", "_torch"},
     "_blend": {"_fill", "_backends", "_core", "_torch"},
-    "_initializers": {"_initializers", "_fill", "_core", "_torch"},
+    "_usual": {"_fill", "_backends", "_core", "_torch"},
+    "_initializers": {"_initializers", "_usual", "_fill", "_core", "_torch"},
     "_schemes": {"_schemes", "_initializers", "_core", "_torch", "_text"},
     "_model": {"_model", "_schemes", "_initializers", "_blend", "_fill", "_core", "_torch", "_text"},
     "_tally": {"_text"},
     "_draws": {"_tally", "_torch"},
-    "_serving": {"_draws", "_tally", "_initializers", "_fill", "_core", "_torch"},
+    "_serving": {"_draws", "_tally", "_initializers", "_usual", "_fill", "_core", "_torch"},
     "_accelerate": {"_serving", "_draws", "_tally", "_fill", "_core", "_torch"},
 }
 if not PACKAGE.is_dir():
@@ -64,8 +65,9 @@ def test_one_file_alone_has_each_foreign_thing():
     assert users("ctypes") == {"_backends/abi.py", "_core/memory.py"}, "to call C; to read a few bytes"
     assert users("triton") == TRITON
     choosers = {name for name in users("fastinit._backends") if room(name) != "_backends"}
-    roads = {"_fill.py", "_blend.py", "_warm_up.py"}  # the last goes before the others
-    assert choosers == roads | {"__init__.py"}, "which has the names of the choice"
+    assert choosers == {"_fill.py", "_usual.py", "_blend.py", "__init__.py"}, (
+        "roads call backends; __init__ has the names of the choice"
+    )
 
 
 def test_private_names_of_torch_are_in_one_file():

@@ -57,7 +57,7 @@ class Interrupting:
 
     def fastinit_fill(self, raw, count, threads, isa):
         status = self.library.fastinit_fill(raw, count, threads, isa)
-        self.elements.append(count)
+        self.elements.append(getattr(count, "value", count))
         if len(self.elements) == self.at:
             signal.raise_signal(signal.SIGINT)
         return status
@@ -68,8 +68,7 @@ def interrupting(monkeypatch):
     def make(at):
         library = Interrupting(cpu.library(), at)
         monkeypatch.setattr(cpu, "library", lambda: library)
-        alone = lambda raw, one, threads, isa: library.fastinit_fill(raw, one.value, threads, isa)  # noqa: E731
-        monkeypatch.setattr(cpu, "_undeclared_fill", lambda: alone)
+        monkeypatch.setattr(cpu, "_fill_unchecked", lambda: library.fastinit_fill)
         monkeypatch.setattr(cpu, "AT_ONCE", 1000)
         monkeypatch.setattr(torch, "get_num_threads", lambda: 1)
         return library

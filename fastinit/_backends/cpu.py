@@ -44,15 +44,18 @@ def unavailable(device: torch.device) -> str | None:
 
 def fill(plans: list[Plan]) -> None:
     """Fill the tensors of all plans, in as many threads as torch has. Ctrl-C is heard between pieces of some 100 ms."""
-    out, recipe, key, (start, rows, cols, pitch) = plans[0]
-    if len(plans) == 1 and rows * cols <= AT_ONCE and out.is_contiguous():  # as below, in a third of the time
-        kept, at = abi.raw_recipe(recipe)
-        raw = abi.FIELDS.pack(out.data_ptr(), key, start, rows, cols, pitch, 0, at, 0)
-        if status := _undeclared_fill()(raw, abi.ONE, torch.get_num_threads(), _forced.get() or _isa_of_environment()):
-            raise abi.refusal(library(), status)
-        del kept
-    else:
-        _in_pieces(_fill, plans, AT_ONCE)
+    _in_pieces(_fill, plans, AT_ONCE)
+
+
+def fill_one(out: int, key: int, elements: int, recipe: int) -> None:
+    """Fill contiguous memory of at most AT_ONCE elements, by its address and that of abi.raw_recipe: `fill` without a plan."""
+    raw = abi.FIELDS.pack(out, key, 0, 1, elements, elements, 0, recipe, 0)
+    _call(_fill_unchecked(), raw, abi.ONE)
+
+
+@functools.cache
+def _fill_unchecked() -> Callable[..., int]:
+    return abi.unchecked(library(), "fastinit_fill")
 
 
 def blend(blendings: list[Blending]) -> None:
@@ -116,11 +119,6 @@ def library_or_reason() -> abi.Library | str:
 def library() -> abi.Library:
     """The library. Raises RuntimeError where it cannot be used."""
     return abi.usable(library_or_reason())
-
-
-@functools.cache
-def _undeclared_fill() -> Callable[..., int]:
-    return abi.undeclared(library(), "fastinit_fill")
 
 
 # --- instruction sets ---------------------------------------------------------------------------------------------------------

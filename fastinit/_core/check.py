@@ -27,7 +27,7 @@ ALL_DTYPES = (*ZEROED_DTYPES, torch.float8_e8m0fnu)  # the last has no 0
 WORD_DTYPES = (torch.int32, torch.uint32, torch.int64, torch.uint64)
 _Tensor = TypeVar("_Tensor", bound=torch.Tensor)
 PLAIN = (torch.Tensor, torch.nn.Parameter, torch.nn.Buffer)
-_LOADED = "_is_hf_initialized"  # transformers' mark
+LOADED = "_is_hf_initialized"  # transformers' mark
 
 
 def shown(value: object) -> str:
@@ -139,18 +139,6 @@ def is_plain(tensor: torch.Tensor) -> bool:
     return type(tensor) in PLAIN or is_plain_kind(type(tensor))
 
 
-def is_simple(tensor: torch.Tensor) -> bool:
-    """Whether a tensor of torch's own kinds is as most are: no view, not marked, with elements in order as they are read."""
-    return (
-        not hasattr(tensor, _LOADED)
-        and base_of(tensor) is tensor
-        and tensor.layout is torch.strided
-        and not tensor.is_nested
-        and tensor.is_contiguous()
-        and not (tensor.is_neg() or tensor.is_conj())
-    )
-
-
 @functools.cache
 def is_plain_kind(kind: type) -> bool:
     torchs = (*PLAIN, *inspect.getmro(torch.Tensor))
@@ -178,10 +166,10 @@ def is_loaded(tensor: Any) -> bool:
 
     From version 5 on, its constructors call initializers on all weights, and count on them to leave those that are marked.
     """
-    if getattr(tensor, _LOADED, False):
+    if getattr(tensor, LOADED, False):
         return True
     base = tensor if torch.compiler.is_compiling() else base_of(tensor)
-    return base is not tensor and bool(getattr(base, _LOADED, False))
+    return base is not tensor and bool(getattr(base, LOADED, False))
 
 
 def left(tensor: _Tensor) -> _Tensor:
@@ -189,7 +177,7 @@ def left(tensor: _Tensor) -> _Tensor:
     if not is_transformers_loading():
         warnings.warn(
             "a tensor that transformers has marked as loaded is left as it is. To fill it, delete its attribute "
-            f"{_LOADED}, or pass overwrite_loaded=True to fastinit.initialize_.",
+            f"{LOADED}, or pass overwrite_loaded=True to fastinit.initialize_.",
             UserWarning,
             stacklevel=4,
         )
@@ -199,14 +187,14 @@ def left(tensor: _Tensor) -> _Tensor:
 @contextlib.contextmanager
 def unmarked(tensor: torch.Tensor) -> Iterator[None]:
     """Let initializers write a tensor although it is loaded."""
-    marked = [each for each in (tensor, base_of(tensor)) if getattr(each, _LOADED, False)]
+    marked = [each for each in (tensor, base_of(tensor)) if getattr(each, LOADED, False)]
     for each in marked:
-        setattr(each, _LOADED, False)
+        setattr(each, LOADED, False)
     try:
         yield
     finally:
         for each in marked:
-            setattr(each, _LOADED, True)
+            setattr(each, LOADED, True)
 
 
 def absence(tensor: Any) -> str | None:

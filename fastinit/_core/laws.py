@@ -36,7 +36,6 @@ class Law(NamedTuple):
     parameters: tuple[float, ...]
 
 
-_law: Callable[[tuple[str, tuple[float, ...]]], Law] = functools.partial(tuple.__new__, Law)  # in half of the time
 RAW_WORDS = Law("words", ())  # of integer dtypes: the words themselves
 
 # Arguments that are floats, and right, are seen at once by the functions below: a call less saves a small fill 0.1 us of its 12.
@@ -65,7 +64,7 @@ def uniform(a: float, b: float) -> Law:
         a, b = finite("a", a), finite("b", b)
         if is_less(b, a):
             raise ValueError(f"uniform bounds must satisfy a <= b. Received: a={a}, b={b}.")
-    return _law(("uniform", (a, b)))
+    return Law("uniform", (a, b))
 
 
 def half_open(law: Law) -> Law:
@@ -91,9 +90,7 @@ def normal(mean: float, std: float) -> Law:
         >>> fastinit.laws.normal(0.0, 0.02)
         Law(name='normal', parameters=(0.0, 0.02))
     """
-    if not (type(mean) is type(std) is float and mean - mean == std - std == 0 and std > 0):
-        mean, std = finite("mean", mean), not_negative("std", std)
-    return _law(("normal", (mean, std)))
+    return Law("normal", (finite("mean", mean), not_negative("std", std)))
 
 
 def truncated_normal(mean: float, std: float, a: float, b: float) -> Law:
@@ -122,7 +119,7 @@ def truncated_normal(mean: float, std: float, a: float, b: float) -> Law:
         a, b = number("a", a), number("b", b)
         if is_less(b, a) or a == math.inf or b == -math.inf:
             raise ValueError(f"truncation bounds must satisfy a <= b (absolute values, not sigmas). Received: a={a}, b={b}.")
-    return _law(("truncated_normal", (mean, std, a, b)))
+    return Law("truncated_normal", (mean, std, a, b))
 
 
 def fmod_normal(mean: float, std: float, a: float, b: float) -> Law:

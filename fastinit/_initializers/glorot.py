@@ -6,10 +6,14 @@ from torch import dtype as DType
 from fastinit._core.laws import Law, declares
 from fastinit._fill import fill_
 from fastinit._initializers.scaling import Fan, scaled, shape_of, squared
+from fastinit._usual import Usual, fills_
 
 
 def glorot_uniform_law(shape: Size, dtype: DType, gain: float, fan_in: Fan, fan_out: Fan, batch_dims: int, groups: int) -> Law:
     return scaled(shape, dtype, squared(gain), "fan_avg", "uniform", fan_in, fan_out, batch_dims, groups)
+
+
+_GLOROT_UNIFORM = Usual(glorot_uniform_law)
 
 
 @declares(glorot_uniform_law)
@@ -57,12 +61,17 @@ def glorot_uniform_(
         >>> bool(weight.abs().max() <= (6 / (100 + 200)) ** 0.5)
         True
     """
+    if fills_(_GLOROT_UNIFORM, tensor, generator, key, gain, fan_in, fan_out, batch_dims, groups):
+        return tensor
     law = glorot_uniform_law(shape_of(tensor), tensor.dtype, gain, fan_in, fan_out, batch_dims, groups)
     return fill_(tensor, law, generator, key)
 
 
 def _glorot_normal_law(shape: Size, dtype: DType, gain: float, fan_in: Fan, fan_out: Fan, batch_dims: int, groups: int) -> Law:
     return scaled(shape, dtype, squared(gain), "fan_avg", "truncated_normal", fan_in, fan_out, batch_dims, groups)
+
+
+_GLOROT_NORMAL = Usual(_glorot_normal_law)
 
 
 @declares(_glorot_normal_law)
@@ -110,5 +119,7 @@ def glorot_normal_(
         >>> round(weight.std().item() / (2 / (100 + 200)) ** 0.5, 1)
         1.0
     """
+    if fills_(_GLOROT_NORMAL, tensor, generator, key, gain, fan_in, fan_out, batch_dims, groups):
+        return tensor
     law = _glorot_normal_law(shape_of(tensor), tensor.dtype, gain, fan_in, fan_out, batch_dims, groups)
     return fill_(tensor, law, generator, key)

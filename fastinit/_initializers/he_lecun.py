@@ -6,10 +6,14 @@ from torch import dtype as DType
 from fastinit._core.laws import Law, declares
 from fastinit._fill import fill_
 from fastinit._initializers.scaling import Fan, scaled, shape_of
+from fastinit._usual import Usual, fills_
 
 
 def _he_uniform_law(shape: Size, dtype: DType, fan_in: Fan, fan_out: Fan, batch_dims: int, groups: int) -> Law:
     return scaled(shape, dtype, 2.0, "fan_in", "uniform", fan_in, fan_out, batch_dims, groups)
+
+
+_HE_UNIFORM = Usual(_he_uniform_law)
 
 
 @declares(_he_uniform_law)
@@ -54,12 +58,17 @@ def he_uniform_(
         >>> bool(weight.abs().max() <= (6 / 100) ** 0.5)
         True
     """
+    if fills_(_HE_UNIFORM, tensor, generator, key, fan_in, fan_out, batch_dims, groups):
+        return tensor
     law = _he_uniform_law(shape_of(tensor), tensor.dtype, fan_in, fan_out, batch_dims, groups)
     return fill_(tensor, law, generator, key)
 
 
 def _he_normal_law(shape: Size, dtype: DType, fan_in: Fan, fan_out: Fan, batch_dims: int, groups: int) -> Law:
     return scaled(shape, dtype, 2.0, "fan_in", "truncated_normal", fan_in, fan_out, batch_dims, groups)
+
+
+_HE_NORMAL = Usual(_he_normal_law)
 
 
 @declares(_he_normal_law)
@@ -104,12 +113,17 @@ def he_normal_(
         >>> round(weight.std().item() / (2 / 100) ** 0.5, 1)
         1.0
     """
+    if fills_(_HE_NORMAL, tensor, generator, key, fan_in, fan_out, batch_dims, groups):
+        return tensor
     law = _he_normal_law(shape_of(tensor), tensor.dtype, fan_in, fan_out, batch_dims, groups)
     return fill_(tensor, law, generator, key)
 
 
 def _lecun_uniform_law(shape: Size, dtype: DType, fan_in: Fan, fan_out: Fan, batch_dims: int, groups: int) -> Law:
     return scaled(shape, dtype, 1.0, "fan_in", "uniform", fan_in, fan_out, batch_dims, groups)
+
+
+_LECUN_UNIFORM = Usual(_lecun_uniform_law)
 
 
 @declares(_lecun_uniform_law)
@@ -155,12 +169,17 @@ def lecun_uniform_(
         >>> bool(weight.abs().max() <= (3 / 100) ** 0.5)
         True
     """
+    if fills_(_LECUN_UNIFORM, tensor, generator, key, fan_in, fan_out, batch_dims, groups):
+        return tensor
     law = _lecun_uniform_law(shape_of(tensor), tensor.dtype, fan_in, fan_out, batch_dims, groups)
     return fill_(tensor, law, generator, key)
 
 
 def _lecun_normal_law(shape: Size, dtype: DType, fan_in: Fan, fan_out: Fan, batch_dims: int, groups: int) -> Law:
     return scaled(shape, dtype, 1.0, "fan_in", "truncated_normal", fan_in, fan_out, batch_dims, groups)
+
+
+_LECUN_NORMAL = Usual(_lecun_normal_law)
 
 
 @declares(_lecun_normal_law)
@@ -206,5 +225,7 @@ def lecun_normal_(
         >>> round(weight.std().item() / (1 / 100) ** 0.5, 1)
         1.0
     """
+    if fills_(_LECUN_NORMAL, tensor, generator, key, fan_in, fan_out, batch_dims, groups):
+        return tensor
     law = _lecun_normal_law(shape_of(tensor), tensor.dtype, fan_in, fan_out, batch_dims, groups)
     return fill_(tensor, law, generator, key)

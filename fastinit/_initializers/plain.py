@@ -18,12 +18,17 @@ from fastinit._core.check import DRAWN_DTYPES, WORD_DTYPES
 from fastinit._core.laws import RAW_WORDS, Law, declares, fmod_normal, normal, truncated_normal, uniform
 from fastinit._core.modes import ieee_arithmetic, is_flushing
 from fastinit._fill import fill_
+from fastinit._usual import Usual, fills_
 
 _Method = Literal["exact", "fmod"]  # how a normal is cut
 _NEAR_SUBNORMAL = 2.0**-960  # from this std on, no bound of two sigmas is subnormal, nor would a subnormal mean change one
 
 
-@declares(lambda shape, dtype, a, b: uniform(a, b))
+UNIFORM = Usual(lambda shape, dtype, a, b: uniform(a, b), scaled=False)
+NORMAL = Usual(lambda shape, dtype, mean, std: normal(mean, std), scaled=False)
+
+
+@declares(UNIFORM.law)
 def uniform_(
     tensor: Tensor, a: float = 0.0, b: float = 1.0, generator: Generator | None = None, *, key: int | None = None
 ) -> Tensor:
@@ -55,10 +60,12 @@ def uniform_(
         >>> bool(tensor.abs().max() <= 0.05)
         True
     """
+    if fills_(UNIFORM, tensor, generator, key, a, b):
+        return tensor
     return fill_(tensor, uniform(a, b), generator, key, DRAWN_DTYPES)
 
 
-@declares(lambda shape, dtype, mean, std: normal(mean, std))
+@declares(NORMAL.law)
 def normal_(
     tensor: Tensor, mean: float = 0.0, std: float = 1.0, generator: Generator | None = None, *, key: int | None = None
 ) -> Tensor:
@@ -90,6 +97,8 @@ def normal_(
         >>> torch.equal(one, other)
         True
     """
+    if fills_(NORMAL, tensor, generator, key, mean, std):
+        return tensor
     return fill_(tensor, normal(mean, std), generator, key, DRAWN_DTYPES)
 
 
@@ -113,7 +122,11 @@ def _cut_law(mean: float, std: float, a: float | None, b: float | None, method: 
     )
 
 
-@declares(lambda shape, dtype, mean, std, a, b, method: _cut_law(mean, std, a, b, method))
+_CUT = Usual(lambda shape, dtype, mean, std, a, b, method: _cut_law(mean, std, a, b, method), scaled=False)
+TRUNCATED = Usual(lambda shape, dtype, mean, std, a, b: truncated_normal(mean, std, a, b), scaled=False)
+
+
+@declares(_CUT.law)
 def truncated_normal_(
     tensor: Tensor,
     mean: float = 0.0,
@@ -161,10 +174,12 @@ def truncated_normal_(
         >>> bool(weight.abs().max() <= 0.04)
         True
     """
+    if fills_(_CUT, tensor, generator, key, mean, std, a, b, method):
+        return tensor
     return fill_(tensor, _cut_law(mean, std, a, b, method), generator, key)
 
 
-@declares(lambda shape, dtype, mean, std, a, b: truncated_normal(mean, std, a, b))
+@declares(TRUNCATED.law)
 def trunc_normal_(
     tensor: Tensor,
     mean: float = 0.0,
@@ -209,6 +224,8 @@ def trunc_normal_(
         >>> bool(weight.abs().max() <= 0.04)
         True
     """
+    if fills_(TRUNCATED, tensor, generator, key, mean, std, a, b):
+        return tensor
     return fill_(tensor, truncated_normal(mean, std, a, b), generator, key)
 
 

@@ -1,14 +1,12 @@
 """Weights scaled by their fans: the laws behind Keras's names and behind torch's."""
 
-import functools
 import math
-from collections.abc import Callable
-from typing import Any, Literal, TypeVar, cast, get_args
+import sys
+from typing import Any, Literal, get_args
 
 import torch
 from torch import Size, Tensor
 from torch import dtype as DType
-from torch.compiler import is_dynamo_compiling
 
 from fastinit._core import fans
 from fastinit._core.check import (
@@ -25,7 +23,6 @@ from fastinit._core.check import (
 )
 from fastinit._core.fans import FanMode, Mode
 from fastinit._core.laws import Law, normal, truncated_normal, uniform
-from fastinit._core.modes import SMALLEST
 
 Fan = float | None  # None: of the shape
 Slope = float | None  # None: calculate_gain's own
@@ -38,24 +35,7 @@ _FAN_MODES: tuple[FanMode, ...] = get_args(FanMode)
 _MODES: tuple[Mode, ...] = get_args(Mode)
 _DISTRIBUTIONS: tuple[Distribution, ...] = get_args(Distribution)
 _NONLINEARITIES: tuple[Nonlinearity, ...] = get_args(Nonlinearity)
-
-
-_Law = TypeVar("_Law", bound=Callable[..., Any])
-_PLAIN_ARGUMENTS = {float, int, str, type(None), Size, torch.dtype}
-
-
-def _remembered(function: _Law) -> _Law:
-    """A function of plain arguments whose results are kept: models have many weights of one shape. It is called anew for any
-    other argument, such as a tensor, which may change; where subnormal numbers are flushed; and in a graph."""
-    kept = functools.lru_cache(1024, typed=True)(function)
-
-    @functools.wraps(function)
-    def remembering(*given: Any) -> Any:
-        if is_dynamo_compiling() or not SMALLEST / 2 or not _PLAIN_ARGUMENTS.issuperset(map(type, given)):
-            return function(*given)
-        return kept(*given)
-
-    return cast(_Law, remembering)
+_SMALLEST = sys.float_info.min  # torch.compile of torch 2.7 cannot read it
 
 
 def shape_of(tensor: Tensor) -> Size:
@@ -71,7 +51,6 @@ def shape_of(tensor: Tensor) -> Size:
 # --- Keras's ------------------------------------------------------------------------------------------------------------------
 
 
-@_remembered
 def scaled(
     shape: Size,
     dtype: DType,
@@ -116,7 +95,7 @@ def squared(gain: float) -> float:
     """The scale of a gain."""
     gain = positive("gain", gain)
     square = gain * gain
-    if not SMALLEST <= square < math.inf:
+    if not _SMALLEST <= square < math.inf:
         raise ValueError(f"gain ** 2 leaves the range of a float. Received: gain={gain}.")
     return square
 
@@ -130,7 +109,6 @@ def symmetric(std: float) -> Law:
     return uniform(-limit, limit)
 
 
-@_remembered
 def xavier_std(shape: Size, gain: float, fan_in: Fan, fan_out: Fan, batch_dims: int, groups: int) -> float:
     n_in, n_out = fans.resolve(shape, batch_dims, fan_in, fan_out, "fan_avg", groups)
     gain = not_negative("gain", gain)
@@ -140,7 +118,6 @@ def xavier_std(shape: Size, gain: float, fan_in: Fan, fan_out: Fan, batch_dims: 
     return std
 
 
-@_remembered
 def kaiming_std(
     shape: Size, a: Slope, mode: FanMode, nonlinearity: Nonlinearity, fan_in: Fan, fan_out: Fan, batch_dims: int, groups: int
 ) -> float:

@@ -11,6 +11,7 @@ from fastinit._core.fans import FanMode
 from fastinit._core.laws import Law, declares, normal
 from fastinit._fill import fill_
 from fastinit._initializers.scaling import Fan, Nonlinearity, Slope, kaiming_std, shape_of, symmetric, xavier_std
+from fastinit._usual import Usual, fills_
 
 
 def calculate_gain(nonlinearity: Nonlinearity, param: float | None = None) -> float:
@@ -39,6 +40,9 @@ def calculate_gain(nonlinearity: Nonlinearity, param: float | None = None) -> fl
 
 def _xavier_uniform_law(shape: Size, dtype: DType, gain: float, fan_in: Fan, fan_out: Fan, batch_dims: int, groups: int) -> Law:
     return symmetric(xavier_std(shape, gain, fan_in, fan_out, batch_dims, groups))
+
+
+XAVIER_UNIFORM = Usual(_xavier_uniform_law)
 
 
 @declares(_xavier_uniform_law)
@@ -86,12 +90,17 @@ def xavier_uniform_(
         >>> bool(weight.abs().max() <= (6 / (100 + 200)) ** 0.5)
         True
     """
+    if fills_(XAVIER_UNIFORM, tensor, generator, key, gain, fan_in, fan_out, batch_dims, groups):
+        return tensor
     law = _xavier_uniform_law(shape_of(tensor), tensor.dtype, gain, fan_in, fan_out, batch_dims, groups)
     return fill_(tensor, law, generator, key, DRAWN_DTYPES)
 
 
 def _xavier_normal_law(shape: Size, dtype: DType, gain: float, fan_in: Fan, fan_out: Fan, batch_dims: int, groups: int) -> Law:
     return normal(0.0, xavier_std(shape, gain, fan_in, fan_out, batch_dims, groups))
+
+
+XAVIER_NORMAL = Usual(_xavier_normal_law)
 
 
 @declares(_xavier_normal_law)
@@ -139,6 +148,8 @@ def xavier_normal_(
         >>> round(weight.std().item() / (2 / (100 + 200)) ** 0.5, 1)
         1.0
     """
+    if fills_(XAVIER_NORMAL, tensor, generator, key, gain, fan_in, fan_out, batch_dims, groups):
+        return tensor
     law = _xavier_normal_law(shape_of(tensor), tensor.dtype, gain, fan_in, fan_out, batch_dims, groups)
     return fill_(tensor, law, generator, key, DRAWN_DTYPES)
 
@@ -159,6 +170,9 @@ def _kaiming_uniform_law(
     groups: int,
 ) -> Law:
     return symmetric(kaiming_std(shape, a, mode, nonlinearity, fan_in, fan_out, batch_dims, groups))
+
+
+KAIMING_UNIFORM = Usual(_kaiming_uniform_law)
 
 
 @declares(_kaiming_uniform_law)
@@ -214,6 +228,8 @@ def kaiming_uniform_(
         >>> bool(weight.abs().max() <= (2 * 3 / 100) ** 0.5)
         True
     """
+    if fills_(KAIMING_UNIFORM, tensor, generator, key, a, mode, nonlinearity, fan_in, fan_out, batch_dims, groups):
+        return tensor
     shape = shape_of(tensor)
     law = _kaiming_uniform_law(shape, tensor.dtype, a, mode, nonlinearity, fan_in, fan_out, batch_dims, groups)
     if 0 in shape:
@@ -233,6 +249,9 @@ def _kaiming_normal_law(
     groups: int,
 ) -> Law:
     return normal(0.0, kaiming_std(shape, a, mode, nonlinearity, fan_in, fan_out, batch_dims, groups))
+
+
+KAIMING_NORMAL = Usual(_kaiming_normal_law)
 
 
 @declares(_kaiming_normal_law)
@@ -288,6 +307,8 @@ def kaiming_normal_(
         >>> round(weight.std().item() / (2 / 100) ** 0.5, 1)
         1.0
     """
+    if fills_(KAIMING_NORMAL, tensor, generator, key, a, mode, nonlinearity, fan_in, fan_out, batch_dims, groups):
+        return tensor
     shape = shape_of(tensor)
     law = _kaiming_normal_law(shape, tensor.dtype, a, mode, nonlinearity, fan_in, fan_out, batch_dims, groups)
     if 0 in shape:

@@ -7,6 +7,7 @@ from fastinit._core.fans import Mode
 from fastinit._core.laws import Law, declares
 from fastinit._fill import fill_
 from fastinit._initializers.scaling import Distribution, Fan, scaled, shape_of
+from fastinit._usual import Usual, fills_
 
 
 def _variance_scaling_law(
@@ -21,6 +22,9 @@ def _variance_scaling_law(
     groups: int,
 ) -> Law:
     return scaled(shape, dtype, scale, mode, distribution, fan_in, fan_out, batch_dims, groups)
+
+
+_VARIANCE_SCALING = Usual(_variance_scaling_law)
 
 
 @declares(_variance_scaling_law)
@@ -76,5 +80,7 @@ def variance_scaling_(
         >>> bool(weight.abs().max() <= (3 * 2.0 / 100) ** 0.5)
         True
     """
+    if fills_(_VARIANCE_SCALING, tensor, generator, key, scale, mode, distribution, fan_in, fan_out, batch_dims, groups):
+        return tensor
     law = scaled(shape_of(tensor), tensor.dtype, scale, mode, distribution, fan_in, fan_out, batch_dims, groups)
     return fill_(tensor, law, generator, key)

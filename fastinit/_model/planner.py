@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from fastinit._core import keys
-from fastinit._core.check import ALL_DTYPES, DRAWN_DTYPES, FLOAT_DTYPES, PLAIN, check_layout, check_tensor, is_loaded, is_simple
+from fastinit._core.check import ALL_DTYPES, DRAWN_DTYPES, FLOAT_DTYPES, LOADED, PLAIN, check_layout, check_tensor, is_loaded
 from fastinit._core.laws import Initializer, law_of
 from fastinit._core.memory import check_memory
 from fastinit._core.plan import Box, Plan, plan_of, whole
@@ -24,6 +24,7 @@ from fastinit._schemes.keras_rules import zero_
 from fastinit._schemes.norms import is_final
 from fastinit._schemes.padding import has_padding
 from fastinit._schemes.rules import Choice
+from fastinit._torch import base_of
 
 
 class Fill(NamedTuple):
@@ -66,7 +67,7 @@ class Planner:
             return None
         storage, recipe = tensor.untyped_storage(), fill.recipe
         has_memory = storage.nbytes() == fill.nbytes and not tensor.storage_offset()
-        is_here = has_memory and tensor.is_cpu and is_simple(tensor)
+        is_here = has_memory and tensor.is_cpu and _is_simple(tensor)
         if recipe is None or recipe.dtype is not tensor.dtype or not is_here:
             return None
         key = None if not fill.drawn else self.key_of(name) if fill.key is None else fill.key
@@ -154,3 +155,15 @@ def _fill_of(initializer: Initializer, tensor: Tensor) -> Fill:
     own = None if key is None or constant else keys.check(key)
     values = recipe(law, tensor.dtype) if planned else None
     return Fill(not constant, tensor.nbytes, whole(tensor), own, values, is_drawn(tensor) or initializer is not zero_)
+
+
+def _is_simple(tensor: Tensor) -> bool:
+    """Whether a tensor of torch's own kinds is as most are: no view, not marked, with elements in order as they are read."""
+    return (
+        not hasattr(tensor, LOADED)
+        and base_of(tensor) is tensor
+        and tensor.layout is torch.strided
+        and not tensor.is_nested
+        and tensor.is_contiguous()
+        and not (tensor.is_neg() or tensor.is_conj())
+    )

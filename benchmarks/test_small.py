@@ -1,0 +1,21 @@
+"""One call on a small tensor: by this package, by torch.nn.init, and served in a block: ``pytest benchmarks/test_small.py``."""
+
+import contextlib
+
+import pytest
+import torch
+from torch import nn
+
+import fastinit
+
+NAMES = ("uniform_", "normal_", "xavier_uniform_", "kaiming_uniform_", "zeros_")
+
+
+@pytest.mark.parametrize("who", ["fastinit", "nn.init", "served"])
+@pytest.mark.parametrize("side", [8, 32])
+@pytest.mark.parametrize("name", NAMES)
+def test_small(benchmark, name, side, who):
+    benchmark.group = f"{name} {side * side:,}"
+    weight = nn.Parameter(torch.empty(side, side))
+    with fastinit.accelerate(seed=0) if who == "served" else contextlib.nullcontext():
+        benchmark(getattr(fastinit if who == "fastinit" else nn.init, name), weight)

@@ -1,0 +1,87 @@
+"""The short way of a fill: of a plain tensor on the CPU by the native backend, as nearly all are. `_fill.py` has the long one."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Generator, Tensor
+from torch.compiler import is_dynamo_compiling
+
+from fastinit._backends import cpu
+from fastinit._backends.abi import raw_recipe
+from fastinit._backends.choose import choose
+from fastinit._core import keys
+from fastinit._core.check import FLOAT_DTYPES, LOADED
+from fastinit._core.laws import Law, half_open
+from fastinit._core.memory import check_memory
+from fastinit._core.modes import SMALLEST
+from fastinit._core.recipes import recipe
+from fastinit._fill import written
+from fastinit._torch import base_of, dispatch_modes, increment_version, is_wrapped_by_functorch
+
+_CPU, _USUAL = torch.device("cpu"), frozenset((Tensor, torch.nn.Parameter))
+_LASTING = frozenset((float, int, bool, str, type(None)))  # equal ones of one type stay equal; tensors and NumPy's arrays do not
+
+
+class Usual:
+    """What an initializer's arguments ask for, made ready once: for `fills_`."""
+
+    def __init__(self, law: Callable[..., Law | None], *, scaled: bool = True) -> None:
+        self.scaled = scaled  # the law depends on the shape
+        self.law = law
+        self.ready = functools.lru_cache(maxsize=1024, typed=True)(self._ready)
+
+    def half_open(self) -> Usual:
+        """The same without the upper bound of a uniform law."""
+        given = self.law
+
+        @functools.wraps(given)
+        def law(*arguments: Any) -> Law | None:
+            return half_open(found) if (found := given(*arguments)) else None
+
+        return Usual(law, scaled=self.scaled)
+
+    def _ready(self, shape: torch.Size, dtype: torch.dtype, *arguments: Any) -> tuple[int, Any]:
+        law = self.law(shape, dtype, *arguments)
+        if law is None or dtype not in FLOAT_DTYPES or not all(type(each) in _LASTING for each in arguments):
+            raise TypeError("not usual")
+        made = recipe(law, dtype)
+        raw, at = raw_recipe(made)
+        return at, (made, raw)
+
+
+def fills_(usual: Usual, tensor: Tensor, generator: Generator | None, key: int | None, *arguments: Any) -> bool:
+    """Fill a tensor as nearly all are, in a third of `fill_`'s time. False: it is another one, or something is wrong; nothing is
+    done, and `fill_` does it or says so. What raises here is what `fill_` would raise."""
+    if (
+        is_dynamo_compiling()
+        or type(tensor) not in _USUAL
+        or dispatch_modes()
+        or not SMALLEST / 2
+        or is_wrapped_by_functorch(tensor)
+    ):
+        return False
+    try:
+        size, out = tensor.nbytes, tensor.data_ptr()
+        if not size or not out or not tensor.is_cpu or not tensor.is_contiguous() or tensor.is_nested or tensor.is_neg():
+            return False
+        at, _ = usual.ready(tensor.shape if usual.scaled else None, tensor.dtype, *arguments)
+        held = tensor.untyped_storage().nbytes()
+    except (TypeError, ValueError, RuntimeError):
+        return False
+    if getattr(tensor, LOADED, False) or getattr(base_of(tensor), LOADED, False):
+        return False
+    if held != size or tensor.storage_offset():
+        check_memory(tensor)
+    elements = size // tensor.itemsize
+    if elements > cpu.AT_ONCE or choose(_CPU) is not cpu:
+        return False
+    cpu.fill_one(out, keys.resolve(generator, key, _CPU), elements, at)
+    try:
+        increment_version([tensor])
+    except RuntimeError:
+        written(tensor)
+    return True
