@@ -7,6 +7,7 @@ fastinit, `Tensor.fill_` and torch.nn.init's function of the same law take turns
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import pathlib
 import sys
@@ -127,12 +128,13 @@ def main() -> None:
     else:
         threads = sorted({1, torch.get_num_threads()})
         report = {"machine": machine(), "rows": swept(range(arguments.first, arguments.last + 1), threads, ROUNDS)}
-    for law, count, elements, growth in steps_back(report["rows"]):
-        print(f"{law}, {threads_text(count)}: {elements:,} elements take {growth:.2f} times as long as half of them")
+    with files.reading(arguments.draw) if arguments.draw else contextlib.nullcontext():
+        for law, count, elements, growth in steps_back(report["rows"]):
+            print(f"{law}, {threads_text(count)}: {elements:,} elements take {growth:.2f} times as long as half of them")
+        if arguments.figure:
+            save(report, arguments.figure)
     if arguments.output:
         files.write(arguments.output, json.dumps(report, indent=1) + "\n")
-    if arguments.figure:
-        save(report, arguments.figure)
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ import sys
 
 import pytest
 
-from benchmarks import gpu, readme_tables
+from benchmarks import gpu, readme_tables, sweep
 from benchmarks.convergence import command, results
 from fastinit import _cli
 from fastinit._commands import apart, bench, console, demo, files, models
@@ -128,8 +128,8 @@ DAMAGE = {
 }
 
 
-def names_each_damaged_file(folder, use):
-    for path in sorted(folder.glob("*.json")):
+def names_each_damaged_file(folder, use, names="*.json"):
+    for path in sorted(folder.glob(names)):
         whole = path.read_bytes()
         for damage in DAMAGE.values():
             path.write_bytes(damage(whole))
@@ -144,10 +144,17 @@ def test_damaged_files_of_measurements_are_named(tmp_path, monkeypatch, capsys):
         shutil.copytree(readme_tables.ROOT / name, tmp_path / name)
     monkeypatch.setattr(readme_tables, "RESULTS", tmp_path / "benchmarks/results")
     monkeypatch.setattr(readme_tables, "ACCURACY", tmp_path / "proof/results/accuracy.json")
-    names_each_damaged_file(readme_tables.RESULTS, lambda: readme_tables.main(["--check"]))
+    names_each_damaged_file(readme_tables.RESULTS, lambda: readme_tables.main(["--check"]), "[!s]*.json")  # all but sweeps
     readme_tables.ACCURACY.unlink()
     assert files.status_of("tables", lambda: readme_tables.main(["--check"])) == 2
     assert capsys.readouterr().err.endswith("accuracy.json cannot be read: No such file or directory.\n")
+
+
+def test_a_damaged_sweep_is_named(tmp_path, monkeypatch):
+    pytest.importorskip("matplotlib")
+    path = shutil.copy(readme_tables.ROOT / "benchmarks/results/sweep-avx2-2-cores.json", tmp_path)
+    monkeypatch.setattr(sys, "argv", ["sweep", "--draw", path, "--figure", str(tmp_path / "figure.svg")])
+    names_each_damaged_file(tmp_path, sweep.main)
 
 
 def test_damaged_files_of_proofs_are_named(tmp_path, monkeypatch):
