@@ -1,6 +1,7 @@
 """One call on a small tensor: by this package, by torch.nn.init, and served in a block: ``pytest benchmarks/test_small.py``."""
 
 import contextlib
+import os
 
 import pytest
 import torch
@@ -8,6 +9,7 @@ from torch import nn
 
 import fastinit
 
+ROUNDS = 3 if os.environ.get("FASTINIT_BENCH_QUICK", "") not in ("", "0") else 15
 NAMES = ("uniform_", "normal_", "xavier_uniform_", "kaiming_uniform_", "zeros_")
 
 
@@ -18,4 +20,5 @@ def test_small(benchmark, name, side, who):
     benchmark.group = f"{name} {side * side:,}"
     weight = nn.Parameter(torch.empty(side, side))
     with fastinit.accelerate(seed=0) if who == "served" else contextlib.nullcontext():
-        benchmark(getattr(fastinit if who == "fastinit" else nn.init, name), weight)
+        function = getattr(fastinit if who == "fastinit" else nn.init, name)
+        benchmark.pedantic(function, args=(weight,), rounds=ROUNDS, iterations=2000, warmup_rounds=1)

@@ -36,7 +36,7 @@ from fastinit._schemes.calling import fill_with
 from fastinit._schemes.naming import name_of
 from fastinit._schemes.ready import keras_like
 from fastinit._schemes.scheme import Scheme
-from fastinit._torch import FakeTensor, without_own_references
+from fastinit._torch import FakeTensor, increment_version, without_own_references
 
 _ALL_FROZEN = "all that rules name is frozen (requires_grad is False), and nothing was filled: only rules for full names fill it"
 
@@ -232,7 +232,7 @@ def _carry_out(tasks: list[Task]) -> None:
         state = f"Written, perhaps in part: {', '.join(names)}" if names else "The model is as it was"
         kind = type(error) if isinstance(error, (torch.OutOfMemoryError, MemoryError)) else RuntimeError
         raise kind(f"initialization failed{at}: {error}. {state}.") from error
-    torch.autograd.graph.increment_version([task.target for task in batch if not task.target.is_inference()])
+    increment_version([task.target for task in batch if not task.target.is_inference()])
 
 
 def _is_fake(tensor: Tensor) -> bool:
