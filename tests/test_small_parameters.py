@@ -80,7 +80,7 @@ def test_what_is_found_once_is_that_of_each_type_name_shape_and_dtype():
         assert report[name].initializer == function.__name__ and report[name].shape == tuple(layer.weight.shape)
 
 
-@pytest.mark.parametrize("change", ["view", "strided", "offset", "marked", "frozen", "negative", "shared", "subclass"])
+@pytest.mark.parametrize("change", ["view", "strided", "offset", "marked", "frozen", "negative", "negated", "shared", "subclass"])
 def test_a_parameter_that_is_not_like_the_others_is_treated_as_what_it_is(change):
     model = many(3)
     model[1].weight = nn.Parameter(odd := torch.full((4, 4), 7.0))
@@ -97,6 +97,9 @@ def test_a_parameter_that_is_not_like_the_others_is_treated_as_what_it_is(change
     elif change == "negative":
         model[1].weight = nn.Parameter(torch.complex(torch.zeros(4, 4), torch.full((4, 4), -7.0)).conj().imag)
         assert model[1].weight.is_neg()
+    elif change == "negated":  # as it lies in memory it looks like any other
+        model[1].weight = nn.Parameter(torch._neg_view(torch.full((4, 4), -7.0)))
+        assert model[1].weight.is_neg() and model[1].weight.is_contiguous()
     elif change == "shared":
         model[1].weight = model[0].weight
     elif change == "subclass":
@@ -190,3 +193,18 @@ def test_modules_of_torch_are_not_asked_by_rules_for_others(monkeypatch):
     monkeypatch.setattr(norms, "is_norm", never)
     fastinit.initialize_(many(2), seed=0)
     fastinit.initialize_(many(2), fastinit.gpt2_like(2), seed=0)
+
+
+@pytest.mark.parametrize("name", ["uniform_", "normal_", "kaiming_uniform_"])
+def test_a_small_tensor_that_is_negated_when_read_is_no_usual_one(name):
+    function, tensor = getattr(fastinit, name), torch._neg_view(torch.zeros(4, 4))
+    assert tensor.is_neg() and tensor.is_contiguous()
+    assert torch.equal(function(tensor, key=1), function(torch.empty(4, 4), key=1))
+
+
+def test_a_bound_that_is_a_tensor_is_read_anew():
+    """What is kept by a function's arguments is not kept by those that may change."""
+    bound, tensor = torch.tensor(1.0), torch.empty(64)
+    assert fastinit.uniform_(tensor, b=bound, key=1).max() > 0.5
+    bound.fill_(0.25)
+    assert fastinit.uniform_(tensor, b=bound, key=1).max() <= 0.25
