@@ -25,8 +25,8 @@ from fastinit._core.memory import check_memory, shares_part
 from fastinit._core.modes import ieee_arithmetic, is_flushing
 from fastinit._core.plan import Blending, Box, by_device, whole
 from fastinit._core.recipes import coefficient, real_of, recipe
-from fastinit._fill import writing, written
-from fastinit._torch import FakeTensor, dispatch_modes, is_wrapped_by_functorch, recording_modes
+from fastinit._fill import writing
+from fastinit._torch import FakeTensor, dispatch_modes, is_wrapped_by_functorch, recording_modes, written
 
 Noise = Law | Initializer
 Part = tuple[Tensor, Tensor, Box]  # what is written, what is read, where in the whole tensor

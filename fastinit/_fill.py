@@ -38,7 +38,7 @@ from fastinit._core.memory import check_memory
 from fastinit._core.modes import is_troubled, safe_torch
 from fastinit._core.plan import Box, Plan, by_device, of_parts, row_of, whole
 from fastinit._core.recipes import Recipe, recipe
-from fastinit._torch import FakeTensor, dispatch_modes, is_wrapped_by_functorch, local_tensor_of, recording_modes, untraced
+from fastinit._torch import FakeTensor, dispatch_modes, is_wrapped_by_functorch, local_tensor_of, recording_modes, untraced, written
 
 _MASK64 = (1 << 64) - 1
 Key = int | Tensor  # a tensor: the word that a graph or torch.func draws
@@ -154,16 +154,10 @@ def check_backends(devices: Iterable[torch.device]) -> None:
     list(map(choose, set(devices)))
 
 
-def run(plans: Iterable[Plan]) -> None:
-    """Fill what the plans name: one call of the backend for each device."""
-    for device, together in by_device(plans).items():
-        choose(device).fill(together)
-
-
-def written(tensor: Tensor) -> None:
-    """Tell autograd; inference tensors keep no version."""
-    if not tensor.is_inference():
-        torch.autograd.graph.increment_version(tensor)
+def run(plans: list[Plan], device: torch.device | None = None) -> None:
+    """Fill what the plans name: one call of the backend for each device; one alone, where it is known that all are there."""
+    for place, together in by_device(plans).items() if device is None else [(device, plans)] if plans else ():
+        choose(place).fill(together)
 
 
 # --- ways to it ---------------------------------------------------------------------------------------------------------------

@@ -19,8 +19,7 @@ from fastinit._core.laws import Law, half_open
 from fastinit._core.memory import check_memory
 from fastinit._core.modes import SMALLEST
 from fastinit._core.recipes import recipe
-from fastinit._fill import written
-from fastinit._torch import base_of, dispatch_modes, increment_version, is_wrapped_by_functorch
+from fastinit._torch import base_of, dispatch_modes, is_wrapped_by_functorch, written
 
 _CPU, _USUAL = torch.device("cpu"), frozenset((Tensor, torch.nn.Parameter))
 _LASTING = frozenset((float, int, bool, str, type(None)))  # equal ones of one type stay equal; tensors and NumPy's arrays do not
@@ -80,8 +79,5 @@ def fills_(usual: Usual, tensor: Tensor, generator: Generator | None, key: int |
     if elements > cpu.AT_ONCE or choose(_CPU) is not cpu:
         return False
     cpu.fill_one(out, keys.resolve(generator, key, _CPU), elements, at)
-    try:
-        increment_version([tensor])
-    except RuntimeError:
-        written(tensor)
+    written(tensor)
     return True

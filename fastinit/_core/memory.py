@@ -6,7 +6,7 @@ A set of elements is a Python integer, a bit for each: exact for any strides, a 
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import torch
 from torch import Tensor
@@ -61,6 +61,21 @@ def memory_of(tensor: Tensor, count: int) -> bytes | None:
     if not tensor.is_cpu or not tensor.is_contiguous():
         return None
     return ctypes.string_at(tensor.data_ptr(), min(count, tensor.numel()) * tensor.element_size())
+
+
+def starts_of(tensors: Iterable[Tensor], count: int) -> bytes:
+    """The first elements, as many of each, of tensors of one dtype that lie alone, one after the other."""
+    return b"".join([ctypes.string_at(tensor.data_ptr(), count * tensor.itemsize) for tensor in tensors])
+
+
+def lies_alone(tensor: Tensor) -> bool:
+    """Whether a strided tensor of torch's own kinds is on the CPU, in a storage of its size, without gaps: as nearly all are."""
+    return (
+        tensor.is_cpu
+        and tensor.untyped_storage().nbytes() == tensor.nbytes
+        and not tensor.storage_offset()
+        and tensor.is_contiguous()
+    )
 
 
 def check_memory(tensor: Tensor) -> None:

@@ -27,7 +27,8 @@ from fastinit._core.modes import ieee_arithmetic, is_flushing
 from fastinit._core.plan import is_staged
 from fastinit._core.recipes import recipe
 from fastinit._core.shard import cut_where_sharded
-from fastinit._fill import Key, fill_, key_of, writing, written
+from fastinit._fill import Key, fill_, key_of, writing
+from fastinit._torch import written
 
 
 def _check_orthogonal(shape: Size, dtype: DType, gain: float, batch_dims: int) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import math
+from collections.abc import Container
 from typing import NamedTuple
 
 import torch
@@ -21,7 +22,7 @@ from fastinit._model.slots import Slot
 from fastinit._schemes.calling import fill_with
 from fastinit._schemes.held import are_all, are_varied, common_value, constant_value, first_values, here
 from fastinit._schemes.keras_rules import NORMS
-from fastinit._torch import is_written, own_parameters
+from fastinit._torch import is_written, own_parameters, written_of
 
 _NORMS = tuple(NORMS)
 _DENSE = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
@@ -42,32 +43,37 @@ class Guard:
     gradients or a normalization of varied values (its gain and its bias) give away, nothing is a constructor's.
     """
 
-    def __init__(self, found: list[Slot]) -> None:
+    def __init__(self, found: list[Slot], alone: Container[int] = ()) -> None:
+        self._alone = alone  # the ids of tensors that are known to lie alone
         self._slots = [slot for slot in found if not slot.buffer and not slot.parametrized]
 
     @functools.cached_property
     def constructed(self) -> bool:
         """Whether a constructor gave it; False where rules of the package's fill nothing, which alone would replace it."""
-        filled = [slot for slot in self._slots if slot.choice and slot.choice.initializer]
-        drawn = [slot.tensor for slot in filled if slot.tensor.ndim > 1]
-        written = [tensor for tensor in drawn if is_written(tensor)]
-        if not written or len(drawn) > 2 * len(written) or all(slot.choice and slot.choice.own for slot in filled):
+        filled = [(slot.tensor, slot.choice) for slot in self._slots if slot.choice and slot.choice.initializer]
+        if all(choice.own for _, choice in filled):
             return False
-        unknown = any(is_dtensor(tensor) for tensor in drawn) or any(self._is_trained(slot) for slot in self._slots)
+        drawn = [tensor for tensor, _ in filled if tensor.ndim > 1]
+        written = written_of(drawn)
+        if not written or len(drawn) > 2 * len(written):
+            return False
+        unknown = any(is_dtensor(tensor) for tensor in drawn) or self._is_trained()
         return not unknown and any(id(tensor) in self._varied for tensor in written)
 
     @functools.cached_property
     def _first(self) -> dict[int, list[float]]:
-        return first_values(slot.tensor for slot in self._slots)
+        return first_values((slot.tensor for slot in self._slots), self._alone)
 
     @functools.cached_property
     def _varied(self) -> set[int]:
         return {number for number, values in self._first.items() if are_varied(values)}
 
-    def _is_trained(self, slot: Slot) -> bool:
-        if slot.tensor.grad is not None or not isinstance(slot.module, _NORMS):
-            return slot.tensor.grad is not None
-        return all(tensor is None or id(tensor) in self._varied for tensor in own_parameters(slot.module).values())
+    def _is_trained(self) -> bool:
+        if any(slot.tensor.grad is not None for slot in self._slots):
+            return True
+        kinds = {kind for kind in {type(slot.module) for slot in self._slots} if issubclass(kind, _NORMS)}
+        norms = [slot.module for slot in self._slots if type(slot.module) in kinds] if kinds else []
+        return any(all(t is None or id(t) in self._varied for t in own_parameters(norm).values()) for norm in norms)
 
     def replaced(self, candidates: list[Candidate]) -> dict[str, str]:
         """What parameters of a constructed model hold on purpose and their initializers would replace: in words, by name."""

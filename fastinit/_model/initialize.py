@@ -16,8 +16,9 @@ from fastinit._core.modes import safe_torch, uncollected
 from fastinit._core.shard import copy_whole_, local_of
 from fastinit._fill import check_backends, run
 from fastinit._model.constructed import Giver, ResetBuffers, from_constructor, giver_of
+from fastinit._model.guard import Guard
 from fastinit._model.materialize import alias, install
-from fastinit._model.planner import Planner
+from fastinit._model.planner import Plain, Planner
 from fastinit._model.report import Report, Row
 from fastinit._model.sharing import sources
 from fastinit._model.slots import Slot, canonical, slots
@@ -29,6 +30,7 @@ from fastinit._model.tasks import (
     check_rules,
     equal_values,
     find_values,
+    keep_constants,
     is_known,
     tasks_of,
 )
@@ -36,7 +38,7 @@ from fastinit._schemes.calling import fill_with
 from fastinit._schemes.naming import name_of
 from fastinit._schemes.ready import keras_like
 from fastinit._schemes.scheme import Scheme
-from fastinit._torch import FakeTensor, increment_version, without_own_references
+from fastinit._torch import FakeTensor, without_own_references, written
 
 _ALL_FROZEN = "all that rules name is frozen (requires_grad is False), and nothing was filled: only rules for full names fill it"
 
@@ -162,10 +164,15 @@ def _fill_model(
     source = sources(found)
     with torch.no_grad():
         planner = Planner(place, keys.of_names(seed))
-        tasks = tasks_of(found, source, overwrite, planner.plain_task)
+        knows_all = bool(giver and giver.knows_all)
+        plain = planner.plain(found, source, knows_all)
+        guard = Guard(found, {id(found[number].tensor) for number, one in plain.items() if not one.is_new})
+        tasks = tasks_of(found, source, overwrite.loaded, guard, plain)
+        if not overwrite.constants:
+            tasks = keep_constants(found, tasks, plain, guard)
         all_tasks = list(tasks.values())
-        if strict and not (giver and giver.knows_all):
-            check_covered(all_tasks)
+        if strict and not knows_all:
+            check_covered(all_tasks, (found[number] for number in plain))
         find_values(all_tasks, place, giver, overwrite.constants)
         with without_own_references({slot.module for slot in found if slot.tensor.device != place} if place else set()):
             check_aliases(found, source, place)
@@ -173,12 +180,15 @@ def _fill_model(
                 planner.prepare(task)
             for words in equal_values(all_tasks):
                 warnings.warn(f"{words}. Leave the key out: each gets its own.", UserWarning, stacklevel=4)
-            _carry_out(all_tasks)
-            moved = [(slot, tasks[owner]) for slot, owner in zip(found, source, strict=True) if not tasks[owner].in_place]
-            install((slot, alias(task.slot.tensor, slot.tensor, task.target)) for slot, task in moved)
-            if not any(task.state == "filled" for task in all_tasks) and any(task.state == "frozen" for task in all_tasks):
+            plans, made = planner.plan_plain(found, plain)
+            _carry_out(all_tasks, plans, [row[0] for row, *_, is_new in plain.values() if not is_new])
+            others = [(slot, tasks[owner]) for slot, owner in zip(found, source, strict=True) if owner in tasks] if tasks else []
+            made += [(slot, alias(task.slot.tensor, slot.tensor, task.target)) for slot, task in others if not task.in_place]
+            install(made)
+            states = {"filled"} if plain else {task.state for task in all_tasks}
+            if "frozen" in states and "filled" not in states:
                 warnings.warn(_ALL_FROZEN, UserWarning, stacklevel=4)
-    return _rows_of(found, source, tasks)
+    return _rows_of(found, source, tasks, plain)
 
 
 def _check_arguments(model: Any, scheme: Any, prefix: Any, reset_buffers: Any) -> None:
@@ -209,8 +219,13 @@ def _real_device(device: str | torch.device) -> torch.device:
     return place
 
 
-def _carry_out(tasks: list[Task]) -> None:
+def _carry_out(tasks: list[Task], plain: list[Plan], in_place: list[str]) -> None:
     """Fill: first what must be done one by one, which is what may fail, then all the rest in one batch for each device.
+
+    Args:
+        tasks: planned.
+        plain: the plans of what needs no task.
+        in_place: the names of those that have no new memory.
 
     Raises:
         RuntimeError: a fill failed; names what may have been written. torch.OutOfMemoryError, MemoryError: likewise.
@@ -218,6 +233,7 @@ def _carry_out(tasks: list[Task]) -> None:
     """
     batch = [task for task in tasks if task.plans is not None]
     check_backends(task.target.device for task in tasks if task.initializer and not _is_fake(task.target))
+    check_backends([plain[0].out.device] if plain else [])  # which new memory and that in place have in common
     begun: list[Task] = []
     at = ""
     try:
@@ -226,13 +242,15 @@ def _carry_out(tasks: list[Task]) -> None:
             begun.append(task)
             _write(task)
         begun, at = begun + batch, ""
-        run([plan for task in batch for plan in task.plans or ()])
+        others = [plan for task in batch for plan in task.plans or ()]
+        run(plain + others, None if others or not plain else plain[0].out.device)
     except Exception as error:
         names = [task.slot.name for task in begun if task.in_place and task.initializer]
+        names += [] if at else in_place
         state = f"Written, perhaps in part: {', '.join(names)}" if names else "The model is as it was"
         kind = type(error) if isinstance(error, (torch.OutOfMemoryError, MemoryError)) else RuntimeError
         raise kind(f"initialization failed{at}: {error}. {state}.") from error
-    increment_version([task.target for task in batch if not task.target.is_inference()])
+    written(*(plan.out for plan in plain), *(task.target for task in batch))
 
 
 def _is_fake(tensor: Tensor) -> bool:
@@ -271,11 +289,14 @@ def _call_unknown(task: Task, initializer: Initializer, key: int) -> None:
         raise ValueError(f"{name_of(initializer)} has not written all elements of {task.slot.name}, or has written NaN")
 
 
-def _rows_of(found: list[Slot], source: list[int], tasks: dict[int, Task]) -> list[Row]:
+def _rows_of(found: list[Slot], source: list[int], tasks: dict[int, Task], plain: dict[int, Plain]) -> list[Row]:
     """The lines of the report: of what the model is now, and without its tensors."""
     names: dict[int, str | None] = {}  # of initializers, by id: many slots share one
     rows = []
     for number, (slot, owner) in enumerate(zip(found, source, strict=True)):
+        if number in plain:
+            rows.append(plain[number].row)
+            continue
         task = tasks[owner]
         tied = owner != number
         if tied and slot.steps:

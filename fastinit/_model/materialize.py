@@ -12,7 +12,7 @@ from fastinit._core.modes import safe_torch
 from fastinit._core.shard import is_dtensor
 from fastinit._model.plain import put
 from fastinit._model.slots import Slot
-from fastinit._torch import can_set_data, can_swap, own_buffers, own_parameters, swap
+from fastinit._torch import can_set_data, can_swap, own_buffers, own_parameters, swap, swap_bare
 
 
 def fresh(tensor: Tensor, device: torch.device) -> Tensor:
@@ -65,7 +65,7 @@ def alias(owner: Tensor, tensor: Tensor, new: Tensor) -> Tensor:
 
 
 @safe_torch()
-def install(found: Iterable[tuple[Slot, Tensor]]) -> None:
+def install(found: list[tuple[Slot, Tensor]]) -> None:
     """Put new tensors into their places. Optimizers, hooks and ties may hold the parameters that are there: see `_renewed`.
 
     Everything new is made before the first swap, after which a parameter is no longer what views were cut from.
@@ -102,11 +102,14 @@ def _renewed(tensor: Tensor, new: Tensor, gradient: Tensor | None) -> Tensor:
     Module._apply swaps (DTensors, and all if torch.__future__ says so), or sets `.data`, or puts another object there: all if
     torch.__future__ says so, else what leaves meta. What leaves meta is swapped here too, unless something holds it.
     """
+    others = torch.__future__.get_overwrite_module_params_on_conversion()
+    if tensor.is_meta and not others and swap_bare(tensor, new):
+        return tensor
     if tensor.grad is not None:
         tensor.grad = None
     if type(new) is not type(tensor):
         new.__class__ = type(tensor)
-    others, must_swap = torch.__future__.get_overwrite_module_params_on_conversion(), _must_swap(tensor)
+    must_swap = _must_swap(tensor)
     if not must_swap and not others and can_set_data(tensor, new):
         tensor.data = new.detach()
         new = tensor

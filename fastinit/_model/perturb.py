@@ -15,7 +15,7 @@ from fastinit._core import keys
 from fastinit._core.laws import Initializer, Law
 from fastinit._core.modes import ieee_arithmetic, is_flushing, safe_torch
 from fastinit._core.plan import Blending
-from fastinit._fill import check_backends, written
+from fastinit._fill import check_backends
 from fastinit._model.materialize import kind_of
 from fastinit._model.noise import OldValues, Planner, Step, Where, check_covered, step_of
 from fastinit._model.report import Entry, Report
@@ -24,6 +24,7 @@ from fastinit._model.slots import Slot, slots
 from fastinit._model.tasks import check_rules
 from fastinit._schemes.naming import name_of, name_of_dtype
 from fastinit._schemes.scheme import Scheme
+from fastinit._torch import written
 
 _ALL_FROZEN = (
     "all that rules name is frozen (requires_grad is False), and nothing was perturbed. Rules for full names perturb what is "

@@ -16,13 +16,11 @@ _OWN = frozenset(vars(nn.Module()))  # every module's: what is registered, hooks
 
 def plain_tensors(module: nn.Module) -> Iterator[tuple[Steps, Tensor]]:
     """A module's plain attributes on meta, each with the way to it. Modules that are not registered are models of their own."""
+    others = [(name, value) for name, value in vars(module).items() if name not in _OWN and type(value) not in _PLAIN]
+    if not others:  # mostly
+        return
     known = {id(place) for place in (own_parameters(module), own_buffers(module), children_of(module))}
-    waiting: list[tuple[Steps, Any]] = [
-        ((name,), value)
-        for name, value in vars(module).items()
-        if name not in _OWN and type(value) not in _PLAIN and id(value) not in known
-    ]
-    waiting.reverse()
+    waiting: list[tuple[Steps, Any]] = [((name,), value) for name, value in reversed(others) if id(value) not in known]
     while waiting:
         steps, value = waiting.pop()
         if isinstance(value, Tensor):

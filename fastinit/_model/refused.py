@@ -6,6 +6,7 @@ import functools
 import sys
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 from torch.nn.utils.spectral_norm import SpectralNorm
@@ -60,6 +61,8 @@ def _refusal_of_parametrizations(module: Any) -> str | None:
 
 
 def refusal_of_tensor(tensor: Tensor) -> str | None:
+    if tensor.layout is not torch.strided or tensor.is_nested:
+        return "a nested tensor" if tensor.is_nested else f"a tensor of layout {tensor.layout}, and only torch.strided is filled"
     if type(tensor) in PLAIN and not hasattr(tensor, "ds_id"):  # mostly
         return None
     if reason := absence(tensor):

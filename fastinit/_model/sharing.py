@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import operator
 from collections import defaultdict
+from collections.abc import Container
 
 from fastinit._core.check import PLAIN
 from fastinit._core.laws import Initializer
@@ -11,7 +11,7 @@ from fastinit._core.memory import PartlyShared, holders_of
 from fastinit._core.shard import local_of
 from fastinit._model.slots import Slot
 from fastinit._schemes.padding import padded, padding_row
-from fastinit._torch import storage_number
+from fastinit._torch import storage_numbers
 
 
 def sources(found: list[Slot]) -> list[int]:
@@ -21,7 +21,7 @@ def sources(found: list[Slot]) -> list[int]:
         ValueError: two tensors share a part of their memory, and neither holds the other.
     """
     source, storages = list(range(len(found))), defaultdict(list)
-    numbers = [storage_number(slot.tensor if type(slot.tensor) in PLAIN else local_of(slot.tensor)) for slot in found]
+    numbers = storage_numbers(slot.tensor if type(slot.tensor) in PLAIN else local_of(slot.tensor) for slot in found)
     if len(set(numbers)) == len(numbers):  # mostly
         return source
     for number, storage in enumerate(numbers):
@@ -40,13 +40,18 @@ def sources(found: list[Slot]) -> list[int]:
     return source
 
 
-def sharers_of(found: list[Slot], source: list[int]) -> dict[int, list[Slot]]:
-    """The slots that share the memory of each that owns its own, by number; itself among them."""
+def shared_numbers(source: list[int]) -> set[int]:
+    """The numbers of slots that share memory with another."""
+    with_others = {owner for number, owner in enumerate(source) if owner != number}
+    return {number for number, owner in enumerate(source) if owner in with_others} if with_others else with_others
+
+
+def sharers_of(found: list[Slot], source: list[int], but: Container[int] = ()) -> dict[int, list[Slot]]:
+    """The slots that share the memory of each that owns its own, by number; itself among them. Of some numbers none is asked."""
     sharing: dict[int, list[Slot]] = defaultdict(list)
-    if all(map(operator.eq, source, range(len(source)))):  # mostly
-        return {number: [slot] for number, slot in enumerate(found)}
-    for slot, owner in zip(found, source, strict=True):
-        sharing[owner].append(slot)
+    for number, owner in enumerate(source):
+        if owner not in but:
+            sharing[owner].append(found[number])
     return sharing
 
 

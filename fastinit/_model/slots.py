@@ -5,10 +5,11 @@ from __future__ import annotations
 import functools
 import sys
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple, cast
 
+import torch
 from torch import Tensor, nn
 
 from fastinit._core.check import PLAIN
@@ -19,10 +20,7 @@ from fastinit._schemes.depth import ByDepth
 from fastinit._schemes.rules import Choice, ModuleRules
 from fastinit._schemes.scheme import Scheme, choice_of, has_full_names, is_lazy, rules_of
 from fastinit._schemes.unused import Place, Unused, joined, unused_rules
-from fastinit._torch import (
-    children_of,
-    registered,
-)
+from fastinit._torch import children_of, leaf, registered
 
 # What DistributedDataParallel, torch.compile, activation checkpointing and FSDP put between a module and its parameters.
 _WRAPPERS = frozenset(("module", "_orig_mod", "_checkpoint_wrapped_module", "_fsdp_wrapped_module"))
@@ -54,7 +52,9 @@ _slot: Callable[[tuple[Any, ...]], Slot] = functools.partial(tuple.__new__, Slot
 _LEAVE = Choice(None)  # of what lies in a module that is left as it is
 _ORDINARY = {*PLAIN, type(None)}
 _Above = list[tuple[ModuleRules, str]]  # of the modules around one those that name parameters below them, and their paths
-_Step = tuple[nn.Module, str, int, _Above, bool]  # to visit: its canonical path, its depth, and whether it is left as it is
+# A module whose children are visited: those to come, its canonical path, the rules above them, and whether they are left as they are.
+_Level = tuple[nn.Module, Iterator[tuple[str, nn.Module | None]], str, _Above, bool]
+_Owner = tuple[nn.Module, str, _Above, ModuleRules]  # a module, its path, the rules above it, and its own
 
 
 @dataclass
@@ -62,14 +62,15 @@ class _Walk:
     """A walk through a model: its slots, and what is wrong with it, in words.
 
     It visits each module once, under its first path, in the order of `Module.named_modules`, and without recursion: of paths
-    there may be exponentially many, or more levels than Python has. Models have thousands of small modules: what their type
-    decides is found once, and a step is a bare tuple.
+    there may be exponentially many, or more levels than Python has. Models have thousands of small modules: what the type of
+    most decides is found once.
     """
 
     scheme: Scheme
     found: list[Slot] = field(default_factory=list)
     open: dict[int, _Above] = field(default_factory=dict)  # by number: slots that names decide, what rules by type have
     rules: dict[type[nn.Module], ModuleRules] = field(default_factory=dict)
+    decided: dict[type[nn.Module], dict[str, Choice]] = field(default_factory=dict)  # parameters, wherever modules are
     refused: list[str] = field(default_factory=list)
     reaching: _Above = field(default_factory=list)  # all rules that name parameters below their module
     first: dict[int, Place] = field(default_factory=dict)  # by a module's id: it, and its first path
@@ -80,18 +81,25 @@ class _Walk:
         self.waits = has_full_names(self.scheme)  # until all names are known, nothing is decided
 
     def walk(self, model: nn.Module, path: str) -> None:
-        around: list[nn.Module] = []  # the modules that the next one lies in
-        steps: list[_Step] = [(model, path, 0, [], False)]
-        while steps:
-            step = steps.pop()
-            module, path, depth, _, left = step
-            del around[depth:]
-            if id(module) in self.first:
-                self.meet_again(module, path, around)
-                continue
-            self.first[id(module)] = module, path
-            around.append(module)
-            steps += self.leave(step) if left else self.visit(step)
+        self.first[id(model)] = model, path
+        levels = [level] if (level := self.visit(model, path, [])) else []
+        while levels:
+            _, children, base, above, left = levels[-1]
+            for name, module in children:
+                if module is None:
+                    continue
+                path = base if name in _WRAPPERS else f"{base}.{name}" if base else name
+                if id(module) in self.first:
+                    self.meet_again(module, path, [outer for outer, *_ in levels])
+                    continue
+                self.first[id(module)] = module, path
+                if path and not (above or left) and self.note_leaf(module, path):
+                    continue
+                if level := self.leave(module, path) if left else self.visit(module, path, above):
+                    levels.append(level)
+                    break
+            else:
+                levels.pop()
 
     def meet_again(self, module: nn.Module, path: str, around: list[nn.Module]) -> None:
         """Remember the other path; ValueError where it has no end."""
@@ -104,9 +112,26 @@ class _Walk:
             )
         self.again[path] = first
 
-    def visit(self, step: _Step) -> Sequence[_Step]:
-        """Note what a module has; then the steps to its children, the last one first."""
-        module, path, _, above, _ = step
+    def note_leaf(self, module: nn.Module, path: str) -> bool:
+        """Note the parameters of a module that is as most are, in a third of the time: its type decides them, and it has nothing
+        else. False: it may be something else; nothing is noted."""
+        choices, noted = self.decided.get(type(module)), []
+        parameters, is_all = leaf(module)
+        if choices is None or not is_all:
+            return False
+        for attribute, tensor in parameters.items():
+            if tensor is None:
+                continue
+            if type(tensor) is not nn.Parameter or attribute not in choices or tensor.layout is not torch.strided:
+                return False
+            if tensor.is_nested or hasattr(tensor, "ds_id"):  # as `refusal_of_tensor`, without its call
+                return False
+            noted.append(_slot((f"{path}.{attribute}", module, attribute, tensor, choices[attribute], False, False, ())))
+        self.found += noted
+        return True
+
+    def visit(self, module: nn.Module, path: str, above: _Above) -> _Level | None:
+        """Note what a module has; then the way to its children, if it has any."""
         rules = self.rules.get(type(module)) or rules_of(self.scheme, module, self.rules)
         parameters, buffers, children, is_bare = registered(module)
         if is_bare and _ORDINARY.issuperset(map(type, parameters.values())) and not (buffers and is_lazy(module)):
@@ -114,65 +139,59 @@ class _Walk:
         else:
             reason = refusal_of_module(module)
         if reason and rules.closed and not rules.mappings:
-            return self.leave(step)
+            return self.leave(module, path)
         if reason:
             self.refused.append(f"{path or 'the model'} ({type(module).__name__}): {reason}")
-            return ()
-        may_wait = above or self.waits
-        for attribute, tensor in parameters.items():
-            choice = None if may_wait or tensor is None else rules.find(attribute, False)
-            if (
-                choice
-                and type(tensor) is nn.Parameter
-                and not (isinstance(choice.initializer, ByDepth) or hasattr(tensor, "ds_id"))
-            ):
-                name = f"{path}.{attribute}" if path else attribute
-                self.found.append(_slot((name, module, attribute, tensor, choice, False, False, ())))  # as `note` does
-            elif tensor is not None:
-                self.note(step, rules, attribute, tensor)
-        for attribute, tensor in buffers.items():
-            if tensor is not None:
-                self.note(step, rules, attribute, tensor, buffer=True)
-        if not is_bare and is_parametrized(module):
-            self.note_parametrized(step, rules)
+            return None
+        owner = module, path, above, rules
+        for buffer, place in ((False, parameters), (True, buffers)):
+            for attribute, tensor in place.items():
+                if tensor is not None:
+                    self.note(owner, attribute, tensor, buffer)
+        hides = not is_bare and is_parametrized(module)
+        if hides:
+            self.note_parametrized(owner)
         if rules.below:
             above = [*above, (rules, path)]
             self.reaching.append(above[-1])
-        return _steps_below(step, children, above) if children else ()
+        elif is_bare and not self.waits and type(module) in self.rules:
+            choices = {attribute: rules.find(attribute, False) for attribute in parameters}
+            self.decided[type(module)] = {name: choice for name, choice in choices.items() if choice and not _is_by_depth(choice)}
+        if not children:
+            return None
+        shown = ((name, child) for name, child in children.items() if not (hides and name == "parametrizations"))
+        return module, shown, path, above, False
 
-    def note(
-        self, step: _Step, rules: ModuleRules, attribute: str, tensor: Any, buffer: bool = False, parametrized: bool = False
-    ) -> None:
+    def note(self, owner: _Owner, attribute: str, tensor: Any, buffer: bool = False, parametrized: bool = False) -> None:
         """Note a tensor that a module owns, with what its rules have for it: others may go before these."""
-        module, path, _, above, _ = step
+        module, path, above, rules = owner
         name = f"{path}.{attribute}" if path else attribute
         if reason := refusal_of_tensor(tensor):
             self.refused.append(f"{name}: {reason}")
             return
         choice = rules.find(attribute, buffer)
-        if above or self.waits or (choice and isinstance(choice.initializer, ByDepth)):
+        if above or self.waits or (choice and _is_by_depth(choice)):
             self.open[len(self.found)] = [
                 *((outer, name[len(base) + 1 if base else 0 :]) for outer, base in above),
                 (rules, attribute),
             ]
         self.found.append(Slot(name, module, attribute, tensor, choice, buffer, parametrized))
 
-    def note_parametrized(self, step: _Step, rules: ModuleRules) -> None:
-        module: Any = step[0]
+    def note_parametrized(self, owner: _Owner) -> None:
+        module: Any = owner[0]
         with safe_torch():
             computed = {name: getattr(module, name).detach() for name in module.parametrizations}
         for name, tensor in computed.items():
-            self.note(step, rules, name, tensor, parametrized=True)
+            self.note(owner, name, tensor, parametrized=True)
 
-    def leave(self, step: _Step) -> Sequence[_Step]:
+    def leave(self, module: nn.Module, path: str) -> _Level:
         """A module that could not be initialized, and need not be: its rule is None."""
-        module, path, *_ = step
         parameters, buffers, children, _ = registered(module)
         for buffer, place in ((False, parameters), (True, buffers)):
             for attribute, tensor in place.items():
                 if tensor is not None and refusal_of_tensor(tensor) is None:
                     self.found.append(Slot(joined(path, attribute), module, attribute, tensor, _LEAVE, buffer))
-        return _steps_below(step, children, [], left=True)
+        return module, iter(children.items()), path, [], True
 
     def meant(self, name: str) -> str:
         """A full name by first paths."""
@@ -207,21 +226,12 @@ class _Walk:
         return self.found
 
 
+def _is_by_depth(choice: Choice) -> bool:
+    return isinstance(choice.initializer, ByDepth)
+
+
 def _children(module: nn.Module) -> list[tuple[str, nn.Module]]:
     return [(name, child) for name, child in children_of(module).items() if child is not None]
-
-
-def _steps_below(step: _Step, children: Mapping[str, nn.Module | None], above: _Above, left: bool = False) -> Sequence[_Step]:
-    """The steps to a module's children, the last one first, but to the parametrizations of its parameters."""
-    module, path, depth, *_ = step
-    hidden = "parametrizations" if not left and is_parametrized(module) else None
-    steps = [
-        (child, path if name in _WRAPPERS else joined(path, name), depth + 1, above, left)
-        for name, child in children.items()
-        if child is not None and name != hidden
-    ]
-    steps.reverse()
-    return steps
 
 
 def slots(model: nn.Module, scheme: Scheme, prefix: str) -> tuple[list[Slot], list[Unused]]:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Container, Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -23,7 +23,7 @@ from fastinit._model.guard import Candidate, Guard
 from fastinit._model.materialize import alias_refusal
 from fastinit._model.mend import Missed, message
 from fastinit._model.report import State
-from fastinit._model.sharing import decider_of, padded_for, sharers_of
+from fastinit._model.sharing import decider_of, padded_for, shared_numbers, sharers_of
 from fastinit._model.slots import Slot
 from fastinit._schemes.keras_rules import zero_
 from fastinit._schemes.naming import name_of, name_of_dtype
@@ -71,32 +71,29 @@ class Task:
         return self.target is self.slot.tensor
 
 
-_PlainTask = Callable[[Slot], Task | None]  # of a slot that its rule alone decides: its task, planned already
-
-
-def tasks_of(found: list[Slot], source: list[int], overwrite: Overwrite, plain_task: _PlainTask) -> dict[int, Task]:
-    """A task for every slot that owns its memory, by number; planned already, where its rule alone decides.
+def tasks_of(
+    found: list[Slot], source: list[int], overwrite: bool, guard: Guard, plain: Container[int]
+) -> dict[int, Task]:
+    """A task for every slot that owns its memory, by number, but for those that are plain.
 
     Raises:
         ValueError: a padding row cannot be told in the memory that holds it.
     """
-    guard = Guard(found)
-    tasks: dict[int, Task] = {}
-    for owner, sharers in sharers_of(found, source).items():
-        plain = plain_task(sharers[0]) if len(sharers) == 1 else None
-        tasks[owner] = plain or _task_of(found[owner], sharers, overwrite.loaded, guard.constructed)
-    return tasks if overwrite.constants or not guard.constructed else _guarded(tasks, guard)
+    sharing = sharers_of(found, source, plain)
+    return {owner: _task_of(found[owner], sharers, overwrite, guard) for owner, sharers in sharing.items()}
 
 
-def _guarded(tasks: dict[int, Task], guard: Guard) -> dict[int, Task]:
-    """The tasks, less those that would replace what a constructor has set on purpose."""
-    held = guard.replaced(_candidates(tasks.values()))
-    if not held:
+def keep_constants(found: list[Slot], tasks: dict[int, Task], plain: dict[int, Any], guard: Guard) -> dict[int, Task]:
+    """The tasks, and others instead of those, or of what is plain, that would replace what a constructor has set on purpose."""
+    if not guard.constructed:
         return tasks
-    return {
-        owner: Task(task.slot, "kept", values=task.slot.tensor, holds=held[task.slot.name]) if task.slot.name in held else task
-        for owner, task in tasks.items()
-    }
+    choices = {number: choice for number in plain if (choice := found[number].choice)}
+    candidates = [Candidate(found[number], one.initializer) for number, one in choices.items() if one.initializer and not one.own]
+    held = guard.replaced(candidates + _candidates(tasks.values()))
+    for number in [number for number in (*tasks, *plain) if found[number].name in held] if held else ():
+        plain.pop(number, None)
+        tasks[number] = Task(found[number], "kept", values=found[number].tensor, holds=held[found[number].name])
+    return dict(sorted(tasks.items()))
 
 
 def _candidates(tasks: Iterable[Task]) -> list[Candidate]:
@@ -108,7 +105,7 @@ def _candidates(tasks: Iterable[Task]) -> list[Candidate]:
     ]
 
 
-def _keep_constants(tasks: list[Task], giver: Giver) -> None:
+def _give_constants(tasks: list[Task], giver: Giver) -> None:
     """Let tensors on meta have what their constructor sets on purpose, as in a model that was constructed."""
     candidates = _candidates(tasks)
     held = giver.hold([one.slot for one in candidates]) if candidates else []
@@ -120,7 +117,7 @@ def _keep_constants(tasks: list[Task], giver: Giver) -> None:
             task.initializer, task.values, task.by = None, real[task.slot.name].slot.tensor, giver.by
 
 
-def _task_of(slot: Slot, sharers: list[Slot], overwrite: bool, constructed: bool) -> Task:
+def _task_of(slot: Slot, sharers: list[Slot], overwrite: bool, guard: Guard) -> Task:
     if not overwrite and any(is_loaded(sharer.tensor) for sharer in sharers) and not slot.tensor.is_meta:
         return Task(slot, "left", values=slot.tensor, loaded=True)
     decider = decider_of(sharers) or slot
@@ -128,7 +125,7 @@ def _task_of(slot: Slot, sharers: list[Slot], overwrite: bool, constructed: bool
     named = choice.by_name
     if is_frozen(slot.tensor) and not named and all(is_frozen(sharer.tensor) for sharer in sharers):
         return Task(slot, "frozen", values=slot.tensor)
-    initializer = resolved(choice, decider.module, decider.attribute, decider.tensor, constructed)
+    initializer = resolved(choice, decider.module, decider.attribute, decider.tensor, guard.constructed)
     if initializer is None:
         told = slot.buffer or (decider.choice is not None and choice.initializer is None)
         return Task(slot, "left" if told else "missed", values=slot.tensor)
@@ -146,11 +143,11 @@ def _running_statistic(slot: Slot) -> Initializer | None:
 # --- checks -------------------------------------------------------------------------------------------------------------------
 
 
-def check_covered(tasks: list[Task]) -> None:
+def check_covered(tasks: list[Task], others: Iterable[Slot]) -> None:
     """Raise ValueError for parameters that no rule names, and for constants that a rule would replace."""
     missed = [Missed(task.slot, task.holds) for task in tasks if task.state in ("missed", "kept")]
     if missed:
-        raise ValueError(message(missed, [task.slot for task in tasks if task.state not in ("missed", "kept")]))
+        raise ValueError(message(missed, [*(task.slot for task in tasks if task.state not in ("missed", "kept")), *others]))
 
 
 def find_values(tasks: list[Task], place: torch.device | None, giver: Giver | None, constants: bool) -> None:
@@ -174,7 +171,7 @@ def find_values(tasks: list[Task], place: torch.device | None, giver: Giver | No
         task.state = "left" if task.values.is_meta else "filled"
         task.by = giver.by if giver else ""
     if giver and giver.knows_all and not constants:
-        _keep_constants([task for task in tasks if task.slot.tensor.is_meta], giver)
+        _give_constants([task for task in tasks if task.slot.tensor.is_meta], giver)
     if unknown:
         raise ValueError(
             "nobody knows the values of these tensors on meta, and nothing was written:\n"
@@ -215,6 +212,8 @@ def _checked(slot: Slot, values: Tensor) -> Tensor:
 def check_aliases(found: list[Slot], source: list[int], place: torch.device | None) -> None:
     """Raise ValueError for tensors that share memory but could not share new memory."""
     refused = []
+    if not shared_numbers(source):
+        return
     for slot, owner in ((slot, owner) for number, (slot, owner) in enumerate(zip(found, source, strict=True)) if owner != number):
         if found[owner].steps and not slot.steps:
             refused.append(

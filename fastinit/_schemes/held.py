@@ -5,22 +5,21 @@ from __future__ import annotations
 import functools
 import math
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
 from itertools import accumulate
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from fastinit._core.check import PLAIN
-from fastinit._core.memory import check_memory, memory_of
+from fastinit._core.memory import check_memory, lies_alone, memory_of, starts_of
 from fastinit._core.modes import safe_torch
 from fastinit._core.plan import is_staged
 from fastinit._torch import without_dispatch_modes
 
 _FIRST, _SOME = 4, 4096  # elements that are looked at
 _SMALL = 65536  # bytes that are compared as they are
-_CODES: dict[torch.dtype, Literal["f", "d"]] = {torch.float32: "f", torch.float64: "d"}
 
 
 def is_vector(shape: torch.Size) -> bool:
@@ -28,20 +27,28 @@ def is_vector(shape: torch.Size) -> bool:
     return sum(size > 1 for size in shape) <= 1
 
 
-def first_values(tensors: Iterable[Tensor]) -> dict[int, list[float]]:
-    """The first elements in memory of each tensor that has some, by the tensor's id: in two microseconds each on the CPU."""
+def first_values(tensors: Iterable[Tensor], alone: Container[int] = ()) -> dict[int, list[float]]:
+    """The first elements in memory of each tensor of floats that has some, by the tensor's id.
+
+    Args:
+        tensors: any.
+        alone: the ids of plain ones of which it is known that they lie alone.
+    """
     found: dict[int, list[float]] = {}
+    together: dict[Any, list[Tensor]] = defaultdict(list)  # by dtype, and by how many elements are read
     others: dict[Any, dict[int, Tensor]] = defaultdict(dict)  # by what torch.cat takes together
     with without_dispatch_modes(), torch.no_grad():
         for tensor in tensors:
-            if not _is_readable(tensor):
-                continue
-            code = _CODES.get(tensor.dtype)
-            if code and (memory := memory_of(tensor, _FIRST)) is not None:
-                found[id(tensor)] = [*map(float, memoryview(memory).cast(code))]
-            else:
+            if id(tensor) in alone or (type(tensor) in PLAIN and tensor.layout is torch.strided and lies_alone(tensor)):
+                together[tensor.dtype, min(tensor.numel(), _FIRST)].append(tensor)
+            elif _is_readable(tensor):
                 first = here(_row(tensor)[:_FIRST])
                 others[first.device, first.dtype][id(tensor)] = first
+        for (dtype, count), same in together.items():
+            if count and dtype.is_floating_point:
+                values = torch.frombuffer(bytearray(starts_of(same, count)), dtype=dtype)
+                wide = values if dtype is torch.float64 else values.float()
+                found |= zip(map(id, same), wide.view(-1, count).tolist(), strict=True)
         for parts in others.values():
             values = torch.cat([*parts.values()]).float().tolist()
             ends = accumulate(map(len, parts.values()))
