@@ -12,6 +12,7 @@ from types import FunctionType, MethodType
 from typing import Any, TypeVar
 
 import torch
+from torch.compiler import is_compiling
 from torch.overrides import TorchFunctionMode
 
 from fastinit._core.check import depth_of_user
@@ -219,7 +220,7 @@ class _Router(TorchFunctionMode):
         if handler is not None:
             return _serve(handler, func, args, kwargs or {})
         result = func(*args, **kwargs) if kwargs else func(*args)
-        if self.holders and not (torch.compiler.is_compiling() or is_tracing() or thread.busy):
+        if self.holders and not (is_compiling() or is_tracing() or thread.busy):
             self.draws.follow(func, args, kwargs or {}, result)
         return result
 
@@ -261,23 +262,18 @@ class _Thread(threading.local):
 
 def _serve(handler: Handler, torch_function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     """Answer a call: torch does, where it goes into a graph or no block is open."""
-    block = None if torch.compiler.is_compiling() or thread.busy else _innermost()
-    if block is None:
+    if is_compiling() or thread.busy:
+        return torch_function(*args, **kwargs)
+    for block in reversed(blocks.get()):  # a context may have been taken to another thread, and blocks closed from anywhere
+        if block.is_open and block.router is thread.router:
+            break
+    else:
         return torch_function(*args, **kwargs)
     thread.busy = True
     try:
         return handler(block, torch_function, args, kwargs)
     finally:
         thread.busy = False
-
-
-def _innermost() -> Block | None:
-    """The block that decides here. A context may have been taken to another thread, and blocks closed from anywhere."""
-    known: tuple[Block, ...] = blocks.get()
-    for block in known[::-1]:
-        if block.is_open and block.router is thread.router:
-            return block
-    return None
 
 
 def _settle(known: tuple[Block, ...]) -> None:

@@ -38,7 +38,15 @@ from fastinit._core.memory import check_memory
 from fastinit._core.modes import is_troubled, safe_torch
 from fastinit._core.plan import Box, Plan, by_device, of_parts, row_of, whole
 from fastinit._core.recipes import Recipe, recipe
-from fastinit._torch import FakeTensor, dispatch_modes, is_wrapped_by_functorch, local_tensor_of, recording_modes, untraced, written
+from fastinit._torch import (
+    FakeTensor,
+    dispatch_modes,
+    is_wrapped_by_functorch,
+    local_tensor_of,
+    recording_modes,
+    untraced,
+    written,
+)
 
 _MASK64 = (1 << 64) - 1
 Key = int | Tensor  # a tensor: the word that a graph or torch.func draws

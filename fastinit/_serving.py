@@ -74,15 +74,14 @@ class Block:
             with without_torch_function():
                 if tensor.is_inference() and not torch.is_inference_mode_enabled():
                     return False
-                if not fills_(service.usual, tensor, generator, key, *arguments):  # type: ignore[arg-type]
-                    return False
-                if self.draws.holders:
+                size = fills_(service.usual, tensor, generator, key, *arguments)  # type: ignore[arg-type]
+                if size and self.draws.holders:
                     self.draws.overwritten(tensor)
-                size = tensor.numel()
         except (TypeError, ValueError):
             return False
-        self.count(service.function, size)
-        return True
+        if size:
+            self.count(service.function, size)
+        return size > 0
 
     def count(self, function: Callable[..., Tensor], size: int) -> None:
         """Count a call that this package took."""
@@ -130,17 +129,7 @@ class _Service:
     positional: int  # how many of them may be passed by position
     method: bool = False  # of Tensor: for parameters alone, and not where autograd would record the write
     usual: Usual | None = None  # its short way
-    forms: dict[tuple[Any, ...], Any] = field(default_factory=dict)  # of calls: how their arguments are picked for it
-
-    def _is_taken(self, block: Block, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
-        """Whether the short way took the call."""
-        form = (len(args), *kwargs)
-        if (picked := self.forms.get(form)) is None:
-            picked = self.forms[form] = self._form(len(args), *kwargs)
-        if not picked:
-            return False
-        pick, defaults = picked
-        return block.fills_usual(self, *pick((*args, *kwargs.values(), *defaults)))
+    forms: dict[Any, Any] = field(default_factory=dict)  # of calls: how their arguments are picked for it
 
     def _form(self, count: int, *names: str) -> tuple[Any, ...]:
         """How to pick tensor, generator and what the law depends on of a call's values and the defaults; empty: not usual."""
@@ -155,8 +144,15 @@ class _Service:
         return operator.itemgetter(*map(places.index, wanted)), tuple(defaults[name] for name in rest)
 
     def __call__(self, block: Block, torch_function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        if self.usual is not None and self._is_taken(block, args, kwargs):
-            return args[0] if args else kwargs["tensor"]
+        if self.usual is not None:
+            form = (len(args), *kwargs) if kwargs else len(args)
+            if (picked := self.forms.get(form)) is None:
+                picked = self.forms[form] = self._form(len(args), *kwargs)
+            if picked:
+                pick, defaults = picked
+                given = (*args, *kwargs.values(), *defaults) if kwargs else args + defaults
+                if block.fills_usual(self, *pick(given)):
+                    return args[0] if args else kwargs["tensor"]
         arguments = self._arguments(args, kwargs)
         tensor: Any = arguments.get("tensor")
         if self.method and not (is_parameter(tensor) and not (tensor.requires_grad and torch.is_grad_enabled())):

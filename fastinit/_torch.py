@@ -195,7 +195,8 @@ def can_swap(tensor: Any) -> bool:
 def swap_bare(tensor: Any, new: Any) -> bool:
     """Swap the memory of parameters on which nothing else hangs, as of most, in a fifth of the time of `swap`. False: of these
     something may; nothing is done."""
-    if type(tensor) is not nn.Parameter or type(new) is not nn.Parameter or tensor._use_count() != 1 or new._use_count() != 1:
+    held = tensor._use_count() > 1 or new._use_count() > 1
+    if held or not type(tensor) is type(new) is nn.Parameter:
         return False
     hooked = tensor._backward_hooks or tensor._post_accumulate_grad_hooks
     if hooked or vars(tensor) or vars(new) or tensor.grad is not None or weakref.getweakrefcount(tensor):
@@ -265,10 +266,9 @@ def children_of(module: nn.Module) -> Mapping[str, nn.Module | None]:
     return module._modules
 
 
-def registered(module: nn.Module) -> tuple[MutableMapping[str, Any], MutableMapping[str, Any], Mapping[str, Any], bool]:
-    """A module's own parameters, buffers and children; and whether nothing computes parameters before its forward pass."""
-    children = module._modules
-    return module._parameters, module._buffers, children, not module._forward_pre_hooks and "parametrizations" not in children
+def registered(module: nn.Module) -> tuple[MutableMapping[str, Any], MutableMapping[str, Any], Mapping[str, Any]]:
+    """A module's own parameters, buffers and children."""
+    return module._parameters, module._buffers, module._modules
 
 
 def leaf(module: nn.Module) -> tuple[MutableMapping[str, Any], bool]:

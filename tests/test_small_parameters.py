@@ -11,6 +11,7 @@ from helpers.models import bits
 from torch import nn
 
 import fastinit
+from fastinit import _fill
 from fastinit._backends import cpu
 from fastinit._model import planner
 from fastinit._schemes import norms, scheme
@@ -208,3 +209,117 @@ def test_a_bound_that_is_a_tensor_is_read_anew():
     assert fastinit.uniform_(tensor, b=bound, key=1).max() > 0.5
     bound.fill_(0.25)
     assert fastinit.uniform_(tensor, b=bound, key=1).max() <= 0.25
+
+
+WITHOUT_PLACES = {
+    "sparse": (lambda: torch.eye(4).to_sparse(), "a tensor of layout torch.sparse_coo"),
+    "compressed": (lambda: torch.eye(4).to_sparse_csr(), "a tensor of layout torch.sparse_csr"),
+    "nested": (lambda: torch.nested.nested_tensor([torch.zeros(2), torch.zeros(3)]), "a nested tensor"),
+}
+
+
+@pytest.mark.filterwarnings("ignore:The PyTorch API of nested tensors", "ignore:Sparse CSR tensor support")
+@pytest.mark.parametrize("place", [None, "cpu"])
+@pytest.mark.parametrize("number", [0, 2])
+@pytest.mark.parametrize("kind", WITHOUT_PLACES)
+def test_parameters_without_places_for_their_elements_are_named(kind, number, place):
+    make, told = WITHOUT_PLACES[kind]
+    model = many(3)
+    model[number].weight = nn.Parameter(make())
+    before = bits(model[1])
+    with pytest.raises(ValueError, match=rf"nothing was written:\n  {number}\.weight: {told}"):
+        fastinit.initialize_(model, seed=0, device=place)
+    assert all(torch.equal(values, before[name]) for name, values in bits(model[1]).items())
+    with pytest.raises(ValueError, match=rf"{number}\.weight: {told}"):
+        fastinit.perturb_(model, fastinit.normal_, seed=0, add=0.1)
+
+
+@pytest.mark.filterwarnings("ignore:The PyTorch API of nested tensors", "ignore:Sparse CSR tensor support")
+@pytest.mark.parametrize("kind", WITHOUT_PLACES)
+def test_a_rule_none_leaves_what_cannot_be_filled(kind):
+    class Odd(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.weight = nn.Parameter(WITHOUT_PLACES[kind][0]())
+            self.register_buffer("table", WITHOUT_PLACES[kind][0]())
+
+    report = fastinit.initialize_(nn.Sequential(many(2), Odd(), Odd()), fastinit.keras_like.override({Odd: None}), seed=0)
+    assert report.filled == [f"0.{number}.{name}" for number in range(2) for name in ("weight", "bias")] and not report.missed
+
+
+def test_a_failed_fill_names_what_it_may_have_written(monkeypatch):
+    def fail(plans):
+        raise RuntimeError("out of order")
+
+    with torch.device("meta"):
+        absent = many(1)
+    monkeypatch.setattr(cpu, "fill", fail)
+    with pytest.raises(RuntimeError, match=r"failed: out of order\. Written, perhaps in part: 0\.weight, 0\.bias\.$"):
+        fastinit.initialize_(many(1), seed=0)
+    with pytest.raises(RuntimeError, match=r"failed: out of order\. The model is as it was\.$"):
+        fastinit.initialize_(absent, seed=0, device="cpu")
+    assert absent[0].weight.is_meta
+
+
+def test_a_backend_that_cannot_serve_is_told_before_anything_is_written(monkeypatch):
+    def refuse(device):
+        raise RuntimeError(f"none serves {device}")
+
+    monkeypatch.setattr(_fill, "choose", refuse)
+    with torch.device("meta"):
+        absent = many(1)
+    for model, place in ((many(1), None), (many(1), "cpu"), (absent, "cpu")):
+        with pytest.raises(RuntimeError, match=r"^none serves cpu$"):
+            fastinit.initialize_(model, seed=0, device=place)
+    assert absent[0].weight.is_meta
+
+
+def test_what_is_where_it_goes_stays_where_it_is():
+    model, expected = many(2), many(2)
+    addresses = [parameter.data_ptr() for parameter in model.parameters()]
+    report = fastinit.initialize_(model, seed=0, device="cpu")
+    assert report == fastinit.initialize_(expected, seed=0)
+    assert addresses == [parameter.data_ptr() for parameter in model.parameters()]
+    assert all(torch.equal(values, bits(expected)[name]) for name, values in bits(model).items())
+
+
+def test_autograd_learns_of_every_write():
+    model = many(2)
+    product = (model[1].weight * model[1].weight).sum()
+    fastinit.initialize_(model, seed=0)
+    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+        product.backward()
+
+
+@pytest.mark.parametrize("size", [4, 5000])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float64, torch.int32, torch.complex64])
+def test_constants_of_any_size_are_torchs(size, dtype):
+    ours, theirs = torch.full((size,), 3, dtype=dtype), torch.full((size,), 3, dtype=dtype)
+    calls = [("zeros_", ()), ("ones_", ()), *(("constant_", (value,)) for value in (0.0, -0.0, 0.1, 1, True, -2.5, 0, -0.0, 0.0))]
+    for name, arguments in calls:
+        if dtype is torch.int32 and arguments and isinstance(arguments[0], float):
+            continue
+        assert getattr(fastinit, name)(ours, *arguments) is ours
+        getattr(nn.init, name)(theirs, *arguments)
+        whole, other = (torch.view_as_real(x) if x.is_complex() else x for x in (ours, theirs))
+        assert torch.equal(whole, other) and torch.equal(torch.signbit(whole), torch.signbit(other)), (name, arguments)
+
+
+def test_constants_are_written_where_torch_writes_and_draw_nothing():
+    state = torch.get_rng_state()
+    parameter = nn.Parameter(torch.full((4,), 7.0))
+    square = (parameter * parameter).sum()
+    fastinit.zeros_(parameter)
+    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+        square.backward()
+    parameter._is_hf_initialized = True
+    with pytest.warns(UserWarning, match="left as it is"):
+        fastinit.ones_(parameter)
+    assert not parameter.any() and torch.equal(state, torch.get_rng_state())
+    with torch.inference_mode():
+        held = torch.full((4,), 7.0)
+    assert fastinit.constant_(held, 0.5).tolist() == [0.5] * 4
+    with pytest.raises(ValueError, match="beyond|range"):
+        fastinit.constant_(torch.empty(2, dtype=torch.float16), 1e6)
+    with pytest.raises(TypeError, match="key"):
+        fastinit.zeros_(torch.empty(2), key="one")

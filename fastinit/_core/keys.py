@@ -57,7 +57,7 @@ def of_names(seed: int, *path: str | int) -> Callable[[str | int], int]:
 
     def key_of(name: str | int) -> int:
         keyed = copied()
-        keyed.update(name.encode() if type(name) is str else _encoded(name))
+        keyed.update(name.encode() if type(name) is str else b"%d" % name if type(name) is int else _encoded(name))
         return from_bytes(keyed.digest(), "little")
 
     return key_of

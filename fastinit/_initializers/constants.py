@@ -26,11 +26,17 @@ from fastinit._core.laws import Law, constant, declares
 from fastinit._core.memory import real_views
 from fastinit._core.shard import fill_rows_, is_dtensor, local_blocks
 from fastinit._fill import writing
+from fastinit._usual import Usual, fills_
 
 _WITHOUT_INFINITY = (torch.float8_e4m3fn, torch.float8_e4m3fnuz, torch.float8_e5m2fnuz, torch.float8_e8m0fnu)
 
 
-@declares(lambda shape, dtype: constant(0.0))
+_MOST = 4096  # elements: of more, torch's own fill, which is a loop of stores, makes up for its longer way
+_ZEROS = Usual(lambda shape, dtype: constant(0.0), scaled=False, most=_MOST)
+_ONES = Usual(lambda shape, dtype: constant(1.0), scaled=False, most=_MOST)
+
+
+@declares(_ZEROS.law)
 def zeros_(tensor: Tensor, *, generator: Generator | None = None, key: int | None = None) -> Tensor:
     """Fill a tensor with 0.
 
@@ -55,10 +61,12 @@ def zeros_(tensor: Tensor, *, generator: Generator | None = None, key: int | Non
         >>> fastinit.zeros_(torch.empty(2)).tolist()
         [0.0, 0.0]
     """
+    if generator is None and key is None and fills_(_ZEROS, tensor, None, 0):
+        return tensor
     return constant_(tensor, 0.0, generator=generator, key=key)
 
 
-@declares(lambda shape, dtype: constant(1.0))
+@declares(_ONES.law)
 def ones_(tensor: Tensor, *, generator: Generator | None = None, key: int | None = None) -> Tensor:
     """Fill a tensor with 1.
 
@@ -83,6 +91,8 @@ def ones_(tensor: Tensor, *, generator: Generator | None = None, key: int | None
         >>> fastinit.ones_(torch.empty(2)).tolist()
         [1.0, 1.0]
     """
+    if generator is None and key is None and fills_(_ONES, tensor, None, 0):
+        return tensor
     return constant_(tensor, 1.0, generator=generator, key=key)
 
 
@@ -149,6 +159,9 @@ def _constant_law(shape: Size, dtype: DType, val: complex) -> Law | None:
     return constant(value) if plain else None
 
 
+_CONSTANT = Usual(_constant_law, scaled=False, most=_MOST)
+
+
 @declares(_constant_law)
 def constant_(tensor: Tensor, val: complex, *, generator: Generator | None = None, key: int | None = None) -> Tensor:
     """Fill a tensor with one value.
@@ -176,6 +189,8 @@ def constant_(tensor: Tensor, val: complex, *, generator: Generator | None = Non
         >>> fastinit.constant_(torch.empty(2), 0.25).tolist()
         [0.25, 0.25]
     """
+    if generator is None and key is None and type(val) in (float, int) and val and fills_(_CONSTANT, tensor, None, 0, val):
+        return tensor  # 0.0 and -0.0 are equal, so that of these what is ready may be the other's
     check_tensor(tensor, ALL_DTYPES)
     if generator is not None or key is not None:
         keys.check_source(generator, key, tensor.device)

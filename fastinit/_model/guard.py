@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Container
+from collections.abc import Iterable
 from typing import NamedTuple
 
 import torch
@@ -43,17 +43,22 @@ class Guard:
     gradients or a normalization of varied values (its gain and its bias) give away, nothing is a constructor's.
     """
 
-    def __init__(self, found: list[Slot], alone: Container[int] = ()) -> None:
-        self._alone = alone  # the ids of tensors that are known to lie alone
-        self._slots = [slot for slot in found if not slot.buffer and not slot.parametrized]
+    def __init__(self, found: list[Slot], alone: Iterable[int] = ()) -> None:
+        self._found = found
+        self._alone = alone  # the numbers of those of which it is known that they lie alone, if they are on the CPU
+
+    @functools.cached_property
+    def _slots(self) -> list[Slot]:
+        return [slot for slot in self._found if not slot.buffer and not slot.parametrized]
 
     @functools.cached_property
     def constructed(self) -> bool:
         """Whether a constructor gave it; False where rules of the package's fill nothing, which alone would replace it."""
-        filled = [(slot.tensor, slot.choice) for slot in self._slots if slot.choice and slot.choice.initializer]
-        if all(choice.own for _, choice in filled):
+        choices = {id(choice): choice for _, _, _, _, choice, *_ in self._found if choice}  # a few, for many slots
+        if all(choice.own or choice.initializer is None for choice in choices.values()):
             return False
-        drawn = [tensor for tensor, _ in filled if tensor.ndim > 1]
+        filled = [slot.tensor for slot in self._slots if slot.choice and slot.choice.initializer]
+        drawn = [tensor for tensor in filled if tensor.ndim > 1]
         written = written_of(drawn)
         if not written or len(drawn) > 2 * len(written):
             return False
@@ -62,7 +67,8 @@ class Guard:
 
     @functools.cached_property
     def _first(self) -> dict[int, list[float]]:
-        return first_values((slot.tensor for slot in self._slots), self._alone)
+        known = {id(tensor) for tensor in (self._found[number].tensor for number in self._alone) if tensor.is_cpu}
+        return first_values((slot.tensor for slot in self._slots), known)
 
     @functools.cached_property
     def _varied(self) -> set[int]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import warnings
+from collections.abc import Iterable
 from typing import Any
 
 import torch
@@ -13,6 +14,7 @@ from fastinit._core import keys
 from fastinit._core.check import PLAIN, unmarked
 from fastinit._core.laws import Initializer
 from fastinit._core.modes import safe_torch, uncollected
+from fastinit._core.plan import Plan
 from fastinit._core.shard import copy_whole_, local_of
 from fastinit._fill import check_backends, run
 from fastinit._model.constructed import Giver, ResetBuffers, from_constructor, giver_of
@@ -30,8 +32,8 @@ from fastinit._model.tasks import (
     check_rules,
     equal_values,
     find_values,
-    keep_constants,
     is_known,
+    keep_constants,
     tasks_of,
 )
 from fastinit._schemes.calling import fill_with
@@ -166,7 +168,7 @@ def _fill_model(
         planner = Planner(place, keys.of_names(seed))
         knows_all = bool(giver and giver.knows_all)
         plain = planner.plain(found, source, knows_all)
-        guard = Guard(found, {id(found[number].tensor) for number, one in plain.items() if not one.is_new})
+        guard = Guard(found, plain)
         tasks = tasks_of(found, source, overwrite.loaded, guard, plain)
         if not overwrite.constants:
             tasks = keep_constants(found, tasks, plain, guard)
@@ -181,7 +183,7 @@ def _fill_model(
             for words in equal_values(all_tasks):
                 warnings.warn(f"{words}. Leave the key out: each gets its own.", UserWarning, stacklevel=4)
             plans, made = planner.plan_plain(found, plain)
-            _carry_out(all_tasks, plans, [row[0] for row, *_, is_new in plain.values() if not is_new])
+            _carry_out(all_tasks, plans, plain.values())
             others = [(slot, tasks[owner]) for slot, owner in zip(found, source, strict=True) if owner in tasks] if tasks else []
             made += [(slot, alias(task.slot.tensor, slot.tensor, task.target)) for slot, task in others if not task.in_place]
             install(made)
@@ -219,13 +221,13 @@ def _real_device(device: str | torch.device) -> torch.device:
     return place
 
 
-def _carry_out(tasks: list[Task], plain: list[Plan], in_place: list[str]) -> None:
+def _carry_out(tasks: list[Task], plans: list[Plan], plain: Iterable[Plain]) -> None:
     """Fill: first what must be done one by one, which is what may fail, then all the rest in one batch for each device.
 
     Args:
-        tasks: planned.
-        plain: the plans of what needs no task.
-        in_place: the names of those that have no new memory.
+        tasks: what is planned one by one.
+        plans: of what is plain, on one device.
+        plain: what that is.
 
     Raises:
         RuntimeError: a fill failed; names what may have been written. torch.OutOfMemoryError, MemoryError: likewise.
@@ -233,7 +235,7 @@ def _carry_out(tasks: list[Task], plain: list[Plan], in_place: list[str]) -> Non
     """
     batch = [task for task in tasks if task.plans is not None]
     check_backends(task.target.device for task in tasks if task.initializer and not _is_fake(task.target))
-    check_backends([plain[0].out.device] if plain else [])  # which new memory and that in place have in common
+    check_backends([plans[0].out.device] if plans else [])
     begun: list[Task] = []
     at = ""
     try:
@@ -243,14 +245,14 @@ def _carry_out(tasks: list[Task], plain: list[Plan], in_place: list[str]) -> Non
             _write(task)
         begun, at = begun + batch, ""
         others = [plan for task in batch for plan in task.plans or ()]
-        run(plain + others, None if others or not plain else plain[0].out.device)
+        run(plans + others, None if others or not plans else plans[0].out.device)
     except Exception as error:
         names = [task.slot.name for task in begun if task.in_place and task.initializer]
-        names += [] if at else in_place
+        names += [] if at else [row[0] for row, *_, place in plain if not place]
         state = f"Written, perhaps in part: {', '.join(names)}" if names else "The model is as it was"
         kind = type(error) if isinstance(error, (torch.OutOfMemoryError, MemoryError)) else RuntimeError
         raise kind(f"initialization failed{at}: {error}. {state}.") from error
-    written(*(plan.out for plan in plain), *(task.target for task in batch))
+    written(*[plan.out for plan in plans], *[task.target for task in batch])
 
 
 def _is_fake(tensor: Tensor) -> bool:
@@ -291,7 +293,6 @@ def _call_unknown(task: Task, initializer: Initializer, key: int) -> None:
 
 def _rows_of(found: list[Slot], source: list[int], tasks: dict[int, Task], plain: dict[int, Plain]) -> list[Row]:
     """The lines of the report: of what the model is now, and without its tensors."""
-    names: dict[int, str | None] = {}  # of initializers, by id: many slots share one
     rows = []
     for number, (slot, owner) in enumerate(zip(found, source, strict=True)):
         if number in plain:
@@ -305,13 +306,10 @@ def _rows_of(found: list[Slot], source: list[int], tasks: dict[int, Task], plain
         if tied:
             name, key = None, None
             state = state if task.loaded else "tied"
-        elif initializer is None:
-            name = task.by or None
-        elif (name := names.get(id(initializer))) is None:
-            name = names[id(initializer)] = name_of(initializer)
+        else:
+            name = name_of(initializer) if initializer else task.by or None
         tensor = slot.tensor
-        kind = slot.kind if slot.buffer else "parameter"
         rows.append(
-            (slot.name, tensor.shape, tensor.dtype, state, kind, name, key, task.slot.name if tied else None, task.loaded)
+            (slot.name, tensor.shape, tensor.dtype, state, slot.kind, name, key, task.slot.name if tied else None, task.loaded)
         )
     return rows

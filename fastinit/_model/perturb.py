@@ -20,7 +20,7 @@ from fastinit._model.materialize import kind_of
 from fastinit._model.noise import OldValues, Planner, Step, Where, check_covered, step_of
 from fastinit._model.report import Entry, Report
 from fastinit._model.sharing import sharers_of, sources
-from fastinit._model.slots import Slot, slots
+from fastinit._model.slots import Slot, check_tensors, slots
 from fastinit._model.tasks import check_rules
 from fastinit._schemes.naming import name_of, name_of_dtype
 from fastinit._schemes.scheme import Scheme
@@ -109,6 +109,7 @@ def perturb_(
     coefficients(factors, keep, torch.float64)  # likewise
     found, unused = slots(model, rules, "")
     check_rules(unused)
+    check_tensors(found)
     owners = sources(found)
     steps = {owner: step_of(found[owner], sharers) for owner, sharers in sharers_of(found, owners).items()}
     check_covered(list(steps.values()))

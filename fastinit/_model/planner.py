@@ -21,7 +21,7 @@ from fastinit._fill import parts_of, plans_of
 from fastinit._model.materialize import fresh, kind_of
 from fastinit._model.report import Row
 from fastinit._model.sharing import shared_numbers
-from fastinit._model.slots import Slot
+from fastinit._model.slots import Slot, check_tensors
 from fastinit._model.tasks import Task, is_drawn, moves
 from fastinit._schemes.keras_rules import zero_
 from fastinit._schemes.naming import name_of
@@ -49,10 +49,11 @@ class Plain(NamedTuple):
     row: Row
     key: int | None  # None: its values are not random
     fill: Fill  # with a recipe, and no key of its own
-    is_new: bool  # it leaves meta
+    place: torch.device | None  # where it goes, if it leaves meta
 
 
-_plain: Callable[[tuple[Row, int | None, Fill, bool]], Plain] = functools.partial(tuple.__new__, Plain)  # in half of the time
+_Fields = tuple[Row, int | None, Fill, torch.device | None]
+_plain: Callable[[_Fields], Plain] = functools.partial(tuple.__new__, Plain)  # in half of the time
 
 
 @dataclass
@@ -81,29 +82,32 @@ class Planner:
             name, module, _, tensor, choice, buffer, *_ = slot
             if choice is None or buffer or type(tensor) is not nn.Parameter or number in shared:
                 continue
-            asked = _, shape, dtype = id(choice), tensor.shape, tensor.dtype
             try:
+                asked = _, shape, dtype = id(choice), tensor.shape, tensor.dtype
                 fill = known[asked]
+            except RuntimeError:  # torch's, of nested ones
+                check_tensors(found)
+                raise
             except KeyError:
                 fill = known[asked] = self._plain_fill(module, tensor, choice)
-            is_new = place is not None and moves(slot, place)
-            if fill is None or not (makes_new and _is_usual_on_meta(tensor) if is_new else _is_usual(tensor)):
+            new = place if place and moves(slot, place) else None
+            if fill is None or not (makes_new and _is_usual_on_meta(tensor) if new else _is_usual(tensor)):
                 continue
             key = key_of(name) if fill.drawn else None
-            done[number] = _plain(((name, shape, dtype, "filled", "parameter", fill.by, key, None, False), key, fill, is_new))
+            done[number] = _plain(((name, shape, dtype, "filled", "parameter", fill.by, key, None, False), key, fill, new))
         return done
 
     def plan_plain(self, found: list[Slot], plain: dict[int, Plain]) -> tuple[list[Plan], list[tuple[Slot, Tensor]]]:
         """The plans of what is plain, and the new memory of some of it. Raises as `prepare`."""
         plans, made = [], []
-        for number, (_, key, fill, is_new) in plain.items():
+        for number, (_, key, fill, place) in plain.items():
             slot = found[number]
             target = slot.tensor
-            if is_new:
+            if place:
                 with _named(slot):
-                    target = fresh(target, self.place)
+                    target = fresh(target, place)
                 made.append((slot, target))
-            if fill.nbytes:
+            if fill.nbytes and fill.recipe:
                 plans.append(plan_of((target, fill.recipe, key or 0, fill.box)))
         return plans, made
 
@@ -127,8 +131,6 @@ class Planner:
             ValueError: another of its values is wrong, or its memory is not there, likewise.
             RuntimeError, torch.OutOfMemoryError, MemoryError: there is no memory for it, likewise.
         """
-        if task.plans is not None:
-            return
         slot, initializer = task.slot, task.initializer
         tensor = slot.tensor
         with _named(slot):
@@ -169,10 +171,7 @@ class Planner:
             task.key = self.key_of(task.slot.name) if fill.key is None else fill.key
         if recipe is None or target.is_neg() or (recipe.dtype is not target.dtype and task.slot.tensor.is_conj()):
             return
-        if type(target) in PLAIN and target.dtype is recipe.dtype and not target.is_meta:
-            task.plans = [Plan(target, recipe, task.key or 0, fill.box)] if fill.nbytes else []
-        else:
-            task.plans = plans_of(parts_of(target), recipe, task.key or 0)
+        task.plans = plans_of(parts_of(target), recipe, task.key or 0)
 
 
 def _fill_of(initializer: Initializer, tensor: Tensor) -> Fill:

@@ -28,7 +28,7 @@ def refusal_of_module(module: nn.Module) -> str | None:
     """Why a module cannot be initialized; None where it can."""
     if is_lazy(module):
         return "its parameters have no shapes yet. Run a forward pass first"
-    if reason := refusal_of_kind(type(module)):  # type: ignore[arg-type]  # classes have hashes
+    if reason := _refusal_of_kind(type(module)):  # type: ignore[arg-type]  # classes have hashes
         return reason
     for hook in pre_hooks_of(module):
         if isinstance(hook, (WeightNorm, SpectralNorm)):
@@ -39,7 +39,7 @@ def refusal_of_module(module: nn.Module) -> str | None:
 
 
 @functools.lru_cache(4096)
-def refusal_of_kind(kind: type[nn.Module]) -> str | None:
+def _refusal_of_kind(kind: type[nn.Module]) -> str | None:
     if kind.__module__.startswith(_QUANTIZED):
         return "its weights are quantized and packed. Initialize the model, then quantize it"
     fsdp = sys.modules.get("torch.distributed.fsdp")

@@ -9,7 +9,7 @@ from fastinit._core.check import PLAIN
 from fastinit._core.laws import Initializer
 from fastinit._core.memory import PartlyShared, holders_of
 from fastinit._core.shard import local_of
-from fastinit._model.slots import Slot
+from fastinit._model.slots import Slot, check_tensors
 from fastinit._schemes.padding import padded, padding_row
 from fastinit._torch import storage_numbers
 
@@ -18,10 +18,14 @@ def sources(found: list[Slot]) -> list[int]:
     """For each slot the first one that holds its memory: itself, if it shares none.
 
     Raises:
-        ValueError: two tensors share a part of their memory, and neither holds the other.
+        ValueError: two tensors share a part of their memory, and neither holds the other; or some have no storage.
     """
     source, storages = list(range(len(found))), defaultdict(list)
-    numbers = storage_numbers(slot.tensor if type(slot.tensor) in PLAIN else local_of(slot.tensor) for slot in found)
+    try:
+        numbers = storage_numbers(slot.tensor if type(slot.tensor) in PLAIN else local_of(slot.tensor) for slot in found)
+    except NotImplementedError:  # torch's, of sparse ones
+        check_tensors(found)
+        raise
     if len(set(numbers)) == len(numbers):  # mostly
         return source
     for number, storage in enumerate(numbers):

@@ -9,16 +9,14 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple, cast
 
-import torch
 from torch import Tensor, nn
 
-from fastinit._core.check import PLAIN
 from fastinit._core.modes import safe_torch
 from fastinit._model.plain import Steps, plain_tensors, words
-from fastinit._model.refused import is_parametrized, refusal_of_kind, refusal_of_module, refusal_of_tensor
+from fastinit._model.refused import is_parametrized, refusal_of_module, refusal_of_tensor
 from fastinit._schemes.depth import ByDepth
 from fastinit._schemes.rules import Choice, ModuleRules
-from fastinit._schemes.scheme import Scheme, choice_of, has_full_names, is_lazy, rules_of
+from fastinit._schemes.scheme import Scheme, choice_of, has_full_names, rules_of
 from fastinit._schemes.unused import Place, Unused, joined, unused_rules
 from fastinit._torch import children_of, leaf, registered
 
@@ -50,9 +48,8 @@ class Slot(NamedTuple):
 
 _slot: Callable[[tuple[Any, ...]], Slot] = functools.partial(tuple.__new__, Slot)  # in half of the time
 _LEAVE = Choice(None)  # of what lies in a module that is left as it is
-_ORDINARY = {*PLAIN, type(None)}
 _Above = list[tuple[ModuleRules, str]]  # of the modules around one those that name parameters below them, and their paths
-# A module whose children are visited: those to come, its canonical path, the rules above them, and whether they are left as they are.
+# A module whose children are visited: those to come, its canonical path, the rules above them, whether they are left as they are.
 _Level = tuple[nn.Module, Iterator[tuple[str, nn.Module | None]], str, _Above, bool]
 _Owner = tuple[nn.Module, str, _Above, ModuleRules]  # a module, its path, the rules above it, and its own
 
@@ -122,9 +119,7 @@ class _Walk:
         for attribute, tensor in parameters.items():
             if tensor is None:
                 continue
-            if type(tensor) is not nn.Parameter or attribute not in choices or tensor.layout is not torch.strided:
-                return False
-            if tensor.is_nested or hasattr(tensor, "ds_id"):  # as `refusal_of_tensor`, without its call
+            if type(tensor) is not nn.Parameter or attribute not in choices or hasattr(tensor, "ds_id"):
                 return False
             noted.append(_slot((f"{path}.{attribute}", module, attribute, tensor, choices[attribute], False, False, ())))
         self.found += noted
@@ -133,11 +128,8 @@ class _Walk:
     def visit(self, module: nn.Module, path: str, above: _Above) -> _Level | None:
         """Note what a module has; then the way to its children, if it has any."""
         rules = self.rules.get(type(module)) or rules_of(self.scheme, module, self.rules)
-        parameters, buffers, children, is_bare = registered(module)
-        if is_bare and _ORDINARY.issuperset(map(type, parameters.values())) and not (buffers and is_lazy(module)):
-            reason = refusal_of_kind(type(module))  # type: ignore[arg-type]  # classes have hashes
-        else:
-            reason = refusal_of_module(module)
+        parameters, buffers, children = registered(module)
+        reason = refusal_of_module(module)
         if reason and rules.closed and not rules.mappings:
             return self.leave(module, path)
         if reason:
@@ -148,15 +140,15 @@ class _Walk:
             for attribute, tensor in place.items():
                 if tensor is not None:
                     self.note(owner, attribute, tensor, buffer)
-        hides = not is_bare and is_parametrized(module)
+        hides = is_parametrized(module)
         if hides:
             self.note_parametrized(owner)
         if rules.below:
             above = [*above, (rules, path)]
             self.reaching.append(above[-1])
-        elif is_bare and not self.waits and type(module) in self.rules:
+        elif not self.waits and type(module) in self.rules:
             choices = {attribute: rules.find(attribute, False) for attribute in parameters}
-            self.decided[type(module)] = {name: choice for name, choice in choices.items() if choice and not _is_by_depth(choice)}
+            self.decided[type(module)] = {name: choice for name, choice in choices.items() if choice and _is_for_all(choice)}
         if not children:
             return None
         shown = ((name, child) for name, child in children.items() if not (hides and name == "parametrizations"))
@@ -166,11 +158,11 @@ class _Walk:
         """Note a tensor that a module owns, with what its rules have for it: others may go before these."""
         module, path, above, rules = owner
         name = f"{path}.{attribute}" if path else attribute
-        if reason := refusal_of_tensor(tensor):
-            self.refused.append(f"{name}: {reason}")
-            return
         choice = rules.find(attribute, buffer)
-        if above or self.waits or (choice and _is_by_depth(choice)):
+        if reason := refusal_of_tensor(tensor):
+            self.refused += [] if choice and choice.initializer is None else [f"{name}: {reason}"]
+            return
+        if above or self.waits or (choice and isinstance(choice.initializer, ByDepth)):
             self.open[len(self.found)] = [
                 *((outer, name[len(base) + 1 if base else 0 :]) for outer, base in above),
                 (rules, attribute),
@@ -186,7 +178,7 @@ class _Walk:
 
     def leave(self, module: nn.Module, path: str) -> _Level:
         """A module that could not be initialized, and need not be: its rule is None."""
-        parameters, buffers, children, _ = registered(module)
+        parameters, buffers, children = registered(module)
         for buffer, place in ((False, parameters), (True, buffers)):
             for attribute, tensor in place.items():
                 if tensor is not None and refusal_of_tensor(tensor) is None:
@@ -226,8 +218,9 @@ class _Walk:
         return self.found
 
 
-def _is_by_depth(choice: Choice) -> bool:
-    return isinstance(choice.initializer, ByDepth)
+def _is_for_all(choice: Choice) -> bool:
+    """Whether a choice gives all parameters that it is of one initializer."""
+    return choice.initializer is not None and not isinstance(choice.initializer, ByDepth)
 
 
 def _children(module: nn.Module) -> list[tuple[str, nn.Module]]:
@@ -251,12 +244,21 @@ def slots(model: nn.Module, scheme: Scheme, prefix: str) -> tuple[list[Slot], li
     for slot in found if len(of_name) < len(found) else ():
         if of_name[slot.name] is not slot.tensor:
             walk.refused.append(f"{slot.name}: two parameters have this name, without the names of wrappers {sorted(_WRAPPERS)}")
-    if walk.refused:
-        lines = "\n".join(f"  {line}" for line in walk.refused)
-        raise ValueError(f"cannot initialize (a rule None for a module's type leaves it); nothing was written:\n{lines}")
+    _check(walk.refused)
     if any(slot.tensor.is_meta for slot in found):
         found += _plain_slots(walk.first.values())
     return found, unused_rules(scheme, walk.first.values(), walk.meant)
+
+
+def check_tensors(found: list[Slot]) -> None:
+    """Raise ValueError for tensors that cannot be initialized; names them all. Of most parameters torch's own errors tell."""
+    _check([f"{slot.name}: {reason}" for slot in found if (reason := refusal_of_tensor(slot.tensor))])
+
+
+def _check(refused: list[str]) -> None:
+    if refused:
+        lines = "\n".join(f"  {line}" for line in refused)
+        raise ValueError(f"cannot initialize (a rule None for a module's type leaves it); nothing was written:\n{lines}")
 
 
 def canonical(name: str) -> str:

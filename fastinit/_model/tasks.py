@@ -71,9 +71,7 @@ class Task:
         return self.target is self.slot.tensor
 
 
-def tasks_of(
-    found: list[Slot], source: list[int], overwrite: bool, guard: Guard, plain: Container[int]
-) -> dict[int, Task]:
+def tasks_of(found: list[Slot], source: list[int], overwrite: bool, guard: Guard, plain: Container[int]) -> dict[int, Task]:
     """A task for every slot that owns its memory, by number, but for those that are plain.
 
     Raises:

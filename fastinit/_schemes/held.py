@@ -46,9 +46,8 @@ def first_values(tensors: Iterable[Tensor], alone: Container[int] = ()) -> dict[
                 others[first.device, first.dtype][id(tensor)] = first
         for (dtype, count), same in together.items():
             if count and dtype.is_floating_point:
-                values = torch.frombuffer(bytearray(starts_of(same, count)), dtype=dtype)
-                wide = values if dtype is torch.float64 else values.float()
-                found |= zip(map(id, same), wide.view(-1, count).tolist(), strict=True)
+                read = torch.frombuffer(bytearray(starts_of(same, count)), dtype=dtype).view(-1, count)
+                found |= zip(map(id, same), (read if dtype is torch.float64 else read.float()).tolist(), strict=True)
         for parts in others.values():
             values = torch.cat([*parts.values()]).float().tolist()
             ends = accumulate(map(len, parts.values()))
