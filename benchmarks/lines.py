@@ -21,7 +21,7 @@ import zipfile
 
 ROOT = pathlib.Path(__file__).parents[1]
 ROOMS = ("fastinit", "csrc", "benchmarks", "proof", "examples", "tests")
-BUDGET = {"fastinit": 10320, "csrc": 3010}
+BUDGET = {"fastinit": 10430, "csrc": 3010}
 WHEEL = 530_000  # bytes
 SILENT = {tokenize.COMMENT, tokenize.NL, tokenize.NEWLINE, tokenize.INDENT, tokenize.DEDENT, tokenize.ENDMARKER}
 

@@ -193,13 +193,12 @@ def can_swap(tensor: Any) -> bool:
 
 
 def swap_bare(tensor: Any, new: Any) -> bool:
-    """Swap the memory of parameters on which nothing else hangs, as of most, in a fifth of the time of `swap`. False: of these
-    something may; nothing is done."""
+    """Swap the memory of parameters that nothing in C++ holds, as of most, in a fifth of the time of `swap`. Attributes stay, a
+    gradient goes. False: something may hold them; nothing is done."""
     held = tensor._use_count() > 1 or new._use_count() > 1
     if held or not type(tensor) is type(new) is nn.Parameter:
         return False
-    hooked = tensor._backward_hooks or tensor._post_accumulate_grad_hooks
-    if hooked or vars(tensor) or vars(new) or tensor.grad is not None or weakref.getweakrefcount(tensor):
+    if tensor._backward_hooks or tensor._post_accumulate_grad_hooks or weakref.getweakrefcount(tensor):
         return False
     torch._C._swap_tensor_impl(tensor, new)
     return True

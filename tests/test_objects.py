@@ -97,6 +97,14 @@ def test_what_moves_stays_the_same_object_and_takes_its_gradient_along(way, all_
     assert step_changes(model, optimizer)
 
 
+def test_what_is_loaded_moves_and_keeps_its_values(all_move):
+    model = layers()
+    model[0].weight._is_hf_initialized = True
+    values, address = model[0].weight.detach().clone(), model[0].weight.data_ptr()
+    report = fastinit.initialize_(model, seed=0, device="cpu")
+    assert report.loaded == ["0.weight"] and torch.equal(model[0].weight, values) and model[0].weight.data_ptr() != address
+
+
 def test_a_gradient_on_meta_is_dropped():
     model = on_meta(layers)
     model[0].weight.grad = torch.zeros_like(model[0].weight)
