@@ -9,7 +9,6 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Iterable
-from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -20,7 +19,7 @@ from fastinit._core.shard import is_dtensor
 from fastinit._initializers.constants import ones_, zeros_
 from fastinit._model.slots import Slot
 from fastinit._schemes.calling import fill_with
-from fastinit._schemes.held import are_all, are_varied, common_value, constant_value, first_values, here
+from fastinit._schemes.held import are_all, common_value, constant_value, first_values, here
 from fastinit._schemes.keras_rules import NORMS
 from fastinit._torch import is_written, own_parameters, written_of
 
@@ -28,11 +27,7 @@ _NORMS = tuple(NORMS)
 _DENSE = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
 
 
-class Candidate(NamedTuple):
-    """A parameter that a rule of the package's would fill."""
-
-    slot: Slot
-    initializer: Initializer
+Candidate = tuple[Slot, Initializer]  # a parameter that a rule of the package's would fill
 
 
 class Guard:
@@ -57,22 +52,25 @@ class Guard:
         choices = {id(choice): choice for _, _, _, _, choice, *_ in self._found if choice}  # a few, for many slots
         if all(choice.own or choice.initializer is None for choice in choices.values()):
             return False
-        filled = [slot.tensor for slot in self._slots if slot.choice and slot.choice.initializer]
-        drawn = [tensor for tensor in filled if tensor.ndim > 1]
+        drawn = [slot.tensor for slot in self._slots if slot.choice and slot.choice.initializer and slot.tensor.ndim > 1]
         written = written_of(drawn)
         if not written or len(drawn) > 2 * len(written):
             return False
-        unknown = any(is_dtensor(tensor) for tensor in drawn) or self._is_trained()
-        return not unknown and any(id(tensor) in self._varied for tensor in written)
+        unknown = any(map(is_dtensor, drawn)) or self._is_trained()
+        return not unknown and not self._varied.isdisjoint(map(id, written))
 
     @functools.cached_property
-    def _first(self) -> dict[int, list[float]]:
+    def _looked_at(self) -> tuple[dict[int, list[float]], set[int]]:
         known = {id(tensor) for tensor in (self._found[number].tensor for number in self._alone) if tensor.is_cpu}
-        return first_values((slot.tensor for slot in self._slots), known)
+        return first_values([slot.tensor for slot in self._slots], known)
 
-    @functools.cached_property
+    @property
+    def _first(self) -> dict[int, list[float]]:
+        return self._looked_at[0]
+
+    @property
     def _varied(self) -> set[int]:
-        return {number for number, values in self._first.items() if are_varied(values)}
+        return self._looked_at[1]
 
     def _is_trained(self) -> bool:
         if any(slot.tensor.grad is not None for slot in self._slots):
@@ -83,24 +81,23 @@ class Guard:
 
     def replaced(self, candidates: list[Candidate]) -> dict[str, str]:
         """What parameters of a constructed model hold on purpose and their initializers would replace: in words, by name."""
-        held = {one.slot.name: _held(one) for one in candidates if self._is_suspect(one)}
+        held = {one[0].name: _held(*one) for one in candidates if self._is_suspect(*one)}
         return {name: words for name, words in held.items() if words is not None}
 
-    def _is_suspect(self, one: Candidate) -> bool:
+    def _is_suspect(self, slot: Slot, initializer: Initializer) -> bool:
         """Whether a closer look is worth its time."""
-        slot, tensor = one.slot, one.slot.tensor
+        tensor = slot.tensor
         if id(tensor) in self._varied:
             return slot.attribute == "bias" and _is_foreign_bias(slot, self._first[id(tensor)]) and is_written(tensor)
         first = self._first.get(id(tensor))
         if first is None or slot.parametrized or (hasattr(slot.module, "reset_parameters") and not is_written(tensor)):
             return False  # the last: torch's own module, which nobody has filled
-        value = 0.0 if one.initializer is zeros_ else 1.0 if one.initializer is ones_ else None
+        value = 0.0 if initializer is zeros_ else 1.0 if initializer is ones_ else None
         return value is None or first[0] != value or not are_all(tensor, value)
 
 
-def _held(candidate: Candidate) -> str | None:
+def _held(slot: Slot, initializer: Initializer) -> str | None:
     """What a parameter holds and its initializer would replace, in words."""
-    slot, initializer = candidate
     tensor = slot.tensor
     held = common_value(tensor)
     if held is None and _is_of_sines(tensor):
@@ -139,4 +136,9 @@ def _is_foreign_bias(slot: Slot, values: list[float]) -> bool:
     if slot.attribute != "bias" or not isinstance(slot.module, _DENSE):
         return False
     weight = own_parameters(slot.module).get("weight")
-    return weight is not None and max(map(abs, values)) > 1.01 / math.sqrt(max(1, fans(weight.shape)[0]))
+    return weight is not None and max(map(abs, values)) > _largest_bias(weight.shape)
+
+
+@functools.lru_cache(1024)
+def _largest_bias(shape: torch.Size) -> float:
+    return 1.01 / math.sqrt(max(1, fans(shape)[0]))

@@ -85,8 +85,8 @@ def keep_constants(found: list[Slot], tasks: dict[int, Task], plain: dict[int, A
     """The tasks, and others instead of those, or of what is plain, that would replace what a constructor has set on purpose."""
     if not guard.constructed:
         return tasks
-    choices = {number: choice for number in plain if (choice := found[number].choice)}
-    candidates = [Candidate(found[number], one.initializer) for number, one in choices.items() if one.initializer and not one.own]
+    slots = [found[number] for number in plain]
+    candidates = [(slot, one.initializer) for slot in slots if (one := slot.choice) and one.initializer and not one.own]
     held = guard.replaced(candidates + _candidates(tasks.values()))
     for number in [number for number in (*tasks, *plain) if found[number].name in held] if held else ():
         plain.pop(number, None)
@@ -97,22 +97,20 @@ def keep_constants(found: list[Slot], tasks: dict[int, Task], plain: dict[int, A
 def _candidates(tasks: Iterable[Task]) -> list[Candidate]:
     """What a rule of the package's would fill."""
     return [
-        Candidate(task.slot, task.initializer)
-        for task in tasks
-        if not task.own and not task.slot.buffer and task.initializer is not None
+        (task.slot, task.initializer) for task in tasks if not task.own and not task.slot.buffer and task.initializer is not None
     ]
 
 
 def _give_constants(tasks: list[Task], giver: Giver) -> None:
     """Let tensors on meta have what their constructor sets on purpose, as in a model that was constructed."""
     candidates = _candidates(tasks)
-    held = giver.hold([one.slot for one in candidates]) if candidates else []
+    held = giver.hold([slot for slot, _ in candidates]) if candidates else []
     pairs = [(one, values) for one, values in zip(candidates, held, strict=True) if values is not None]
-    real = {one.slot.name: one._replace(slot=one.slot._replace(tensor=values)) for one, values in pairs}
-    replaced = Guard([one.slot for one in real.values()]).replaced([*real.values()])
+    real = {slot.name: (slot._replace(tensor=values), initializer) for (slot, initializer), values in pairs}
+    replaced = Guard([slot for slot, _ in real.values()]).replaced([*real.values()])
     for task in tasks:
         if task.slot.name in replaced:
-            task.initializer, task.values, task.by = None, real[task.slot.name].slot.tensor, giver.by
+            task.initializer, task.values, task.by = None, real[task.slot.name][0].tensor, giver.by
 
 
 def _task_of(slot: Slot, sharers: list[Slot], overwrite: bool, guard: Guard) -> Task:

@@ -6,7 +6,7 @@ import functools
 import math
 from collections import defaultdict
 from collections.abc import Container, Iterable
-from itertools import accumulate
+from itertools import compress
 from typing import Any
 
 import torch
@@ -27,37 +27,40 @@ def is_vector(shape: torch.Size) -> bool:
     return sum(size > 1 for size in shape) <= 1
 
 
-def first_values(tensors: Iterable[Tensor], alone: Container[int] = ()) -> dict[int, list[float]]:
-    """The first elements in memory of each tensor of floats that has some, by the tensor's id.
+def first_values(tensors: Iterable[Tensor], alone: Container[int] = ()) -> tuple[dict[int, list[float]], set[int]]:
+    """The first elements in memory of each tensor of floats that has some, by its id; and the ids of those of several elements
+    where they are numbers and all differ, as drawn ones do nearly always.
 
     Args:
         tensors: any.
         alone: the ids of plain ones of which it is known that they lie alone.
     """
     found: dict[int, list[float]] = {}
-    together: dict[Any, list[Tensor]] = defaultdict(list)  # by dtype, and by how many elements are read
-    others: dict[Any, dict[int, Tensor]] = defaultdict(dict)  # by what torch.cat takes together
-    with without_dispatch_modes(), torch.no_grad():
+    varied: set[int] = set()
+    near: dict[Any, list[Tensor]] = defaultdict(list)  # by dtype, and by how many elements are read
+    others: dict[Any, list[tuple[int, Tensor]]] = defaultdict(list)  # likewise, and by device
+    with safe_torch(without_dispatch_modes()), torch.no_grad():
         for tensor in tensors:
             if id(tensor) in alone or (type(tensor) in PLAIN and tensor.layout is torch.strided and lies_alone(tensor)):
-                together[tensor.dtype, min(tensor.numel(), _FIRST)].append(tensor)
+                near[tensor.dtype, min(tensor.numel(), _FIRST)].append(tensor)
             elif _is_readable(tensor):
                 first = here(_row(tensor)[:_FIRST])
-                others[first.device, first.dtype][id(tensor)] = first
-        for (dtype, count), same in together.items():
-            if count and dtype.is_floating_point:
-                read = torch.frombuffer(bytearray(starts_of(same, count)), dtype=dtype).view(-1, count)
-                found |= zip(map(id, same), (read if dtype is torch.float64 else read.float()).tolist(), strict=True)
-        for parts in others.values():
-            values = torch.cat([*parts.values()]).float().tolist()
-            ends = accumulate(map(len, parts.values()))
-            found |= {number: values[end - len(part) : end] for (number, part), end in zip(parts.items(), ends, strict=True)}
-    return found
+                others[first.device, first.dtype, len(first)].append((id(tensor), first))
+        read = [([*map(id, same)], _starts(same, *kind)) for kind, same in near.items() if kind[0].is_floating_point and kind[1]]
+        read += [([number for number, _ in same], torch.stack([first for _, first in same])) for same in others.values()]
+        for numbers, first in read:
+            values = first if first.dtype is torch.float64 else first.float()
+            found |= zip(numbers, values.tolist(), strict=True)
+            if values.shape[1] > 1:
+                ordered = values.sort(1).values
+                differ = (ordered[:, 1:] != ordered[:, :-1]).all(1) & values.isfinite().all(1)
+                varied |= {*compress(numbers, differ.tolist())}
+    return found, varied
 
 
-def are_varied(values: list[float]) -> bool:
-    """Whether several values are numbers and all differ, as drawn ones do nearly always."""
-    return 1 < len(values) == len(set(values)) and math.isfinite(sum(values))
+def _starts(tensors: list[Tensor], dtype: torch.dtype, count: int) -> Tensor:
+    """The first elements of tensors that lie alone, a row for each."""
+    return torch.frombuffer(bytearray(starts_of(tensors, count)), dtype=dtype).view(-1, count)
 
 
 def common_value(tensor: Tensor) -> float | None:
@@ -106,9 +109,7 @@ def is_varied(tensor: Tensor) -> bool:
     """Whether a tensor has several elements, all numbers, and values that no constant explains."""
     if not _is_readable(tensor) or tensor.numel() < 2:
         return False
-    return are_varied(first_values([tensor])[id(tensor)]) or (
-        common_value(tensor) is None and bool(here(tensor).isfinite().all())
-    )
+    return id(tensor) in first_values([tensor])[1] or (common_value(tensor) is None and bool(here(tensor).isfinite().all()))
 
 
 def _is_readable(tensor: Tensor) -> bool:
