@@ -103,10 +103,12 @@ def least(model):
 
 WAYS = {
     "initialize_": ("cpu", lambda model: fastinit.initialize_(model, NORMAL, seed=0)),
+    "initialize_, keras_like": ("cpu", lambda model: fastinit.initialize_(model, seed=0)),  # looks for a constructor's constants
     "the least in Python": ("cpu", least),
     "initialize_ from meta": ("meta", lambda model: fastinit.initialize_(model, NORMAL, seed=0, device="cpu")),
     "fastinit.normal_": ("cpu", partial(loop, fastinit.normal_)),
     "nn.init.normal_": ("cpu", partial(loop, torch.nn.init.normal_)),
+    "to_empty, nn.init.normal_ from meta": ("meta", lambda model: loop(torch.nn.init.normal_, model.to_empty(device="cpu"))),
     "nn.init.normal_ in accelerate": ("cpu", served),
 }
 
