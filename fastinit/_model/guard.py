@@ -9,6 +9,7 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Iterable
+from operator import itemgetter
 
 import torch
 from torch import Tensor, nn
@@ -49,7 +50,7 @@ class Guard:
     @functools.cached_property
     def constructed(self) -> bool:
         """Whether a constructor gave it; False where rules of the package's fill nothing, which alone would replace it."""
-        choices = {id(choice): choice for _, _, _, _, choice, *_ in self._found if choice}  # a few, for many slots
+        choices = {id(choice): choice for choice in map(itemgetter(4), self._found) if choice}  # a few, for many slots
         if all(choice.own or choice.initializer is None for choice in choices.values()):
             return False
         drawn = [slot.tensor for slot in self._slots if slot.choice and slot.choice.initializer and slot.tensor.ndim > 1]

@@ -79,7 +79,7 @@ class Planner:
         known, key_of, place, shared = self.known, self.key_of, self.place, shared_numbers(source)
         makes_new = place is not None and not is_given and not dispatch_modes()
         for number, slot in enumerate(found):
-            name, module, _, tensor, choice, buffer, *_ = slot
+            name, module, _, tensor, choice, buffer, _, _ = slot
             if choice is None or buffer or type(tensor) is not nn.Parameter or number in shared:
                 continue
             try:

@@ -7,6 +7,7 @@ import sys
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
+from operator import itemgetter
 from typing import Any, Literal, NamedTuple, cast
 
 from torch import Tensor, nn
@@ -240,8 +241,9 @@ def slots(model: nn.Module, scheme: Scheme, prefix: str) -> tuple[list[Slot], li
     walk = _Walk(scheme)
     walk.walk(model, canonical(prefix))
     found = walk.slots()
-    of_name = {slot.name: slot.tensor for slot in found}
-    for slot in found if len(of_name) < len(found) else ():
+    alike = len(set(map(itemgetter(0), found))) < len(found)
+    of_name = {slot.name: slot.tensor for slot in found} if alike else {}
+    for slot in found if alike else ():
         if of_name[slot.name] is not slot.tensor:
             walk.refused.append(f"{slot.name}: two parameters have this name, without the names of wrappers {sorted(_WRAPPERS)}")
     _check(walk.refused)
