@@ -41,6 +41,7 @@ class Fill(NamedTuple):
     recipe: Recipe | None = None  # of its law, if a backend can write it; else it is called
     checked: bool = True  # whether elements must have places of their own
     by: str = ""  # the initializer, as one would write the call
+    shape: tuple[int, ...] = ()  # of all, one object: the search for cycles looks at each that a report has
 
 
 class Plain(NamedTuple):
@@ -83,7 +84,7 @@ class Planner:
             if choice is None or buffer or type(tensor) is not nn.Parameter or number in shared:
                 continue
             try:
-                asked = _, shape, dtype = id(choice), tensor.shape, tensor.dtype
+                asked = _, _, dtype = id(choice), tensor.shape, tensor.dtype
                 fill = known[asked]
             except RuntimeError:  # torch's, of nested ones
                 check_tensors(found)
@@ -93,8 +94,9 @@ class Planner:
             new = place if place and moves(slot, place) else None
             if fill is None or not (makes_new and _is_usual_on_meta(tensor) if new else _is_usual(tensor)):
                 continue
-            key = key_of(name) if fill.drawn else None
-            done[number] = _plain(((name, shape, dtype, "filled", "parameter", fill.by, key, None, False), key, fill, new))
+            drawn, _, _, _, _, _, by, shape = fill
+            key = key_of(name) if drawn else None
+            done[number] = _plain(((name, shape, dtype, "filled", "parameter", by, key, None, False), key, fill, new))
         return done
 
     def plan_plain(self, found: list[Slot], plain: dict[int, Plain]) -> tuple[list[Plan], list[tuple[Slot, Tensor]]]:
@@ -107,8 +109,9 @@ class Planner:
                 with _named(slot):
                     target = fresh(target, place)
                 made.append((slot, target))
-            if fill.nbytes and fill.recipe:
-                plans.append(plan_of((target, fill.recipe, key or 0, fill.box)))
+            _, nbytes, box, _, recipe, _, _, _ = fill
+            if nbytes and recipe:
+                plans.append(plan_of((target, recipe, key or 0, box)))
         return plans, made
 
     def _plain_fill(self, module: nn.Module, tensor: Tensor, choice: Choice) -> Fill | None:
@@ -179,7 +182,7 @@ def _fill_of(initializer: Initializer, tensor: Tensor) -> Fill:
         check_tensor(tensor, ALL_DTYPES)
     found, by = law_of(initializer, tensor.shape, tensor.dtype), name_of(initializer)
     if found is None:
-        return Fill(True, tensor.nbytes, whole(tensor), checked=is_drawn(tensor), by=by)
+        return Fill(True, tensor.nbytes, whole(tensor), checked=is_drawn(tensor), by=by, shape=tuple(tensor.shape))
     law, key = found
     constant = law.name == "constant"
     if initializer is not zero_ and not (constant and is_drawn(tensor)):
@@ -189,7 +192,7 @@ def _fill_of(initializer: Initializer, tensor: Tensor) -> Fill:
     own = None if key is None or constant else keys.check(key)
     values = recipe(law, tensor.dtype) if planned else None
     checked = is_drawn(tensor) or initializer is not zero_
-    return Fill(not constant, tensor.nbytes, whole(tensor), own, values, checked, by)
+    return Fill(not constant, tensor.nbytes, whole(tensor), own, values, checked, by, tuple(tensor.shape))
 
 
 class _named:  # a class, as contextmanager's generator takes a microsecond

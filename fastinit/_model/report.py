@@ -47,9 +47,9 @@ class Entry(NamedTuple):
     loaded: bool = False
 
 
-# An entry until it is read, as few are: the shape and the dtype are torch's.
+# An entry until it is read, as few are: the shape may be torch's, and the dtype is.
 _Kind = Literal["parameter", "buffer", "plain attribute"]
-Row = tuple[str, torch.Size, torch.dtype, State, _Kind, str | None, int | None, str | None, bool]
+Row = tuple[str, tuple[int, ...], torch.dtype, State, _Kind, str | None, int | None, str | None, bool]
 
 
 @dataclass(frozen=True)
