@@ -46,7 +46,6 @@ __all__ = [
     "own_parameters",
     "pre_hooks_of",
     "recording_modes",
-    "registered",
     "storage_number",
     "storage_numbers",
     "swap",
@@ -263,11 +262,6 @@ def own_buffers(module: nn.Module) -> MutableMapping[str, Any]:
 def children_of(module: nn.Module) -> Mapping[str, nn.Module | None]:
     """A module's children by name: a child under two names comes twice, which named_children() hides."""
     return module._modules
-
-
-def registered(module: nn.Module) -> tuple[MutableMapping[str, Any], MutableMapping[str, Any], Mapping[str, Any]]:
-    """A module's own parameters, buffers and children."""
-    return module._parameters, module._buffers, module._modules
 
 
 def leaf(module: nn.Module) -> tuple[MutableMapping[str, Any], bool]:

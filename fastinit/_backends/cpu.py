@@ -50,6 +50,7 @@ def fill(plans: list[Plan]) -> None:
 def fill_one(out: int, key: int, elements: int, recipe: int) -> None:
     """Fill contiguous memory of at most AT_ONCE elements, by its address and that of abi.raw_recipe: `fill` without a plan."""
     raw = abi.FIELDS.pack(out, key, 0, 1, elements, elements, 0, recipe, 0)
+    # As `_call`, whose frame and stars would be 0.1 us of a small tensor's 5.
     status = _fill_unchecked()(raw, abi.ONE, torch.get_num_threads(), _forced.get() or _isa_of_environment())
     if status:
         raise abi.refusal(library(), status)

@@ -19,7 +19,7 @@ from fastinit._schemes.depth import ByDepth
 from fastinit._schemes.rules import Choice, ModuleRules
 from fastinit._schemes.scheme import Scheme, choice_of, has_full_names, rules_of
 from fastinit._schemes.unused import Place, Unused, joined, unused_rules
-from fastinit._torch import children_of, leaf, registered
+from fastinit._torch import children_of, leaf, own_buffers, own_parameters
 
 # What DistributedDataParallel, torch.compile, activation checkpointing and FSDP put between a module and its parameters.
 _WRAPPERS = frozenset(("module", "_orig_mod", "_checkpoint_wrapped_module", "_fsdp_wrapped_module"))
@@ -129,7 +129,7 @@ class _Walk:
     def visit(self, module: nn.Module, path: str, above: _Above) -> _Level | None:
         """Note what a module has; then the way to its children, if it has any."""
         rules = self.rules.get(type(module)) or rules_of(self.scheme, module, self.rules)
-        parameters, buffers, children = registered(module)
+        parameters, children = own_parameters(module), children_of(module)
         reason = refusal_of_module(module)
         if reason and rules.closed and not rules.mappings:
             return self.leave(module, path)
@@ -137,7 +137,7 @@ class _Walk:
             self.refused.append(f"{path or 'the model'} ({type(module).__name__}): {reason}")
             return None
         owner = module, path, above, rules
-        for buffer, place in ((False, parameters), (True, buffers)):
+        for buffer, place in ((False, parameters), (True, own_buffers(module))):
             for attribute, tensor in place.items():
                 if tensor is not None:
                     self.note(owner, attribute, tensor, buffer)
@@ -179,12 +179,11 @@ class _Walk:
 
     def leave(self, module: nn.Module, path: str) -> _Level:
         """A module that could not be initialized, and need not be: its rule is None."""
-        parameters, buffers, children = registered(module)
-        for buffer, place in ((False, parameters), (True, buffers)):
+        for buffer, place in ((False, own_parameters(module)), (True, own_buffers(module))):
             for attribute, tensor in place.items():
                 if tensor is not None and refusal_of_tensor(tensor) is None:
                     self.found.append(Slot(joined(path, attribute), module, attribute, tensor, _LEAVE, buffer))
-        return module, iter(children.items()), path, [], True
+        return module, iter(children_of(module).items()), path, [], True
 
     def meant(self, name: str) -> str:
         """A full name by first paths."""

@@ -82,7 +82,8 @@ def tasks_of(found: list[Slot], source: list[int], overwrite: bool, guard: Guard
 
 
 def keep_constants(found: list[Slot], tasks: dict[int, Task], plain: dict[int, Any], guard: Guard) -> dict[int, Task]:
-    """The tasks, and others instead of those, or of what is plain, that would replace what a constructor has set on purpose."""
+    """The tasks, and others instead of those that would replace what a constructor has set on purpose. What is plain and would
+    do so is taken out of `plain`, and gets a task."""
     if not guard.constructed:
         return tasks
     slots = [found[number] for number in plain]
