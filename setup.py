@@ -7,17 +7,29 @@ CUDA's needs nvcc of CUDA 12.4 or newer (found by CUDACXX, CUDA_HOME, the PATH o
 makes its absence an error, FASTINIT_CUDA=0 leaves the library out. It is compiled for the GPUs of this machine, for compute
 capabilities 8.0 and 9.0 if there are none, and always to PTX, which serves later ones. FASTINIT_CUDA_ARCHS="75 120" names others,
 FASTINIT_CUDA_ARCHS=all takes all that nvcc knows.
+
+FASTINIT_NATIVE=0 and FASTINIT_CUDA=0 together make a wheel for every platform. FASTINIT_URL is the address of the repository: it
+fills the links of the package's metadata, and those of its README.
 """
 
 import contextlib
 import glob
 import os
+import pathlib
 import platform
 import re
 import shutil
 import subprocess
 import sys
+import sysconfig
 from concurrent.futures import ThreadPoolExecutor
+
+import setuptools
+
+OLDEST_SETUPTOOLS = 77  # pyproject.toml asks for it too, which pip does not look at where --no-build-isolation is given
+if int(setuptools.__version__.split(".")[0]) < OLDEST_SETUPTOOLS:
+    wanted = f"'setuptools>={OLDEST_SETUPTOOLS}'"
+    sys.exit(f"fastinit is built by {wanted}, and this is {setuptools.__version__}. To get it: pip install -U {wanted}")
 
 from setuptools import Extension, setup
 from setuptools.command.bdist_wheel import bdist_wheel
@@ -26,6 +38,14 @@ from setuptools.errors import CompileError
 
 NATIVE = os.environ.get("FASTINIT_NATIVE")
 CUDA = os.environ.get("FASTINIT_CUDA")
+URL = os.environ.get("FASTINIT_URL", "").rstrip("/")
+PAGES = {  # by their names on an index
+    "Homepage": "",
+    "Documentation": "/blob/v{}/docs/index.md",
+    "Changelog": "/blob/v{}/CHANGELOG.md",
+    "Source": "/tree/v{}",
+    "Issues": "/issues",
+}
 FLAGS = ["-std=c++17", "-O3", "-g0", "-fvisibility=hidden", "-ffp-contract=off", "-fno-strict-aliasing", "-Wno-psabi"]
 # One file per instruction set, with its own flags: flags on a whole target leak into code that runs everywhere.
 X86 = {
@@ -47,12 +67,18 @@ WITHOUT_GPU = [80, 90]  # their machine code also runs on 8.6 to 8.9; all that n
 BASES = (80, 75)  # compiled to PTX; other architectures add nothing that these kernels use
 
 
+def processor() -> str:
+    """Return what is compiled for: the platform of the wheel, which _PYTHON_HOST_PLATFORM names where it is not this one."""
+    named = sysconfig.get_platform().rpartition("-")[2].lower()
+    return platform.machine().lower() if named == "universal2" else named
+
+
 def sources() -> "dict[str, list[str]]":
-    """Return the source files for this processor, each with its own flags."""
-    machine = platform.machine().lower()
-    vector = X86 if machine in ("x86_64", "amd64") else ARM if machine in ("aarch64", "arm64") else {}
+    """Return the source files for the processor, each with its own flags."""
+    vector = X86 if processor() in ("x86_64", "amd64") else ARM if processor() in ("aarch64", "arm64") else {}
     define = {id(X86): ["-DFASTINIT_HAS_X86"], id(ARM): ["-DFASTINIT_HAS_NEON"]}.get(id(vector), [])
-    return {"csrc/cpu/cpu.cpp": define, "csrc/cpu/scalar.cpp": [], **vector}
+    # The only file that exceptions could pass through: without them nothing of the C++ library is needed, of any version.
+    return {"csrc/cpu/cpu.cpp": ["-fno-exceptions", *define], "csrc/cpu/scalar.cpp": [], **vector}
 
 
 def nvcc() -> str:
@@ -127,10 +153,13 @@ class BuildLibraries(build_ext):
         compiler = nvcc()
         host = ["-ccbin", os.environ["CXX"]] if os.environ.get("CXX") else []
         pieces = ["--split-compile", "0"] if "--split-compile " in told(compiler, "--help") else []  # a third sooner
+        beside = pathlib.Path(compiler).parent.parent / "lib"  # an nvcc that pip has installed looks in lib64
+        places = ["-L", str(beside)] if (beside / "libcudart_static.a").exists() else []
         numbers = architectures(compiler)
-        print(f"CUDA library for compute capabilities {' '.join(map(str, numbers))} and PTX; FASTINIT_CUDA_ARCHS chooses others")
+        said = f"CUDA library for compute capabilities {' '.join(map(str, numbers))} and PTX"
+        print(f"{said}; FASTINIT_CUDA_ARCHS chooses others, FASTINIT_CUDA=0 leaves it out", flush=True)
         try:
-            self.spawn([compiler, *NVCC_FLAGS, *pieces, *host, *code_flags(numbers), "csrc/cuda/cuda.cu", "-o", path])
+            self.spawn([compiler, *NVCC_FLAGS, *pieces, *host, *places, *code_flags(numbers), "csrc/cuda/cuda.cu", "-o", path])
         except Exception as error:  # of setuptools' own kinds, which differ between its versions
             raise CompileError(str(error)) from error
 
@@ -144,21 +173,44 @@ class BuildLibraries(build_ext):
 
         with ThreadPoolExecutor(os.cpu_count()) as pool:
             objects = [name for names in pool.map(compiled, sources().items()) for name in names]
-        self.compiler.link_shared_object(objects, path, extra_postargs=["-pthread"], target_lang="c++")
+        lean = ["-Wl,--as-needed"] if sys.platform == "linux" else []  # of the C++ library nothing is needed
+        self.compiler.link_shared_object(objects, path, extra_preargs=lean, extra_postargs=["-pthread"], target_lang="c++")
 
 
 class PlatformWheel(bdist_wheel):
-    """One wheel for every Python and torch: the library knows neither."""
+    """One wheel for every Python and torch: the libraries know neither. Without libraries, one for every platform too."""
 
     def get_tag(self) -> "tuple[str, str, str]":
-        return "py3", "none", super().get_tag()[2]
+        return "py3", "none", super().get_tag()[2].replace("universal2", processor())
 
 
+def version() -> str:
+    return re.search(r'^__version__ = "(.+)"$', pathlib.Path("fastinit/__init__.py").read_text(encoding="utf-8"), re.M)[1]
+
+
+def readme() -> str:
+    """Return README.md for a package index, where links and images are whole addresses: those of this version's tag."""
+    text = pathlib.Path("README.md").read_text(encoding="utf-8")
+    if not URL:
+        return text
+
+    def whole(link: "re.Match[str]") -> str:
+        return f"{link[1]}({URL}/{'raw' if link[1].startswith('!') else 'blob'}/v{version()}/{link[2]})"
+
+    return re.sub(r"(!?\[[^\]]*\])\((?![a-z]+:|#)([^)\s]+)\)", whole, text)
+
+
+if sys.platform == "darwin":  # a Python for two processors would have both compiled, by flags that are for one
+    os.environ.setdefault("ARCHFLAGS", f"-arch {processor()}")
 files = sorted(glob.glob("csrc/**/*.*", recursive=True))  # all of it, as a source distribution is for every processor
 cpu_library = Extension("fastinit.libfastinit", sources=list(sources()), depends=files, optional=NATIVE != "1")
 cuda_library = Extension("fastinit.libfastinit_cuda", sources=["csrc/cuda/cuda.cu"], depends=files, optional=CUDA != "1")
+libraries = {"win32": [], "darwin": [cpu_library]}.get(sys.platform, [cpu_library, cuda_library])
 setup(
-    ext_modules={"win32": [], "darwin": [cpu_library]}.get(sys.platform, [cpu_library, cuda_library]),
+    long_description=readme(),
+    long_description_content_type="text/markdown",
+    project_urls={name: f"{URL}{path.format(version())}" for name, path in PAGES.items()} if URL else {},
+    ext_modules=[] if NATIVE == CUDA == "0" else libraries,
     cmdclass={"build_ext": BuildLibraries, "bdist_wheel": PlatformWheel},
     options={"build_ext": {"parallel": 2}},  # both libraries at once: nvcc has one processor busy for most of its time
 )
