@@ -12,7 +12,7 @@ ROOT = pathlib.Path(__file__).parents[1]
 PAGES = [ROOT / name for name in ("README.md", "ARCHITECTURE.md", "CONTRIBUTING.md", "CHANGELOG.md")]
 PAGES += sorted((ROOT / "docs").glob("*.md"))
 GENERATED = r"<!-- ([a-z0-9-]+):begin -->.*?<!-- \1:end -->"  # of results, which name files as they were
-FOLDERS = "fastinit|csrc|tests|benchmarks|proof|examples|docs"
+FOLDERS = "fastinit|csrc|tests|benchmarks|proof|examples|docs|release"
 PATH = rf"(?<![\w/.-])(?:{FOLDERS})/[\w*./-]*[\w*/]|(?<![\w/.-])[\w-]+\.(?:md|toml|yml|py)\b(?!/)"
 BLOCK = r"^```(\w*)\n(.*?)^```"
 by_name = pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
