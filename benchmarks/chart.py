@@ -37,7 +37,9 @@ def shown(report: dict[str, Any]) -> dict[str, Any]:
     """All that the chart says: for each model and way the median of the seconds, and how many times as fast it is."""
     found = {row["model"]: row["contenders"] for row in report["models"] if row["device"] == "cpu"}
     panels = [[(label, bars(found[model])) for model, label in panel.items() if model in found] for panel in PANELS]
-    return {"machine": f"{place(report['machine'])}; torch {report['machine']['torch']}", "panels": panels}
+    if not any(panels):
+        raise LookupError("no model that is shown")
+    return {"machine": f"{place(report['machine'])}; torch {report['machine']['torch']}", "panels": [p for p in panels if p]}
 
 
 def bars(contenders: dict[str, Any]) -> list[tuple[str, float, float]]:

@@ -99,7 +99,7 @@ def text(folder: pathlib.Path) -> str:
     lines = [(line.what, line.beside, bounds(by_all[line]) or "Not measured yet.", bounds(alone[line])) for line in LINES]
     said = "The least and the greatest median over dtypes, laws and machines; fills of"
     said = f"{said} {power(LARGE)} elements unless a size is named"
-    return f"{table(HEAD, lines)}\n\n{said}. {'; '.join(machines)}."
+    return f"{table(HEAD, lines)}\n\n{said}. {'; '.join(machines) or 'No machine yet'}."
 
 
 def collect(kind: str, report: dict[str, Any], by_all: Ratios, alone: Ratios) -> None:
