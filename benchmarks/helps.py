@@ -7,15 +7,14 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any, NamedTuple
 
-from benchmarks import cuts
 from benchmarks.markdown import place, power, table
 from fastinit._commands import files
 
 LARGE, SMALL, TINY = 1 << 26, 1 << 10, 1 << 6
 CUT, UNIFORM, NORMAL = ("truncated_normal",), ("uniform", "glorot_uniform", "he_uniform"), ("normal",)
 BIG_MODEL = 50_000_000  # parameters
-SIGMAS, DEFAULTS = cuts.CASES
-CUT_PEERS = {"nn.init": "`nn.init.trunc_normal_`", "erfinv": "that of torch 2.11 and before"}
+DEFAULTS = "torch's defaults"  # of the cases of cuts.py
+CUT_PEERS = {"nn.init": "`nn.init.trunc_normal_`", "erfinv": "the same of torch 2.11 and before"}
 HEAD = ("what", "beside", "times as fast", "by one thread")
 Found = Callable[[dict[str, Any]], list[float]]
 
@@ -28,9 +27,9 @@ def fills(report: dict[str, Any], laws: tuple[str, ...], elements: int = LARGE, 
     return [row["times_peer"]["p50"] for row in rows if (row["elements"], row["threads"], row.get("isa")) == wanted]
 
 
-def cut(report: dict[str, Any], case: str, peer: str) -> list[float]:
-    """Of large fills between such bounds: how many times fastinit's time the peer's is."""
-    rows = [row for row in report["rows"] if (row["case"], row["elements"]) == (case, LARGE)]
+def cut(report: dict[str, Any], peer: str, **wanted: str) -> list[float]:
+    """Of large fills between such bounds, or in such a dtype: how many times fastinit's time the peer's is."""
+    rows = [row for row in report["rows"] if row["elements"] == LARGE and wanted.items() <= row.items()]
     return [row["contenders"][peer]["times"]["p50"] for row in rows]
 
 
@@ -59,8 +58,8 @@ def fill_line(what: str, beside: str, laws: tuple[str, ...], elements: int = LAR
     return Line(what, beside, ("cpu", "sweep"), by, partial(by, alone=True))
 
 
-def cut_line(what: str, case: str, peer: str) -> Line:
-    return Line(what, CUT_PEERS[peer], ("cuts",), partial(cut, case=case, peer=peer))
+def cut_line(what: str, peer: str, **wanted: str) -> Line:
+    return Line(what, CUT_PEERS[peer], ("cuts",), partial(cut, peer=peer, **wanted))
 
 
 def model_line(what: str, by: str, **sizes: int) -> Line:
@@ -70,9 +69,9 @@ def model_line(what: str, by: str, **sizes: int) -> Line:
 Ratios = dict[Line, list[float]]
 LINES = (
     fill_line("normal values cut at two sigmas", CUT_PEERS["nn.init"], CUT),
-    cut_line("the same", SIGMAS, "erfinv"),
-    cut_line("`trunc_normal_` at std 0.02 with torch's default bounds, -2 and 2: nothing is cut", DEFAULTS, "nn.init"),
-    cut_line("the same", DEFAULTS, "erfinv"),
+    cut_line("torch's default bounds, -2 and 2, at std 0.02: nothing is cut", "nn.init", case=DEFAULTS),
+    cut_line("either bounds, float32", "erfinv", dtype="float32"),
+    cut_line("either bounds, bfloat16", "erfinv", dtype="bfloat16"),
     fill_line("uniform values: Glorot's, He's, any bounds", "`nn.init`", UNIFORM),
     fill_line("normal values", "`nn.init`", NORMAL),
     Line("noise onto weights: `blend_`, `perturb_`", "`randn`, `add_`", ("noise",), noise),
@@ -97,7 +96,7 @@ def text(folder: pathlib.Path) -> str:
                 machines[f"{place(about)}, torch {about['torch']}"] = None
                 collect(kind, report, by_all, alone)
     lines = [(line.what, line.beside, bounds(by_all[line]) or "Not measured yet.", bounds(alone[line])) for line in LINES]
-    said = "The least and the greatest median over dtypes, laws and machines; fills of"
+    said = "The least and the greatest median over dtypes, laws and machines, by all threads and by one; fills of"
     said = f"{said} {power(LARGE)} elements unless a size is named"
     return f"{table(HEAD, lines)}\n\n{said}. {'; '.join(machines) or 'No machine yet'}."
 

@@ -201,7 +201,7 @@ def cuts_text(report):
 def cut_cells(row, by):
     entry, bounds = row["contenders"][by], f"{row['case']}: {row['a']:g} and {row['b']:g}"
     times = "" if by == "fastinit" else spread(entry["times"])
-    return (bounds, row["dtype"], CUTTERS[by], f"{entry['seconds']['p50'] * 1e3:.3g}", spread(entry["of_fill"]), times)
+    return (bounds, row["dtype"], CUTTERS[by], f"{entry['seconds']['p50'] * 1e3:.3g}", f"{entry['of_fill']['p50']:.2g}", times)
 
 
 def gpu_text(report):

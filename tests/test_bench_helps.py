@@ -19,12 +19,9 @@ def written(folder, name, **parts):
 
 
 def lines_of(folder):
-    """The table's lines, by their first cell; of two alike, the second has a 2."""
-    found = {}
-    for line in helps.text(folder).split("\n\n")[0].splitlines()[2:]:
-        what, *cells = (cell.strip() for cell in line.strip("|").split("|"))
-        found[f"{what} 2" if what in found else what] = cells
-    return found
+    """The table's lines, by their first cell."""
+    lines = helps.text(folder).split("\n\n")[0].splitlines()[2:]
+    return {what: cells for what, *cells in ([cell.strip() for cell in line.strip("|").split("|")] for line in lines)}
 
 
 def test_a_line_has_the_bounds_over_dtypes_laws_and_machines(tmp_path):
@@ -48,17 +45,19 @@ def test_small_fills_that_are_slower_are_called_so(tmp_path):
 
 
 def test_cuts_beside_both_torches(tmp_path):
-    def row(case, rejection, inverse, elements=helps.LARGE):
+    def row(case, dtype, rejection, inverse, elements=helps.LARGE):
         peers = {"nn.init": {"times": {"p50": rejection}}, "erfinv": {"times": {"p50": inverse}}}
-        return {"case": case, "elements": elements, "contenders": peers}
+        return {"case": case, "dtype": dtype, "elements": elements, "contenders": peers}
 
-    rows = [row("two sigmas", 100.0, 8.0), row("torch's defaults", 4.0, 6.0), row("torch's defaults", 3.0, 5.0)]
-    written(tmp_path, "cuts-a.json", rows=[*rows, row("torch's defaults", 99.0, 99.0, elements=64)])
+    sigmas, defaults = cuts.CASES
+    rows = [row(sigmas, "float32", 100.0, 8.0), row(sigmas, "bfloat16", 99.0, 50.0), row(defaults, "float32", 4.0, 6.0)]
+    rows += [row(defaults, "bfloat16", 3.0, 40.0), row(defaults, "float32", 99.0, 99.0, elements=64)]
+    written(tmp_path, "cuts-a.json", rows=rows)
     lines = lines_of(tmp_path)
-    assert lines["the same"][1] == "8.0", "at two sigmas nn.init's own time is that of cpu-NAME.json"
-    assert lines["`trunc_normal_` at std 0.02 with torch's default bounds, -2 and 2: nothing is cut"][1] == "3.0 to 4.0"
-    assert lines["the same 2"][1] == "5.0 to 6.0"
-    assert {"two sigmas", "torch's defaults"} == set(cuts.CASES)
+    assert lines["normal values cut at two sigmas"][1] == "Not measured yet.", "nn.init's own time is that of cpu-NAME.json"
+    assert lines["torch's default bounds, -2 and 2, at std 0.02: nothing is cut"] == ["`nn.init.trunc_normal_`", "3.0 to 4.0", ""]
+    assert lines["either bounds, float32"] == ["the same of torch 2.11 and before", "6.0 to 8.0", ""]
+    assert lines["either bounds, bfloat16"][1] == "40 to 50"
 
 
 def test_models_go_by_their_size_and_failures_do_not_count(tmp_path):
