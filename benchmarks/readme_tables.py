@@ -2,15 +2,18 @@
 
 They come from the committed results. In benchmarks/results, cpu-NAME.json is what ``fastinit bench --json`` writes,
 models-NAME.json what ``fastinit bench --models --json`` does, noise-NAME.json what ``fastinit bench --noise --json`` does,
+cuts-NAME.json what ``python -m benchmarks.cuts --json`` does, sweep-NAME.json what ``python -m benchmarks.sweep --output`` does,
 gpu-NAME.json what ``python -m benchmarks.gpu`` does, machine-code.json what ``python -m benchmarks.machine_code --output`` does,
 cuda-code.json what ``python -m benchmarks.cuda_code --output`` does. proof/results/accuracy.json is what
-``python -m proof.accuracy`` writes.
+``python -m proof.accuracy`` writes. The chart is drawn by ``python -m benchmarks.chart``; --check looks at it too.
 """
 
 import argparse
 import pathlib
 import sys
 
+from benchmarks import chart, helps
+from benchmarks.markdown import commit_text, place, power, spread, table
 from fastinit._commands import files
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
@@ -25,20 +28,14 @@ MODEL_FILLS = ("model", "M elements", "on", "law", "seconds", "G elements/s", "t
 NOISE = ("noise onto", "dtype", "members", "ms", "G elements/s", "GB/s", "times `randn`", "times generators")
 NOISE += ("peak, MB", "`randn`'s", "generators'")
 HOW = ("all threads", "1 thread", "scalar", "neon", "avx2", "avx512")
-# The rows of the README's short tables.
-SUMMARY_FILLS = (
-    ("truncated_normal", "float32"),
-    ("truncated_normal", "bfloat16"),
-    ("glorot_uniform", "float32"),
-    ("normal", "float32"),
-)
-SUMMARY_MODELS = ("gpt2-1.5b", "llama-1b", "timm-resnet50")
-SUMMARY_NOISE = (("2^24", "float32"), ("gpt2-124m", "bfloat16"))
+CUTS = ("bounds at std 0.02", "dtype", "by", "ms", "of `fill_`", "times fastinit's time")
+CUTTERS = {"fastinit": "`fastinit.trunc_normal_`", "nn.init": "`nn.init.trunc_normal_`", "erfinv": "the same before torch 2.12"}
+# Of the README.
 SUMMARY_ERRORS = ("truncated normal at 2 sigmas", "normal", "uniform on +-1", "uniform from 0 to 1")
 
 
 def main(argv=None):
-    """Rewrite both pages; with --check only say whether they are up to date (exit status 1 if not)."""
+    """Rewrite both pages; with --check only say whether they and the chart are up to date (exit status 1 if not)."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--check", action="store_true", help="change nothing; exit status 1 if a page is out of date")
     args = parser.parse_args(argv)
@@ -52,21 +49,34 @@ def main(argv=None):
             status |= before != after
         else:
             (ROOT / page).write_text(after)
-    return int(status)
+    return int(status or (args.check and not drawn_anew()))
+
+
+def drawn_anew():
+    """Whether the chart shows the results; says so. Only ``python -m benchmarks.chart`` draws it: that needs matplotlib."""
+    current = True
+    for path in chart.sources(RESULTS):
+        with files.reading(path):
+            current = chart.carried(chart.FIGURE) == chart.fingerprint(files.read_json(path))
+    told = "is up to date" if current else "is out of date: python -m benchmarks.chart"
+    print(f"{chart.FIGURE.relative_to(chart.ROOT)} {told}")
+    return current
 
 
 def readme_sections():
-    """The short tables, by the names of their markers."""
-    fills, models = ([files.read_json(path) for path in found(kind)] for kind in ("cpu", "models"))
-    with files.reading(RESULTS):
-        summary = summary_text(fills, models)
-    return {"noise": section(found("noise"), noise_summary), "summary": summary, "accuracy": section([ACCURACY], accuracy_text)}
+    """The chart with its caption and the short tables, by the names of their markers."""
+    return {
+        "chart": section(chart.sources(RESULTS), chart_text),
+        "helps": helps.text(RESULTS),
+        "accuracy": section([ACCURACY], accuracy_text),
+    }
 
 
 def performance_sections():
     """The long tables, by the names of their markers."""
     return {
         "speed": section(found("cpu"), report_text),
+        "cuts": section(found("cuts"), cuts_text),
         "models": section(found("models"), models_text),
         "noise": section(found("noise"), noise_text),
         "gpu": section(found("gpu"), gpu_text),
@@ -102,44 +112,13 @@ def section(paths, text_of):
     return "\n\n".join(texts) or "Not measured yet."
 
 
-def commit_text(about):
-    return f", commit {about['commit'][:12]}{'-dirty' * about['commit'].endswith('-dirty')}" if about["commit"] else ""
-
-
-def summary_text(fills, models):
-    """Large fills, a row a function, with each machine's ratios beside each other; and a few models built."""
-    head = ("function", "dtype", *(f"{machine_of(r)}: {what}" for r in fills for what in ("times `nn.init`", "of `fill_`")))
-    ratios = [
-        {(row["work"], row["dtype"]): ratio_cells(row) for row in report["rows"] if is_plain(row, report)} for report in fills
-    ]
-    lines = [(*key, *(cell for of in ratios for cell in of[key])) for key in SUMMARY_FILLS if all(key in of for of in ratios)]
-    columns = ("model", "M parameters", "its constructor, seconds", "`initialize_`, seconds", "times")
-    builds = [f"Models on {machine_of(report)}:\n\n{table(columns, built_rows(report))}" for report in models]
-    return "\n\n".join([table(head, lines), *builds])
-
-
-def machine_of(report):
-    about = report["machine"]
-    return f"{about['cores']} {about['isa'].upper()} cores" if about["isa"] else f"{about['cores']} cores, no native library"
-
-
-def is_plain(row, report):
-    """Whether a row is a large fill by all there is, beside torch's function."""
-    return row["elements"] == LARGE and how(row, report["machine"]["threads"]) == HOW[0] and "peer" in row
-
-
-def ratio_cells(row):
-    return significant(row["times_peer"]["p50"]), significant(row["of_fill"]["p50"])
-
-
-def built_rows(report):
-    return [built_cells(row) for row in report["models"] if row["model"] in SUMMARY_MODELS and row["device"] == "cpu"]
-
-
-def built_cells(row):
-    theirs, ours = row["contenders"]["nn.init"], row["contenders"]["initialize_"]
-    seconds = [f"{entry['seconds']['p50']:.3g}" for entry in (theirs, ours)]
-    return (row["model"], f"{ours['parameters'] / 1e6:,.0f}", *seconds, significant(ours["times"]["p50"]))
+def chart_text(report):
+    """The chart, and where it was measured."""
+    named = ", ".join(dict.fromkeys(label for panel in chart.PANELS for label in panel.values()))
+    alternative = f"Bars: seconds until {named} are initialized: by the constructor, inside accelerate, by initialize_ from meta"
+    runs = report["models"][0]["contenders"]["initialize_"]["runs"]
+    measured = f"Medians of {runs} runs, each a process of its own: {machine_and_libraries(report['machine'])}"
+    return f"![{alternative}](docs/figures/{chart.FIGURE.name})\n\n{measured}"
 
 
 def accuracy_text(results):
@@ -168,16 +147,17 @@ def report_text(report):
 
 def models_text(report):
     """A line about the machine and the libraries; building models, a line for each way; filling their memory."""
-    about = report["machine"]
-    libraries = ", ".join(f"{name} {version}" for name, version in about["libraries"].items() if version)
-    place = f"{about['cpu']}, {about['cores']} cores, {(about['isa'] or 'no native library').upper()}"
-    place += f", {about['gpu']}" if about["gpu"] else ""
-    machine = f"{place}; torch {about['torch']}, {libraries}; {about['date']}{commit_text(about)}."
     builds = [
         build_cells(row, by, entry) for row in report["models"] for by, entry in row["contenders"].items() if "error" not in entry
     ]
     fills = [model_fill_cells(row) for row in report["fills"] if "error" not in row]
-    return "\n\n".join([machine, table(BUILDS, builds), table(MODEL_FILLS, fills)])
+    return "\n\n".join([machine_and_libraries(report["machine"]), table(BUILDS, builds), table(MODEL_FILLS, fills)])
+
+
+def machine_and_libraries(about):
+    libraries = ", ".join(f"{name} {version}" for name, version in about["libraries"].items() if version)
+    gpu = f", {about['gpu']}" if about["gpu"] else ""
+    return f"{place(about)}{gpu}; torch {about['torch']}, {libraries}; {about['date']}{commit_text(about)}."
 
 
 def build_cells(row, by, entry):
@@ -191,32 +171,37 @@ def build_cells(row, by, entry):
 def model_fill_cells(row):
     ours, part = row["ours"], "" if row["peer"]["elements"] == row["ours"]["elements"] else "*"
     seconds = ours["seconds"]["p50"]
-    place = (row["model"], f"{ours['elements'] / 1e6:,.0f}", row["device"], row["law"])
-    return (*place, f"{seconds:.3g}", f"{ours['elements'] / seconds / 1e9:.3g}", f"{spread(row['times_peer'])}{part}")
+    where = (row["model"], f"{ours['elements'] / 1e6:,.0f}", row["device"], row["law"])
+    return (*where, f"{seconds:.3g}", f"{ours['elements'] / seconds / 1e9:.3g}", f"{spread(row['times_peer'])}{part}")
 
 
 def noise_text(report):
     """A line about the machine; a line for each subject, dtype and number of members."""
     about = report["machine"]
-    place = f"{about['cpu']}, {about['cores']} cores, {(about['isa'] or 'no native library').upper()}"
-    machine = f"{place}; torch {about['torch']}; {about['date']}{commit_text(about)}."
+    machine = f"{place(about)}; torch {about['torch']}; {about['date']}{commit_text(about)}."
     return f"{machine}\n\n{table(NOISE, [noise_cells(row) for row in report['rows'] if 'error' not in row])}"
 
 
 def noise_cells(row):
     ours, peers = row["fastinit"], [row[name] for name in ("randn", "generators")]
-    place = (row["subject"], row["dtype"], str(row["members"]), f"{ours['seconds']['p50'] * 1e3:.3g}")
+    where = (row["subject"], row["dtype"], str(row["members"]), f"{ours['seconds']['p50'] * 1e3:.3g}")
     peaks = ["" if each["peak_bytes"] is None else f"{each['peak_bytes'] / 1e6:,.1f}" for each in (ours, *peers)]
-    return (*place, rate(row), f"{row['gb_per_s']:.3g}", *(spread(peer["times"]) for peer in peers), *peaks)
+    return (*where, rate(row), f"{row['gb_per_s']:.3g}", *(spread(peer["times"]) for peer in peers), *peaks)
 
 
-def noise_summary(report):
-    """The same of a few, in short."""
-    head = ("noise onto", "dtype", "members", "times `randn`, `add_`", "peak of memory, MB", "`randn`'s")
-    rows = [row for row in report["rows"] if (row["subject"], row["dtype"]) in SUMMARY_NOISE and "error" not in row]
-    cells = [noise_cells(row) for row in rows]
-    times = [significant(row["randn"]["times"]["p50"]) for row in rows]
-    return f"{machine_of(report)}:\n\n{table(head, [(*c[:3], t, *c[8:10]) for c, t in zip(cells, times, strict=True)])}"
+def cuts_text(report):
+    """A line about the machine; a line for each pair of bounds, dtype and contender."""
+    about = report["machine"]
+    machine = f"{place(about)}, {about['threads']} threads; torch {about['torch']}; {about['date']}{commit_text(about)}."
+    elements = ", ".join(dict.fromkeys(power(row["elements"]) for row in report["rows"]))
+    lines = [cut_cells(row, by) for row in report["rows"] for by in CUTTERS]
+    return f"{machine} {elements} elements.\n\n{table(CUTS, lines)}"
+
+
+def cut_cells(row, by):
+    entry, bounds = row["contenders"][by], f"{row['case']}: {row['a']:g} and {row['b']:g}"
+    times = "" if by == "fastinit" else spread(entry["times"])
+    return (bounds, row["dtype"], CUTTERS[by], f"{entry['seconds']['p50'] * 1e3:.3g}", f"{entry['of_fill']['p50']:.2g}", times)
 
 
 def gpu_text(report):
@@ -258,12 +243,6 @@ def how(row, threads):
     return row["isa"] or (HOW[1] if row["threads"] == 1 < threads else HOW[0])
 
 
-def table(head, lines):
-    """Markdown, with figures on the right."""
-    rule = ["---:" if text[:1].isdigit() else "---" for text in (lines or [head])[0]]
-    return "\n".join(f"| {' | '.join(line)} |" for line in (head, rule, *lines))
-
-
 def fill_cells(row, small):
     """Medians of a large fill; its ratios with their 20th and 80th percentiles; the small fill's."""
     peer = row.get("peer")
@@ -283,23 +262,9 @@ def rate(row):
     return f"{row['elements_per_s'] / 1e9:.3g}"
 
 
-def spread(ratio):
-    return f"{significant(ratio['p50'])} ({significant(ratio['p20'])} to {significant(ratio['p80'])})"
-
-
-def significant(x):
-    """Two digits after the point below 10, none from 100 on."""
-    return f"{x:.2f}" if x < 10 else f"{x:.1f}" if x < 100 else f"{x:,.0f}"
-
-
 def peer_text(peer, elements):
     smaller = "" if peer["elements"] == elements else f" on {power(peer['elements'])}"
     return f"`{peer['name']}`{smaller}"
-
-
-def power(elements):
-    exponent = elements.bit_length() - 1
-    return f"2^{exponent}" if elements == 1 << exponent and exponent > 10 else f"{elements:,}"
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
-"""The generated tables of README.md and docs/performance.md: made from the committed results, and up to date."""
+"""The generated tables of README.md and docs/performance.md, and the chart: made from the committed results, and up to date."""
 
 import importlib.util
+import json
 import pathlib
 
 import pytest
@@ -58,19 +59,26 @@ def test_only_what_stands_between_the_markers_changes(tables):
             tables.replaced("a", markers, "new")
 
 
-def test_the_summary_sets_machines_beside_each_other(tables):
-    rows = [{**ROW, "work": work, "dtype": dtype} for work, dtype in tables.SUMMARY_FILLS]
-    other = {**ROW, "work": "normal", "times_peer": {**RATIO, "p50": 7.0}}
-    small, forced = {**other, "elements": 1024}, {**other, "isa": "scalar"}  # shown by neither
-    reports = [{"machine": MACHINE, "rows": [*rows, small]}, {"machine": {**MACHINE, "isa": "neon"}, "rows": [other, forced]}]
-    built = {"seconds": RATIO, "parameters": 26_000_000, "times": {**RATIO, "p50": 2.5}}
-    named = {"model": "timm-resnet50", "device": "cpu", "contenders": {"nn.init": built, "initialize_": built}}
-    models = [named, {**named, "device": "cuda"}, {**named, "model": "another"}]
-    head, rule, line, gap, where, _, *build = tables.summary_text(reports, [{"machine": MACHINE, "models": models}]).splitlines()
-    assert head.count("4 AVX2 cores: ") == head.count("4 NEON cores: ") == 2 and rule.count("---:") == 4 and not gap
-    assert line == "| normal | float32 | 0.50 | 0.50 | 7.00 | 0.50 |", "of what both machines have"
-    assert where == "Models on 4 AVX2 cores:" and len(build) == 3
-    assert build[-1] == "| timm-resnet50 | 26 | 0.5 | 0.5 | 2.50 |"
+def test_cuts_have_a_line_for_each_contender_but_fill(tables):
+    ours, theirs = ({"seconds": {"p50": s}, "of_fill": RATIO, "times": {**RATIO, "p50": s / 0.05}} for s in (0.05, 0.2))
+    row = {"case": "torch's defaults", "a": -2.0, "b": 2.0, "dtype": "float32", "elements": 1 << 26}
+    row["contenders"] = {"fastinit": ours, "nn.init": theirs, "erfinv": theirs, "fill_": ours}
+    lines = tables.cuts_text({"machine": MACHINE, "rows": [row]}).splitlines()
+    assert lines[0] == "A CPU, 4 cores, AVX2, 2 threads; torch 2.13.0; 2026-01-02, commit 0123456789ab-dirty. 2^26 elements."
+    begin = "| torch's defaults: -2 and 2 | float32 | "
+    assert lines[4:] == [
+        f"{begin}`fastinit.trunc_normal_` | 50 | 0.5 |  |",
+        f"{begin}`nn.init.trunc_normal_` | 200 | 0.5 | 4.00 (0.40 to 123) |",
+        f"{begin}the same before torch 2.12 | 200 | 0.5 | 4.00 (0.40 to 123) |",
+    ]
+
+
+def test_what_nobody_has_measured_is_said(tables, tmp_path, monkeypatch):
+    monkeypatch.setattr(tables, "RESULTS", tmp_path)
+    assert tables.section(tables.found("cuts"), tables.cuts_text) == "Not measured yet."
+    sections = tables.readme_sections()
+    assert sections["chart"] == "Not measured yet."
+    assert sections["helps"].count("Not measured yet.") == sections["helps"].count("\n|") - 1
 
 
 def test_the_readme_quotes_the_worst_errors(tables):
@@ -86,7 +94,17 @@ def test_a_page_that_is_out_of_date_is_told_and_rewritten(tables, capsys, tmp_pa
     monkeypatch.setattr(tables, "ROOT", tmp_path)
     assert tables.main(["--check"]) == 1 and capsys.readouterr().out.count("out of date") == 2
     assert tables.main([]) == 0 == tables.main(["--check"])
-    assert pages["README.md"]["summary"] in (tmp_path / "README.md").read_text()
+    assert pages["README.md"]["helps"] in (tmp_path / "README.md").read_text()
+
+
+def test_a_chart_of_other_results_is_told(tables, capsys, tmp_path, monkeypatch):
+    (name,) = tables.chart.sources(tables.RESULTS)
+    report = json.loads(name.read_text())
+    report["models"][1]["contenders"]["accelerate"]["seconds"]["p50"] *= 1.01
+    (tmp_path / name.name).write_text(json.dumps(report))
+    monkeypatch.setattr(tables.chart, "sources", lambda folder: [tmp_path / name.name])
+    assert tables.main(["--check"]) == 1
+    assert "docs/figures/models.png is out of date: python -m benchmarks.chart" in capsys.readouterr().out
 
 
 def test_the_pages_are_up_to_date(tables, capsys):

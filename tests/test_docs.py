@@ -109,18 +109,6 @@ def block_of(page, words):
     return names
 
 
-def test_an_initializer_of_one_s_own_as_the_readme_has_it():
-    assert block_of("README.md", "laws.declares")["report"].filled == ["weight", "bias"]
-
-
 def test_the_first_calls_of_the_pages():
-    names = block_of("README.md", "fastinit.lecun_normal_(experts")
-    assert names["experts"].std().item() == pytest.approx(1024**-0.5, rel=1e-3), "the fan of one expert"
-    assert names["weight"].abs().max().item() <= (6 / 1024) ** 0.5, "filled last by he_uniform_"
     report = block_of("docs/index.md", "fastinit.truncated_normal_(weight")["report"]
     assert report.filled == ["0.weight", "0.bias", "2.weight", "2.bias"]
-
-
-def test_the_readme_keeps_the_two_commands():
-    readme = (ROOT / "README.md").read_text()
-    assert "pip install '.[demo]' && fastinit demo\npip install '.[test]' && pytest\n" in readme

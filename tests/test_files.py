@@ -9,7 +9,7 @@ import sys
 
 import pytest
 
-from benchmarks import gpu, readme_tables, sweep
+from benchmarks import chart, cuts, gpu, readme_tables, sweep
 from benchmarks.convergence import command, results
 from fastinit import _cli
 from fastinit._commands import apart, bench, console, demo, files, models
@@ -30,6 +30,7 @@ COMMANDS = {
 }
 PROGRAMS = {
     "gpu": (gpu, "gpu_bits", ["--dry-run", "--output"]),
+    "cuts": (cuts, "measured", ["--json"]),
     "calls": (calls, "explore", ["--json"]),
     "battery": (battery, "jobs", ["--quick", "--json"]),
     "faults": (faults, "compiler", ["--json"]),
@@ -144,10 +145,20 @@ def test_damaged_files_of_measurements_are_named(tmp_path, monkeypatch, capsys):
         shutil.copytree(readme_tables.ROOT / name, tmp_path / name)
     monkeypatch.setattr(readme_tables, "RESULTS", tmp_path / "benchmarks/results")
     monkeypatch.setattr(readme_tables, "ACCURACY", tmp_path / "proof/results/accuracy.json")
-    names_each_damaged_file(readme_tables.RESULTS, lambda: readme_tables.main(["--check"]), "[!s]*.json")  # all but sweeps
+    names_each_damaged_file(readme_tables.RESULTS, lambda: readme_tables.main(["--check"]))
     readme_tables.ACCURACY.unlink()
     assert files.status_of("tables", lambda: readme_tables.main(["--check"])) == 2
     assert capsys.readouterr().err.endswith("accuracy.json cannot be read: No such file or directory.\n")
+
+
+def test_a_chart_of_damaged_models_is_not_drawn(tmp_path, monkeypatch):
+    monkeypatch.setattr(chart, "ROOT", tmp_path)
+    monkeypatch.setattr(chart, "FIGURE", tmp_path / "models.png")
+    results = tmp_path / "benchmarks" / "results"
+    results.mkdir(parents=True)
+    shutil.copy(readme_tables.ROOT / "benchmarks/results/models-avx2-2-cores.json", results)
+    names_each_damaged_file(results, chart.main)
+    assert not chart.FIGURE.exists()
 
 
 def test_a_damaged_sweep_is_named(tmp_path, monkeypatch):
