@@ -117,7 +117,8 @@ def chart_text(report):
     named = ", ".join(dict.fromkeys(label for panel in chart.PANELS for label in panel.values()))
     alternative = f"Bars: seconds until {named} are initialized: by the constructor, inside accelerate, by initialize_ from meta"
     runs = report["models"][0]["contenders"]["initialize_"]["runs"]
-    measured = f"Medians of {runs} runs, each a process of its own: {machine_and_libraries(report['machine'])}"
+    how = f"Medians of {runs} runs, each a process of its own; of times, medians of the runs' ratios"
+    measured = f"{how}: {machine_and_libraries(report['machine'])}"
     return f"![{alternative}](docs/figures/{chart.FIGURE.name})\n\n{measured}"
 
 
