@@ -1,8 +1,8 @@
 """Truncated normals at std 0.02 by torch's two kinds of bounds: ``python -m benchmarks.cuts --json FILE``.
 
 The bounds are two sigmas, or torch's defaults, -2 and 2, which are absolute and cut nothing of so narrow a normal. fastinit,
-torch's function, what it did before torch 2.12, and `Tensor.fill_` take turns on one tensor whose memory was touched before.
-FASTINIT_CPU_ISA chooses the instruction set.
+torch's function, what it did before torch 2.12, and `Tensor.fill_` take turns on one tensor whose memory was touched before, by
+all threads and by one: torch draws by one anyway. FASTINIT_CPU_ISA chooses the instruction set.
 """
 
 from __future__ import annotations
@@ -16,11 +16,12 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any, NamedTuple
 
+import torch
 from torch import Tensor, nn
 
 import fastinit
 from fastinit._commands import console, files
-from fastinit._commands.measure import Contender, machine, paired, percentiles
+from fastinit._commands.measure import Contender, machine, paired, percentiles, torch_threads
 from fastinit._commands.peers import DTYPES, STD, matrix
 
 CASES = {"two sigmas": (-2 * STD, 2 * STD), "torch's defaults": (-2.0, 2.0)}
@@ -63,13 +64,14 @@ CONTENDERS: dict[str, Callable[[Tensor, float, float, float, float], Tensor]] = 
 }
 
 
-def measured(case: str, dtype: str, pace: Pace) -> dict[str, Any]:
+def measured(case: str, dtype: str, threads: int, pace: Pace) -> dict[str, Any]:
     """A row: of each contender the seconds, how many times fastinit's they are, and its speed relative to fill_'s."""
     a, b = CASES[case]
     tensor = matrix(pace.elements, DTYPES[dtype])
     calls = {name: Contender(partial(call, mean=0.0, std=STD, a=a, b=b), tensor) for name, call in CONTENDERS.items()}
-    seconds = paired(calls, pace.rounds)
-    row: dict[str, Any] = {"case": case, "dtype": dtype, "elements": pace.elements, "rounds": pace.rounds}
+    with torch_threads(threads):
+        seconds = paired(calls, pace.rounds)
+    row: dict[str, Any] = {"case": case, "dtype": dtype, "threads": threads, "elements": pace.elements, "rounds": pace.rounds}
     row |= {"std": STD, "a": a, "b": b, "contenders": {}}
     for name, taken in seconds.items():
         row["contenders"][name] = {
@@ -80,12 +82,12 @@ def measured(case: str, dtype: str, pace: Pace) -> dict[str, Any]:
     return row
 
 
-_COLUMNS = ("bounds", "dtype", "elements", "by", "ms", "x fastinit", "p20 to p80", "of fill")
+_COLUMNS = ("bounds", "dtype", "threads", "by", "ms", "x fastinit", "p20 to p80", "of fill")
 
 
 def _cells(row: dict[str, Any]) -> list[list[str]]:
     """A line for each contender."""
-    place = [row["case"], row["dtype"], f"{row['elements']:,}"]
+    place = [row["case"], row["dtype"], f"{row['threads']}"]
     return [[*place, name, *_contender_cells(entry)] for name, entry in row["contenders"].items()]
 
 
@@ -102,7 +104,8 @@ def main() -> None:
     arguments = parser.parse_args()
     files.check_writable(arguments.json)
     pace = QUICK if arguments.quick else FULL
-    plan = [(case, dtype) for case in CASES for dtype in SHOWN_DTYPES]
+    counts = sorted({1, torch.get_num_threads()}, reverse=True)
+    plan = [(case, dtype, threads) for case in CASES for dtype in SHOWN_DTYPES for threads in counts]
     report = {"machine": machine(), "rows": [measured(*place, pace) for place in console.progress(plan, "measuring")]}
     about = report["machine"]
     title = f"{about['cpu']}, {about['cores']} cores, {about['threads']} threads, {about['isa'] or about['backend']}"

@@ -27,9 +27,10 @@ def fills(report: dict[str, Any], laws: tuple[str, ...], elements: int = LARGE, 
     return [row["times_peer"]["p50"] for row in rows if (row["elements"], row["threads"], row.get("isa")) == wanted]
 
 
-def cut(report: dict[str, Any], peer: str, **wanted: str) -> list[float]:
+def cut(report: dict[str, Any], peer: str, alone: bool = False, **wanted: str) -> list[float]:
     """Of large fills between such bounds, or in such a dtype: how many times fastinit's time the peer's is."""
-    rows = [row for row in report["rows"] if row["elements"] == LARGE and wanted.items() <= row.items()]
+    place = {"elements": LARGE, "threads": 1 if alone else report["machine"]["threads"], **wanted}
+    rows = [row for row in report["rows"] if place.items() <= row.items()]
     return [row["contenders"][peer]["times"]["p50"] for row in rows]
 
 
@@ -59,7 +60,8 @@ def fill_line(what: str, beside: str, laws: tuple[str, ...], elements: int = LAR
 
 
 def cut_line(what: str, peer: str, **wanted: str) -> Line:
-    return Line(what, CUT_PEERS[peer], ("cuts",), partial(cut, peer=peer, **wanted))
+    by = partial(cut, peer=peer, **wanted)
+    return Line(what, CUT_PEERS[peer], ("cuts",), by, partial(by, alone=True))
 
 
 def model_line(what: str, by: str, **sizes: int) -> Line:

@@ -28,7 +28,7 @@ MODEL_FILLS = ("model", "M elements", "on", "law", "seconds", "G elements/s", "t
 NOISE = ("noise onto", "dtype", "members", "ms", "G elements/s", "GB/s", "times `randn`", "times generators")
 NOISE += ("peak, MB", "`randn`'s", "generators'")
 HOW = ("all threads", "1 thread", "scalar", "neon", "avx2", "avx512")
-CUTS = ("bounds at std 0.02", "dtype", "by", "ms", "of `fill_`", "times fastinit's time")
+CUTS = ("bounds at std 0.02", "dtype", "threads", "by", "ms", "of `fill_`", "times fastinit's time")
 CUTTERS = {"fastinit": "`fastinit.trunc_normal_`", "nn.init": "`nn.init.trunc_normal_`", "erfinv": "the same before torch 2.12"}
 # Of the README.
 SUMMARY_ERRORS = ("truncated normal at 2 sigmas", "normal", "uniform on +-1", "uniform from 0 to 1")
@@ -191,18 +191,19 @@ def noise_cells(row):
 
 
 def cuts_text(report):
-    """A line about the machine; a line for each pair of bounds, dtype and contender."""
+    """A line about the machine; a line for each pair of bounds, dtype, number of threads and contender."""
     about = report["machine"]
-    machine = f"{place(about)}, {about['threads']} threads; torch {about['torch']}; {about['date']}{commit_text(about)}."
+    machine = f"{place(about)}; torch {about['torch']}; {about['date']}{commit_text(about)}."
     elements = ", ".join(dict.fromkeys(power(row["elements"]) for row in report["rows"]))
     lines = [cut_cells(row, by) for row in report["rows"] for by in CUTTERS]
     return f"{machine} {elements} elements.\n\n{table(CUTS, lines)}"
 
 
 def cut_cells(row, by):
-    entry, bounds = row["contenders"][by], f"{row['case']}: {row['a']:g} and {row['b']:g}"
+    entry = row["contenders"][by]
+    where = (f"{row['case']}: {row['a']:g} and {row['b']:g}", row["dtype"], f"{row['threads']}", CUTTERS[by])
     times = "" if by == "fastinit" else spread(entry["times"])
-    return (bounds, row["dtype"], CUTTERS[by], f"{entry['seconds']['p50'] * 1e3:.3g}", f"{entry['of_fill']['p50']:.2g}", times)
+    return (*where, f"{entry['seconds']['p50'] * 1e3:.3g}", f"{entry['of_fill']['p50']:.2g}", times)
 
 
 def gpu_text(report):

@@ -41,8 +41,8 @@ def test_bounds_that_are_not_symmetric_about_the_mean():
 def test_rows_compare_with_fastinit_and_with_fill(monkeypatch):
     taken = {OURS: [1.0, 2.0, 4.0], "nn.init": [4.0, 4.0, 4.0], "erfinv": [8.0, 8.0, 8.0], FILL: [0.5, 0.5, 0.5]}
     monkeypatch.setattr(cuts, "paired", lambda calls, rounds: {name: taken[name][:rounds] for name in calls})
-    row = cuts.measured("two sigmas", "bfloat16", cuts.Pace(64, 3))
-    assert (row["a"], row["b"], row["std"], row["elements"], row["rounds"]) == (-0.04, 0.04, 0.02, 64, 3)
+    row = cuts.measured("two sigmas", "bfloat16", 1, cuts.Pace(64, 3))
+    assert (row["a"], row["b"], row["std"], row["threads"], row["elements"], row["rounds"]) == (-0.04, 0.04, 0.02, 1, 64, 3)
     assert {name: entry["times"]["p50"] for name, entry in row["contenders"].items()} == {
         OURS: 1.0,
         "nn.init": 2.0,
@@ -59,7 +59,9 @@ def test_the_command_reports_every_pair_of_bounds_and_dtype(tmp_path, monkeypatc
     cuts.main()
     report = json.loads(file.read_text())
     assert {"cpu", "cores", "threads", "isa", "torch", "date", "commit"} <= set(report["machine"])
-    assert [(row["case"], row["dtype"]) for row in report["rows"]] == [(c, d) for c in CASES for d in ("float32", "bfloat16")]
+    counts = sorted({1, torch.get_num_threads()}, reverse=True)
+    plan = [(c, d, n) for c in CASES for d in ("float32", "bfloat16") for n in counts]
+    assert [(row["case"], row["dtype"], row["threads"]) for row in report["rows"]] == plan
     for row in report["rows"]:
         assert list(row["contenders"]) == list(CONTENDERS) and row["contenders"][OURS]["times"]["p50"] == 1
         assert all(0 < entry["seconds"]["p20"] <= entry["seconds"]["p80"] for entry in row["contenders"].values())

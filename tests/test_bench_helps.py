@@ -45,18 +45,23 @@ def test_small_fills_that_are_slower_are_called_so(tmp_path):
 
 
 def test_cuts_beside_both_torches(tmp_path):
-    def row(case, dtype, rejection, inverse, elements=helps.LARGE):
+    def row(case, dtype, rejection, inverse, elements=helps.LARGE, threads=4):
         peers = {"nn.init": {"times": {"p50": rejection}}, "erfinv": {"times": {"p50": inverse}}}
-        return {"case": case, "dtype": dtype, "elements": elements, "contenders": peers}
+        return {"case": case, "dtype": dtype, "elements": elements, "threads": threads, "contenders": peers}
 
     sigmas, defaults = cuts.CASES
     rows = [row(sigmas, "float32", 100.0, 8.0), row(sigmas, "bfloat16", 99.0, 50.0), row(defaults, "float32", 4.0, 6.0)]
     rows += [row(defaults, "bfloat16", 3.0, 40.0), row(defaults, "float32", 99.0, 99.0, elements=64)]
+    rows += [row(defaults, "float32", 1.5, 2.0, threads=1), row(sigmas, "float32", 50.0, 2.5, threads=1)]
     written(tmp_path, "cuts-a.json", rows=rows)
     lines = lines_of(tmp_path)
     assert lines["normal values cut at two sigmas"][1] == "Not measured yet.", "nn.init's own time is that of cpu-NAME.json"
-    assert lines["torch's default bounds, -2 and 2, at std 0.02: nothing is cut"] == ["`nn.init.trunc_normal_`", "3.0 to 4.0", ""]
-    assert lines["either bounds, float32"] == ["the same of torch 2.11 and before", "6.0 to 8.0", ""]
+    assert lines["torch's default bounds, -2 and 2, at std 0.02: nothing is cut"] == [
+        "`nn.init.trunc_normal_`",
+        "3.0 to 4.0",
+        "1.5",
+    ]
+    assert lines["either bounds, float32"] == ["the same of torch 2.11 and before", "6.0 to 8.0", "2.0 to 2.5"]
     assert lines["either bounds, bfloat16"][1] == "40 to 50"
 
 
