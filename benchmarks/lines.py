@@ -7,7 +7,8 @@ devices without a backend, errors that name what is wrong, and laws made in less
 other people's (what is known of a parameter, what a constructor has set, audits, layouts, schemes of families) and a report of
 `accelerate`; from 8,650, 2,200 of C++ and 420,000 bytes for noise (a second kind of kernel in every backend, models perturbed
 in one call); from 9,850 and 3,000 of C++ for what is small (short ways for small tensors and for models of many, threads that
-no caller waits for where they come too late). The size is of the package that is installed.
+no caller waits for where they come too late); from 10,430 for the command line (Ctrl-C, results on standard output, narrow
+terminals, completion). The size is of the package that is installed.
 """
 
 import ast
@@ -21,7 +22,7 @@ import zipfile
 
 ROOT = pathlib.Path(__file__).parents[1]
 ROOMS = ("fastinit", "csrc", "benchmarks", "proof", "examples", "tests")
-BUDGET = {"fastinit": 10430, "csrc": 3010}
+BUDGET = {"fastinit": 10530, "csrc": 3020}
 WHEEL = 530_000  # bytes
 SILENT = {tokenize.COMMENT, tokenize.NL, tokenize.NEWLINE, tokenize.INDENT, tokenize.DEDENT, tokenize.ENDMARKER}
 

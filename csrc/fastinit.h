@@ -17,7 +17,7 @@ extern "C" {
 
 #define FASTINIT_API __attribute__((visibility("default")))
 
-#define FASTINIT_ABI 4 /* changes with anything in this file; as ABI in fastinit/_backends/abi.py */
+#define FASTINIT_ABI 5 /* changes with anything in this file; as ABI in fastinit/_backends/abi.py */
 
 /* The formula of a recipe. */
 enum fastinit_kind { FASTINIT_UNIFORM, FASTINIT_SYMMETRIC, FASTINIT_TWO_SIDED, FASTINIT_FMOD, FASTINIT_WORDS, FASTINIT_KINDS };
@@ -44,7 +44,7 @@ enum fastinit_status {
   FASTINIT_BAD_BOX,    /* negative, or its indices leave 0 <= index < 2^63 */
   FASTINIT_BAD_LAYOUT, /* more than FASTINIT_MAX_DIMS dimensions, or sizes whose product is not the box's */
   FASTINIT_BAD_TABLE,  /* a shape other than the three of fastinit/_core/tables.py, or top_bits out of range */
-  FASTINIT_BAD_ISA,    /* not built in, or not available on this processor */
+  FASTINIT_BAD_ISA,    /* built in, but not supported by this processor */
   FASTINIT_BAD_COUNT,  /* fewer than 0 plans or words, or fewer than 1 thread */
   FASTINIT_MISALIGNED, /* CUDA: an address is not a multiple of the element's size */
   FASTINIT_TOO_LARGE,  /* CUDA: 2^41 elements or more */
@@ -52,6 +52,7 @@ enum fastinit_status {
   FASTINIT_OLD_DRIVER, /* CUDA: the driver is older than CUDA 12.1 */
   FASTINIT_BAD_NUMBER, /* keep or a coefficient is not finite in the real type */
   FASTINIT_TOO_MANY,   /* CUDA: more than FASTINIT_MOST_MEMBERS members of a dtype narrower than its real type */
+  FASTINIT_NOT_BUILT,  /* the instruction set is none of this library's */
   FASTINIT_STATUSES,
   FASTINIT_CUDA_ERRORS = 1000 /* and above: 1000 + a cudaError_t */
 };

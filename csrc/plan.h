@@ -27,7 +27,7 @@ static const char *const MESSAGES[FASTINIT_STATUSES] = {
     "the index box is negative or its indices leave 0 <= index < 2^63",
     "the memory layout has too many dimensions, or its sizes do not multiply to the elements of the box",
     "the quantile table has a shape that no kernel is compiled for",
-    "the instruction set is not built in or not available on this processor",
+    "the instruction set is not supported by this processor",
     "a count is negative, or there are no threads",
     "an address is not a multiple of its element's size",
     "2^41 elements or more do not fit into one fill",
@@ -35,6 +35,7 @@ static const char *const MESSAGES[FASTINIT_STATUSES] = {
     "the driver is older than CUDA 12.1",
     "keep or a coefficient is not a finite number of the arithmetic",
     "too many keys for one launch: give them in parts, by way of a float32 tensor",
+    "the instruction set is not built into this library: it is one of other processors",
 };
 
 static inline const char *message(int32_t status) {

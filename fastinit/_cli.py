@@ -1,15 +1,15 @@
-"""The command line: ``fastinit info | check | audit | bench | demo``. Parses, hands over; failures become exit statuses."""
+"""The command line: ``fastinit info | check | audit | bench | demo | completion``. Parses, and hands over."""
 
 from __future__ import annotations
 
 import argparse
+import functools
 import importlib
 import sys
 from collections.abc import Sequence
 
 from fastinit import __version__
-from fastinit._commands.console import MissingExtra
-from fastinit._commands.files import Refused
+from fastinit._commands import files
 
 _STUDY = """\
 The study of convergence trains networks and is not part of the installed package. It runs in a checkout of the source:
@@ -27,7 +27,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     Returns:
         The exit status: 0; 1 if `check` found a fault, or `audit` a parameter; 2 if an optional package is missing, a file
-            cannot be written, what is named is not there, or the command has moved.
+            cannot be written, what is named is not there, or the command has moved; 130 after Ctrl-C; 141 if what reads its
+            output has left.
 
     Raises:
         SystemExit: wrong arguments (status 2), --help or --version (status 0), as argparse does.
@@ -39,11 +40,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 2
     if unknown:
         top.error(f"unrecognized arguments: {' '.join(unknown)}")
-    try:
+    return files.status_of(f"fastinit {args.command}", functools.partial(_run, args))
+
+
+def _run(args: argparse.Namespace) -> int:
+    results = None if args.command == "info" else getattr(args, "json", None)
+    with files.results_alone(results):
         return int(importlib.import_module(f"fastinit._commands.{args.command}").run(args))
-    except (MissingExtra, Refused) as error:
-        print(f"fastinit {args.command}: {error}", file=sys.stderr)
-        return 2
 
 
 def parser() -> argparse.ArgumentParser:
@@ -64,6 +67,8 @@ def parser() -> argparse.ArgumentParser:
     )
     demo.add_argument("--output", default="fastinit-demo.png", metavar="PNG", help="where the figure goes (default: %(default)s)")
     demo.add_argument("--quick", action="store_true", help="a small transformer, one seed and two epochs: a trial run")
+    completion = commands.add_parser("completion", help="print the code by which a shell completes this command's arguments")
+    completion.add_argument("shell", choices=("bash", "zsh", "tcsh"))
     study = commands.add_parser("study", help="moved; says where to", description=_STUDY)
     study.set_defaults(moved=_STUDY)
     return top
@@ -76,7 +81,7 @@ def _add_audit(audit: argparse.ArgumentParser) -> None:
     )
     audit.add_argument("--seed", type=int, default=0, metavar="N", help="of the constructions, and of the keys (%(default)s)")
     audit.add_argument("--allow", action="append", default=[], metavar="PATTERN", help="names that may be changed or left")
-    audit.add_argument("--json", metavar="FILE", help="write the audit")
+    audit.add_argument("--json", metavar="FILE", help="write the audit; -: to standard output, all else to standard error")
 
 
 def _add_bench(bench: argparse.ArgumentParser) -> None:
@@ -91,17 +96,21 @@ def _add_bench(bench: argparse.ArgumentParser) -> None:
     )
     bench.add_argument("--noise", action="store_true", help="instead: noise onto tensors and a model, and its peak of memory")
     bench.add_argument("--devices", type=_names, metavar="A,B", help="of --models: cpu,cuda (default: all that are here)")
-    bench.add_argument("--json", metavar="FILE", help="write the results, with the machine and all versions")
+    bench.add_argument("--json", metavar="FILE", help="write the results with the machine and all versions; -: standard output")
 
 
 def _names(text: str) -> list[str]:
-    return [part for part in text.split(",") if part]
+    """Names: "a,b" -> ["a", "b"]; none would mean all."""
+    found = [part.strip() for part in text.split(",") if part.strip()]
+    if not found:
+        raise argparse.ArgumentTypeError(f"name one at least, or leave the option out. Received: {text!r}.")
+    return found
 
 
 def _sizes(text: str) -> list[int]:
     """Elements: "1024,2^26" -> [1024, 2**26]."""
     try:
-        found = [int(base) ** int(power or 1) for base, _, power in (part.partition("^") for part in _names(text))]
+        found = [int(base) ** int(power or 1) for base, _, power in (part.partition("^") for part in text.split(",") if part)]
     except ValueError:
         raise argparse.ArgumentTypeError(f"sizes are integers or powers, such as 1024,2^26. Received: {text!r}.") from None
     if not found or min(found) < 1:

@@ -79,8 +79,9 @@ inline uint32_t refusals_of_place(const fastinit_plan &plan) {
 
 inline uint32_t refusals_of_call(int64_t count, int32_t threads, int32_t isa) {
   uint32_t found = count < 0 || threads < 1 ? bit(FASTINIT_BAD_COUNT) : 0;
-  if (isa < 0 || isa >= FASTINIT_ISAS || fastinit_check_isa(isa)) found |= bit(FASTINIT_BAD_ISA);
-  return found;
+  if (isa < 0 || isa >= FASTINIT_ISAS) return found | bit(FASTINIT_NOT_BUILT);
+  const int32_t status = fastinit_check_isa(isa);
+  return status ? found | bit(status) : found;
 }
 
 /* --- memory ---------------------------------------------------------------------------------------------------------------- */

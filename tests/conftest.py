@@ -20,6 +20,8 @@ from fastinit._torch import is_summoned
 if not torch.cuda.is_available():  # Triton's kernels run on CPU tensors then, interpreted; set before their module is imported
     os.environ.setdefault("TRITON_INTERPRET", "1")
 
+os.environ.pop("COLUMNS", None)  # of a worker of pytest-xdist: how long the lines of commands may be
+
 sys.path.append(str(pathlib.Path(__file__).parents[1]))  # benchmarks; at the end, lest the source tree hide the installed package
 
 ACCELERATE = importlib.import_module("fastinit._accelerate")  # the package's attribute of this name is the class

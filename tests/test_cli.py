@@ -216,7 +216,8 @@ def test_other_unknown_arguments_are_errors(capsys, arguments):
 
 
 MODULES = sorted(pathlib.Path(fastinit.__file__).parent.rglob("*.py"))
-OPTIONAL = {"rich", "matplotlib", "sklearn", "triton", "transformers", "timm", "torchvision", "jax"}  # where they are installed
+# Where they are installed.
+OPTIONAL = {"rich", "matplotlib", "sklearn", "triton", "transformers", "timm", "torchvision", "jax", "shtab"}
 
 
 @pytest.mark.parametrize("path", MODULES, ids=lambda path: path.name)

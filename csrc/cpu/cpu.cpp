@@ -28,23 +28,35 @@ constexpr int64_t MOST_THREADS = 512;
 /* Strided memory is filled through a buffer of this many elements, on the stack. */
 constexpr int64_t BUFFER = 2048;
 
-bool has_isa(int32_t isa) {
-#if defined(__x86_64__) && defined(FASTINIT_HAS_X86)
+#if defined(FASTINIT_HAS_X86)
+bool has_avx2() {
   __builtin_cpu_init();
-  const bool avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
-  if (isa == FASTINIT_AVX2) return avx2;
-  if (isa == FASTINIT_AVX512)
-    return avx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
-           __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl");
-#elif defined(FASTINIT_HAS_NEON)
-  if (isa == FASTINIT_NEON) return true;
+  return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
+}
+
+bool has_avx512() {
+  return has_avx2() && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+         __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl");
+}
 #endif
-  return isa == FASTINIT_SCALAR;
+
+int32_t check_isa(int32_t isa) {
+  switch (isa) {
+#if defined(FASTINIT_HAS_X86)
+    case FASTINIT_AVX2: return has_avx2() ? FASTINIT_OK : FASTINIT_BAD_ISA;
+    case FASTINIT_AVX512: return has_avx512() ? FASTINIT_OK : FASTINIT_BAD_ISA;
+#elif defined(FASTINIT_HAS_NEON)
+    case FASTINIT_NEON:
+#endif
+    case FASTINIT_BEST:
+    case FASTINIT_SCALAR: return FASTINIT_OK;
+    default: return FASTINIT_NOT_BUILT;
+  }
 }
 
 int32_t best_isa() {
   for (int32_t isa : {FASTINIT_AVX512, FASTINIT_AVX2, FASTINIT_NEON})
-    if (has_isa(isa)) return isa;
+    if (check_isa(isa) == FASTINIT_OK) return isa;
   return FASTINIT_SCALAR;
 }
 
@@ -280,7 +292,7 @@ int32_t fastinit_abi(void) { return FASTINIT_ABI; }
 
 const char *fastinit_message(int32_t status) { return message(status); }
 
-int32_t fastinit_check_isa(int32_t isa) { return isa == FASTINIT_BEST || has_isa(isa) ? FASTINIT_OK : FASTINIT_BAD_ISA; }
+int32_t fastinit_check_isa(int32_t isa) { return check_isa(isa); }
 
 int32_t fastinit_best_isa(void) { return best_isa(); }
 

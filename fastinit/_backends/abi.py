@@ -19,7 +19,7 @@ import torch
 from fastinit._core.plan import Blending, Plan, whole
 from fastinit._core.recipes import Constants, Recipe
 
-ABI = 4  # as FASTINIT_ABI
+ABI = 5  # as FASTINIT_ABI
 DTYPES = {  # as enum fastinit_dtype
     torch.float32: 0,
     torch.float64: 1,

@@ -11,6 +11,7 @@ from typing import Any
 
 import fastinit
 from fastinit import Scheme
+from fastinit._commands import console
 from fastinit._commands.files import Refused, check_writable, write
 
 _SCHEMES = "keras_like, torch_like, gpt2_like(12), or package.module:scheme"
@@ -24,7 +25,7 @@ def run(args: argparse.Namespace) -> int:
         found = fastinit.audit(build, scheme, seed=args.seed, allow=args.allow)
     except (TypeError, ValueError) as error:
         raise Refused(f"{args.target}: {error}") from error
-    print(found)
+    print(f"{found:{console.width() or ''}}")
     if args.json:
         write(args.json, found.json() + "\n")
     return 0 if found.clean else 1

@@ -67,7 +67,7 @@ def run(args: argparse.Namespace) -> int:
         "rows": [_measure(row, pace) for row in console.progress(chosen, "measuring")],
     }
     console.table(_described(report["machine"]), _COLUMNS, [_cells(row) for row in report["rows"]])
-    print("Medians of paired rounds. of fill: Tensor.fill_'s time / fastinit's. * the peer was timed on a smaller tensor.")
+    console.say("Medians of paired rounds. of fill: Tensor.fill_'s time / fastinit's. * the peer was timed on a smaller tensor.")
     if args.json:
         files.write(args.json, json.dumps(report, indent=1) + "\n")
     return 0
@@ -76,7 +76,9 @@ def run(args: argparse.Namespace) -> int:
 def _described(facts: dict[str, Any]) -> str:
     """The machine in a line."""
     speed = facts["isa"] or f"{facts['backend']} backend"
-    return f"{facts['cpu']}, {facts['cores']} cores, {facts['threads']} threads, {speed}, torch {facts['torch']}"
+    return (
+        f"{facts['cpu']}, {facts['cores']} cores, {console.counted(facts['threads'], 'thread')}, {speed}, torch {facts['torch']}"
+    )
 
 
 def rows(args: argparse.Namespace, pace: _Pace) -> list[Row]:
@@ -166,7 +168,7 @@ def _cells(row: dict[str, Any]) -> list[str]:
         row["work"],
         row["dtype"],
         _size_text(row["elements"]),
-        row["isa"] or f"{row['threads']} thread{'s' * (row['threads'] > 1)}",
+        row["isa"] or console.counted(row["threads"], "thread"),
         f"{row['elements_per_s'] / 1e9:.3g}",
         f"{row['gb_per_s']:.3g}",
         f"{row['of_fill']['p50']:.2f}",

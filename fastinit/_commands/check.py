@@ -18,7 +18,7 @@ import torch
 import fastinit
 from fastinit._backends import cpu, reference
 from fastinit._backends.choose import module
-from fastinit._commands import samples
+from fastinit._commands import console, samples
 from fastinit._commands.info import accelerators
 from fastinit._commands.measure import torch_threads
 from fastinit._core.check import FLOAT_DTYPES
@@ -48,10 +48,10 @@ class Filler(NamedTuple):
 
 def run(args: argparse.Namespace) -> int:
     fillers, absent = find_fillers()
-    print(f"fastinit {fastinit.__version__}, stream version {fastinit.STREAM_VERSION}, torch {torch.__version__}")
-    print(f"checking {', '.join(filler.name for filler in fillers)}")
+    console.say(f"fastinit {fastinit.__version__}, stream version {fastinit.STREAM_VERSION}, torch {torch.__version__}")
+    console.say(f"checking {', '.join(filler.name for filler in fillers)}")
     for name, reason in absent.items():
-        print(f"not checked: {name}: {reason}")
+        console.say(f"not checked: {name}: {reason}", indent=4)
     faults = 0
     for title, check in _CHECKS.items():
         print(f"  {title} ... ", end="", flush=True)
@@ -62,9 +62,9 @@ def run(args: argparse.Namespace) -> int:
         found = list(_guarded(check, fillers))
         print(f"{f'FAULTS: {len(found)}' if found else 'ok'} ({time.perf_counter() - began:.1f} s)")
         for fault in found[:_SHOWN]:
-            print(f"    FAULT {fault}")
+            console.say(f"    FAULT {fault}", indent=6)
         faults += len(found)
-    print(f"{faults} faults: do not trust fills on this machine; please report the lines above." if faults else "no faults")
+    console.say(f"{faults} faults: do not trust fills on this machine; please report the lines above." if faults else "no faults")
     return 1 if faults else 0
 
 
@@ -268,7 +268,7 @@ _CHECKS: dict[str, Callable[[list[Filler]], Iterator[str]]] = {
     "known answers of Philox": _known_answers,
     "all backends give the same fills": _same_fills,
     "all backends blend noise into tensors alike": _same_blends,
-    "all backends give the same values of swept words": _same_transforms,
+    "all backends map words to the same values": _same_transforms,
     "exact bounds and exact symmetry": _exact_bounds,
     "any number of threads gives the same fill": _thread_counts,
 }

@@ -1,18 +1,22 @@
-"""Tables and progress: by rich where it is installed, as plain text elsewhere. Optional packages are asked for here."""
+"""Tables, notes and progress: by rich where it is installed, as plain text elsewhere. Optional packages are asked for here."""
 
 from __future__ import annotations
 
 import importlib.util
+import os
+import shutil
+import sys
 from collections.abc import Iterable, Iterator, Sequence
 from typing import TypeVar
 
 from fastinit import _text
+from fastinit._commands.files import Refused
 
 _T = TypeVar("_T")
 _PACKAGES = {"sklearn": "scikit-learn"}  # import name -> distribution, where they differ
 
 
-class MissingExtra(Exception):
+class MissingExtra(Refused):
     """An optional package is not installed; says which, and how to get it."""
 
 
@@ -30,16 +34,34 @@ def installed(name: str) -> bool:
     return importlib.util.find_spec(name) is not None
 
 
+def width() -> int | None:
+    """How long a line may be: what COLUMNS says, or the terminal that is written to; None where neither does."""
+    told = os.environ.get("COLUMNS", "")
+    if told.isdecimal() and int(told):
+        return int(told)
+    return shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+
+
+def say(text: str, indent: int = 0) -> None:
+    """Print lines, broken at spaces where they are too long; what follows of a broken one is indented."""
+    print(_text.wrapped(text, width(), indent))
+
+
+def counted(number: int, noun: str) -> str:
+    return f"{number:,} {noun}{'s' * (number != 1)}"
+
+
 def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
-    """Print a table; the first column is a name, the others are right-aligned."""
+    """Print a table; the first column is a name, the others are right-aligned. What is too wide becomes a list of its rows."""
     lines = [list(row) for row in rows]
-    if installed("rich"):
-        _rich_table(title, columns, lines)
-    else:
-        _plain_table(title, columns, lines)
+    if not (installed("rich") and _rich_table(title, columns, lines)):
+        say(title)
+        print(_text.aligned(columns, lines, align=str.rjust, width=width()))
+        print()
 
 
-def _rich_table(title: str, columns: Sequence[str], rows: list[list[str]]) -> None:
+def _rich_table(title: str, columns: Sequence[str], rows: list[list[str]]) -> bool:
+    """Whether it was printed: one that is too wide was not, since rich would cut figures off."""
     from rich import box
     from rich.console import Console
     from rich.table import Table
@@ -50,20 +72,16 @@ def _rich_table(title: str, columns: Sequence[str], rows: list[list[str]]) -> No
         drawn.add_column(column, justify="right" if number else "left", no_wrap=True)
     for row in rows:
         drawn.add_row(*row)
-    # Wider than the terminal it wraps; rich would cut the figures off instead. A pipe has no width at all.
-    needed = Console(width=1000).measure(drawn).maximum
+    needed, most = Console(width=1000).measure(drawn).maximum, width()
+    if most is not None and needed > most:
+        return False
     Console(highlight=False, markup=False, width=needed).print(drawn)
-
-
-def _plain_table(title: str, columns: Sequence[str], rows: list[list[str]]) -> None:
-    print(title)
-    print(_text.aligned(columns, rows, align=str.rjust))
-    print()
+    return True
 
 
 def progress(items: Iterable[_T], label: str, total: int | None = None) -> Iterator[_T]:
     """Yield the items, behind a progress bar if rich is installed and this is a terminal. total: if they have no length."""
-    if not installed("rich"):
+    if not (installed("rich") and sys.stderr.isatty()):
         yield from items
         return
     from rich.console import Console

@@ -38,14 +38,15 @@ def _transformer(quick: bool) -> None:
     """Part one: GPT-2's weights by nn.init's truncated normal and by fastinit's."""
     model = gpt2.allocated(layers=2, width=64, vocabulary=5000) if quick else gpt2.allocated()
     count = sum(parameter.numel() for parameter in model.parameters())
-    threads = torch.get_num_threads()
-    print(f"1. A transformer of {count / 1e6:.0f}M parameters, weights truncated normal at two sigmas, {threads} threads")
+    threads = console.counted(torch.get_num_threads(), "thread")
+    console.say(f"1. A transformer of {count:,} parameters, weights truncated normal at two sigmas, {threads}")
     theirs, their_seconds = _initialized(model, _by_torch)
     ours, our_seconds = _initialized(model, _by_fastinit)
     columns = ("initialized by", "seconds", "M parameters/s")
     times = {"torch.nn.init.trunc_normal_": their_seconds, "fastinit.truncated_normal_": our_seconds}
-    console.table("Time", columns, [(name, f"{s:.3f}", f"{count / s / 1e6:.0f}") for name, s in times.items()])
-    print(f"fastinit: {their_seconds / our_seconds:.0f} times as fast\n")
+    console.table("Time", columns, [(name, f"{s:.3g}", f"{count / s / 1e6:.3g}") for name, s in times.items()])
+    console.say(f"fastinit: {their_seconds / our_seconds:.3g} times as fast")
+    print()
     title = (
         "Achieved against expected. *: all layers together; mean/SE: the mean in units of its standard error, within +-3 by\n"
         "chance; least and greatest are fastinit's"
@@ -71,15 +72,15 @@ def _by_fastinit(name: str, weight: Tensor, std: float) -> Tensor:
 
 
 _LAYER_COLUMNS = (
-    *("weight", "elements", "std: expected", "nn.init", "fastinit"),
-    *("mean/SE: nn.init", "fastinit", "bounds +-", "least", "greatest"),
+    *("weight", "elements", "std expected", "by nn.init", "by fastinit"),
+    *("mean/SE: nn.init", "mean/SE: fastinit", "bounds +-", "least", "greatest"),
 )
 
 
 def _layer_row(kind: str, theirs: gpt2.Statistics, ours: gpt2.Statistics) -> list[str]:
     return [
         kind,
-        f"{ours.elements / 1e6:.2f}M",
+        f"{ours.elements:,}",
         f"{ours.expected_std:.5f}",
         f"{theirs.std:.5f}",
         f"{ours.std:.5f}",
@@ -94,9 +95,8 @@ def _layer_row(kind: str, theirs: gpt2.Statistics, ours: gpt2.Statistics) -> lis
 def _digits(quick: bool, output: str) -> None:
     """Part two: the training. On one thread: the tensors are too small for two to help."""
     seeds, epochs = (_SEEDS[:1], 2) if quick else (_SEEDS, _EPOCHS)
-    print(
-        f"2. Conv1d, BatchNorm1d, bidirectional LSTM, Linear on handwritten digits: {epochs} epochs, seeds {seeds}, MAE, RMSprop"
-    )
+    counted = f"{console.counted(epochs, 'epoch')}, seed{'s' * (len(seeds) > 1)} {', '.join(map(str, seeds))}"
+    console.say(f"2. Conv1d, BatchNorm1d, bidirectional LSTM, Linear on handwritten digits: {counted}, MAE, RMSprop")
     wanted = [(start, seed) for start in STARTS for seed in seeds]
     courses: _Courses = {start: [] for start in STARTS}
     images, labels = _data()
@@ -104,13 +104,12 @@ def _digits(quick: bool, output: str) -> None:
         for start, seed in console.progress(wanted, "training"):
             courses[start].append(train(images, labels, start, seed, epochs))
     columns = ("initial weights", "after epoch 1", f"after epoch {epochs}")
-    console.table("Held-out accuracy, median (least to greatest) of the seeds", columns, _accuracy_rows(courses))
-    print(
-        "So few seeds are a hint. The study in benchmarks/convergence of the source asks with ten, two losses and Keras itself."
-    )
+    told = ", median (least to greatest) of the seeds" if len(seeds) > 1 else ""
+    console.table(f"Held-out accuracy{told}", columns, _accuracy_rows(courses))
+    console.say("So few seeds are a hint. benchmarks/convergence of the source asks with ten, two losses and Keras itself.")
     with files.writing(output):
         _figure(courses).savefig(output)
-    print(f"figure: {output}")
+    console.say(f"figure: {output}")
 
 
 def _data() -> tuple[Tensor, Tensor]:
@@ -129,7 +128,8 @@ def _accuracy_rows(courses: _Courses) -> Iterator[list[str]]:
 
 
 def _spread(values: Sequence[float]) -> str:
-    return f"{median(values):.1%} ({min(values):.1%} to {max(values):.1%})"
+    """Of several seeds; of one its value."""
+    return f"{median(values):.1%}" + f" ({min(values):.1%} to {max(values):.1%})" * (len(values) > 1)
 
 
 def _figure(courses: _Courses) -> Any:

@@ -1,13 +1,17 @@
-"""Files of results: what cannot be written is said before the work, what cannot be read in one line."""
+"""Files of results, and how a program ends: what cannot be written is said before the work, what cannot be read in one line."""
 
 from __future__ import annotations
 
 import contextlib
 import json
+import os
 import pathlib
 import sys
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, TextIO
+
+_STANDARD = "-"  # in the place of a file: standard output
+_outputs: list[TextIO] = []  # what that is, inside of `results_alone`
 
 
 class Refused(Exception):
@@ -16,7 +20,7 @@ class Refused(Exception):
 
 def check_writable(path: str | pathlib.Path | None) -> None:
     """Raise Refused for a file that cannot be written, before long work is lost; None for none. Nothing is left there."""
-    if path is not None:
+    if path is not None and path != _STANDARD:
         with writing(path) as file:
             new = not file.exists()
             file.open("a").close()
@@ -25,8 +29,25 @@ def check_writable(path: str | pathlib.Path | None) -> None:
 
 
 def write(path: str | pathlib.Path, text: str) -> None:
+    if path == _STANDARD:
+        print(text, end="", file=_outputs[-1] if _outputs else sys.stdout)
+        return
     with writing(path) as file:
         file.write_text(text)
+
+
+@contextlib.contextmanager
+def results_alone(path: str | pathlib.Path | None) -> Iterator[None]:
+    """What the block prints goes to standard error, if its results go to standard output: there they are alone."""
+    if path != _STANDARD:
+        yield
+        return
+    _outputs.append(sys.stdout)
+    try:
+        with contextlib.redirect_stdout(sys.stderr):
+            yield
+    finally:
+        _outputs.pop()
 
 
 @contextlib.contextmanager
@@ -63,9 +84,19 @@ def read_json(path: pathlib.Path) -> Any:
 
 
 def status_of(program: str, main: Callable[[], int | None]) -> int:
-    """What a program returns; 2 if a file was refused, after a line that says which."""
+    """What a program returns. 2: something was refused, 130: Ctrl-C, after a line that says so; 141: who read its output left."""
     try:
-        return main() or 0
+        status = main() or 0
+        sys.stdout.flush()
+        return status
     except Refused as error:
         print(f"{program}: {error}", file=sys.stderr)
         return 2
+    except BrokenPipeError:
+        with contextlib.suppress(OSError):  # standard output is a file, which Python would write to once more
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
+    except KeyboardInterrupt:
+        pass  # behind this block the frames of the work are gone, and its progress bar with them
+    print(f"{program}: interrupted", file=sys.stderr)
+    return 130

@@ -13,12 +13,16 @@ import torch
 import fastinit
 from fastinit._backends import cpu, cuda
 from fastinit._backends.choose import choose
+from fastinit._commands import console
 from fastinit._core.plan import is_staged
 
 
 def run(args: argparse.Namespace) -> int:
     facts = collect()
-    print(json.dumps(facts, indent=2) if args.json else _text(facts))
+    if args.json:
+        print(json.dumps(facts, indent=2))
+    else:
+        console.say(_text(facts), indent=10)
     return 0
 
 

@@ -192,17 +192,17 @@ def _print_tables(report: dict[str, Any]) -> None:
     console.table(title, _BUILD_COLUMNS, [cells for row in report["models"] for cells in _build_cells(row)])
     if report["fills"]:
         console.table("Filling a model's memory", _FILL_COLUMNS, [_fill_cells(row) for row in report["fills"]])
-    print("times: the constructor's time / this one's. Peak: above what was in use before; MB: 10^6 bytes.")
-    print("* of nn.init's calls the first ones, as many as the time allows; compared by elements a second.")
+    console.say("times: the constructor's time / this one's. Peak: above what was in use before; MB: 10^6 bytes.")
+    console.say("* of nn.init's calls the first ones, as many as the time allows; compared by elements a second.")
     for name in dict.fromkeys(row["model"] for row in report["models"]):
         if MODELS[name].own_start != MODELS[name].start.text:
-            print(f"{name}: its constructor draws {MODELS[name].own_start}; initialize_ {MODELS[name].start.text}.")
+            console.say(f"{name}: its constructor draws {MODELS[name].own_start}; initialize_ {MODELS[name].start.text}.")
     failed = [(row["model"], entry) for row in report["models"] for entry in row["contenders"].values()]
     failed += [(row["model"], row) for row in report["fills"]]
     for name, reason in [(name, entry["error"]) for name, entry in failed if "error" in entry]:
-        print(f"failed: {name}: {reason}")
+        console.say(f"failed: {name}: {reason}")
     for row in report["skipped"]:
-        print(f"skipped: {row['model']}: {row['reason']}")
+        console.say(f"skipped: {row['model']}: {row['reason']}")
 
 
 def _build_cells(row: dict[str, Any]) -> list[list[str]]:

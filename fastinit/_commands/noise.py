@@ -200,13 +200,15 @@ _COLUMNS = (
 def _print_table(report: dict[str, Any]) -> None:
     about = report["machine"]
     speed = about["isa"] or about["backend"]
-    title = f"{about['cpu']}, {about['cores']} cores, {about['threads']} threads, {speed}, torch {about['torch']}"
+    title = (
+        f"{about['cpu']}, {about['cores']} cores, {console.counted(about['threads'], 'thread')}, {speed}, torch {about['torch']}"
+    )
     console.table(title, _COLUMNS, [_cells(row) for row in report["rows"]])
-    print("randn: torch.manual_seed, then randn and add_ for each parameter. generators: a torch.Generator for each parameter.")
-    print("x: their time / fastinit's; * of a part of the members. GB/s: read and written once. MB (10^6 bytes): peak beyond it.")
+    console.say("randn: torch.manual_seed, then randn and add_ for each parameter. generators: each with a torch.Generator.")
+    console.say("x: their time / fastinit's; * of a part of the members. GB/s: read and written once. MB: 10^6 bytes, beyond it.")
     for row in report["rows"]:
         if "error" in row:
-            print(f"failed: {row['subject']}, {row['dtype']}, {row['members']} members: {row['error']}")
+            console.say(f"failed: {row['subject']}, {row['dtype']}, {row['members']} members: {row['error']}")
 
 
 def _cells(row: dict[str, Any]) -> list[str]:

@@ -65,6 +65,8 @@ class AuditEntry(NamedTuple):
 class Audit:
     """What `audit` found: ``print(found)`` shows it in columns, ``found.json()`` gives it to machines.
 
+    ``f"{found:60}"`` shows it in lines of at most 60 characters: as a list, where the columns are wider.
+
     In print, parameters whose names differ in numbers alone and that were treated alike are one line; those that are changed or
     left are named one by one.
 
@@ -158,18 +160,27 @@ class Audit:
         return json.dumps(whole, indent=indent, allow_nan=False)
 
     def __str__(self) -> str:
+        return f"{self:}"
+
+    def __format__(self, spec: str) -> str:
+        """The audit in lines of at most so many characters; of any length without a number."""
+        width = int(spec) if spec else None
         rows = [_row(group) for group in _grouped(self.entries)]
-        lines = [_text.aligned(("name", "shape", "state", "in the constructor", "after", "by"), rows)]
+        table = _text.aligned(("name", "shape", "state", "in the constructor", "after", "by"), rows, width=width)
+        return "\n".join([table, *(_text.wrapped(line, width, 4) for line in self._summary())])
+
+    def _summary(self) -> list[str]:
+        """The lines below the table."""
         counts = Counter(entry.state for entry in self.entries)
         scheme = "a scheme of rules" if "\n" in self.scheme else self.scheme
         summary = ", ".join(f"{counts[state]} {state}" for state in _STATES if counts[state]) or "no parameters"
-        lines.append(f"{scheme}, seed {self.seed}: {summary}")
+        lines = [f"{scheme}, seed {self.seed}: {summary}"]
         faults = self._faults()
         for state, words in FAULTS.items():
             lines += [f"  {e.name}: {words} ({e.before} -> {e.after})" for e in faults if e.state == state]
         if self.refused:
             lines += ["strict refuses:", self.refused, "where it is not strict:"]
-        return "\n".join([*lines, "clean" if self.clean else "not clean"])
+        return [*lines, "clean" if self.clean else "not clean"]
 
     def _faults(self) -> list[AuditEntry]:
         return [entry for entry in self.entries if entry.state in FAULTS and not entry.allowed]
