@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 import fastinit
 from fastinit._commands import console, files
-from fastinit._commands.measure import Contender, machine, paired, percentiles, torch_threads
+from fastinit._commands.measure import Contender, described, machine, paired, percentiles, torch_threads
 from fastinit._commands.peers import DTYPES, STD, matrix
 
 CASES = {"two sigmas": (-2 * STD, 2 * STD), "torch's defaults": (-2.0, 2.0)}
@@ -107,9 +107,7 @@ def main() -> None:
     counts = sorted({1, torch.get_num_threads()}, reverse=True)
     plan = [(case, dtype, threads) for case in CASES for dtype in SHOWN_DTYPES for threads in counts]
     report = {"machine": machine(), "rows": [measured(*place, pace) for place in console.progress(plan, "measuring")]}
-    about = report["machine"]
-    title = f"{about['cpu']}, {about['cores']} cores, {about['threads']} threads, {about['isa'] or about['backend']}"
-    console.table(f"{title}, torch {about['torch']}", _COLUMNS, [cells for row in report["rows"] for cells in _cells(row)])
+    console.table(described(report["machine"]), _COLUMNS, [cells for row in report["rows"] for cells in _cells(row)])
     print("Medians of paired rounds. x fastinit: this one's time / fastinit's. erfinv: what torch before 2.12 did.")
     if arguments.json:
         files.write(arguments.json, json.dumps(report, indent=1) + "\n")

@@ -14,7 +14,7 @@ import torch
 from fastinit._backends import cpu
 from fastinit._backends.choose import choose
 from fastinit._commands import console, files
-from fastinit._commands.measure import Contender, affordable, machine, paired, percentiles, torch_threads
+from fastinit._commands.measure import Contender, affordable, described, machine, paired, percentiles, torch_threads
 from fastinit._commands.peers import DTYPES, WORKS, matrix, torch_peer
 
 _DEFAULT_DTYPES = ("float32", "bfloat16", "float16", "float8_e4m3fn")
@@ -66,19 +66,11 @@ def run(args: argparse.Namespace) -> int:
         "machine": machine(),
         "rows": [_measure(row, pace) for row in console.progress(chosen, "measuring")],
     }
-    console.table(_described(report["machine"]), _COLUMNS, [_cells(row) for row in report["rows"]])
+    console.table(described(report["machine"]), _COLUMNS, [_cells(row) for row in report["rows"]])
     console.say("Medians of paired rounds. of fill: Tensor.fill_'s time / fastinit's. * the peer was timed on a smaller tensor.")
     if args.json:
         files.write(args.json, json.dumps(report, indent=1) + "\n")
     return 0
-
-
-def _described(facts: dict[str, Any]) -> str:
-    """The machine in a line."""
-    speed = facts["isa"] or f"{facts['backend']} backend"
-    return (
-        f"{facts['cpu']}, {facts['cores']} cores, {console.counted(facts['threads'], 'thread')}, {speed}, torch {facts['torch']}"
-    )
 
 
 def rows(args: argparse.Namespace, pace: _Pace) -> list[Row]:

@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 import torch
 
 import fastinit
+from fastinit._commands import console
 from fastinit._commands.info import collect
 
 _SHORTEST = 1e-3  # seconds of one timing: a shorter call is repeated
@@ -102,6 +103,12 @@ def machine() -> dict[str, Any]:
         "date": datetime.now(timezone.utc).strftime("%Y-%m-%d"),
         "commit": commit(),
     }
+
+
+def described(facts: dict[str, Any]) -> str:
+    """The machine in a line."""
+    place = f"{facts['cpu']}, {facts['cores']} cores, {console.counted(facts['threads'], 'thread')}"
+    return f"{place}, {facts['isa'] or facts['backend'] + ' backend'}, torch {facts['torch']}"
 
 
 def _cpu_model() -> str:

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 import fastinit
 from fastinit._commands import console, files, gpt2, models
 from fastinit._commands.footprint import footprint
-from fastinit._commands.measure import Contender, machine, paired, percentiles, timed
+from fastinit._commands.measure import Contender, described, machine, paired, percentiles, timed
 from fastinit._commands.peers import DTYPES, matrix
 
 _MODEL = "gpt2-124m"
@@ -198,12 +198,7 @@ _COLUMNS = (
 
 
 def _print_table(report: dict[str, Any]) -> None:
-    about = report["machine"]
-    speed = about["isa"] or about["backend"]
-    title = (
-        f"{about['cpu']}, {about['cores']} cores, {console.counted(about['threads'], 'thread')}, {speed}, torch {about['torch']}"
-    )
-    console.table(title, _COLUMNS, [_cells(row) for row in report["rows"]])
+    console.table(described(report["machine"]), _COLUMNS, [_cells(row) for row in report["rows"]])
     console.say("randn: torch.manual_seed, then randn and add_ for each parameter. generators: each with a torch.Generator.")
     console.say("x: their time / fastinit's; * of a part of the members. GB/s: read and written once. MB: 10^6 bytes, beyond it.")
     for row in report["rows"]:
