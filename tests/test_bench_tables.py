@@ -59,18 +59,16 @@ def test_only_what_stands_between_the_markers_changes(tables):
             tables.replaced("a", markers, "new")
 
 
-def test_cuts_have_a_line_for_each_contender_but_fill(tables):
-    ours, theirs = ({"seconds": {"p50": s}, "of_fill": RATIO, "times": {**RATIO, "p50": s / 0.05}} for s in (0.05, 0.2))
+def test_cuts_have_a_line_for_bounds_dtype_and_threads(tables):
+    ours, theirs, older = (
+        {"seconds": {"p50": s}, "of_fill": {**RATIO, "p50": 0.02 / s}, "times": {**RATIO, "p50": s / 0.05}}
+        for s in (0.05, 0.2, 0.4)
+    )
     row = {"case": "torch's defaults", "a": -2.0, "b": 2.0, "dtype": "float32", "threads": 1, "elements": 1 << 26}
-    row["contenders"] = {"fastinit": ours, "nn.init": theirs, "erfinv": theirs, "fill_": ours}
+    row["contenders"] = {"fastinit": ours, "nn.init": theirs, "erfinv": older, "fill_": ours}
     lines = tables.cuts_text({"machine": MACHINE, "rows": [row]}).splitlines()
     assert lines[0] == "A CPU, 4 cores, AVX2; torch 2.13.0; 2026-01-02, commit 0123456789ab-dirty. 2^26 elements."
-    begin = "| torch's defaults: -2 and 2 | float32 | 1 | "
-    assert lines[4:] == [
-        f"{begin}`fastinit.trunc_normal_` | 50 | 0.5 |  |",
-        f"{begin}`nn.init.trunc_normal_` | 200 | 0.5 | 4.00 (0.40 to 123) |",
-        f"{begin}the same before torch 2.12 | 200 | 0.5 | 4.00 (0.40 to 123) |",
-    ]
+    assert lines[4:] == ["| torch's defaults: -2 and 2 | float32 | 1 | 50 | 0.4 | 4.00 (0.40 to 123) | 8.00 (0.40 to 123) |"]
 
 
 def test_what_nobody_has_measured_is_said(tables, tmp_path, monkeypatch):
