@@ -60,10 +60,10 @@ def test_only_what_stands_between_the_markers_changes(tables):
 
 
 def test_cuts_have_a_line_for_bounds_dtype_and_threads(tables):
-    ours, theirs, older = (
-        {"seconds": {"p50": s}, "of_fill": {**RATIO, "p50": 0.02 / s}, "times": {**RATIO, "p50": s / 0.05}}
-        for s in (0.05, 0.2, 0.4)
-    )
+    def entry(seconds):
+        return {"seconds": {"p50": seconds}, "of_fill": {"p50": 0.02 / seconds}, "times": {**RATIO, "p50": seconds / 0.05}}
+
+    ours, theirs, older = map(entry, (0.05, 0.2, 0.4))
     row = {"case": "torch's defaults", "a": -2.0, "b": 2.0, "dtype": "float32", "threads": 1, "elements": 1 << 26}
     row["contenders"] = {"fastinit": ours, "nn.init": theirs, "erfinv": older, "fill_": ours}
     lines = tables.cuts_text({"machine": MACHINE, "rows": [row]}).splitlines()
