@@ -33,12 +33,6 @@ def build():
     return nn.Sequential(nn.Linear(3, 2), nn.LayerNorm(2))
 
 
-@pytest.fixture(autouse=True)
-def importable(monkeypatch):
-    """This module, by the name that `audit` is given."""
-    monkeypatch.setitem(sys.modules, __name__, sys.modules.get(__name__) or sys.modules[build.__module__])
-
-
 def program(*arguments, **environment):
     command = [sys.executable, "-m", "fastinit", *arguments]
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
@@ -57,7 +51,6 @@ def test_ctrl_c_is_a_line_and_status_130(name, monkeypatch, capsys):
     monkeypatch.setattr(console, "require", lambda *modules, extra="": None)
     monkeypatch.setattr(module, work, interrupted)
     monkeypatch.setattr(models, "sorted_out", lambda names: (names, []))
-    monkeypatch.setattr(demo, "canvas", lambda *sizes: pytest.importorskip("fastinit._commands.plots").canvas(*sizes))
     if name == "demo":
         pytest.importorskip("matplotlib")
     assert _cli.main(arguments) == 130
