@@ -1,4 +1,4 @@
-"""Write the generated tables of README.md, docs/performance.md and docs/gpus.md: ``python -m benchmarks.readme_tables [--check]``.
+"""Write the tables of README.md, docs/performance.md and docs/gpus.md: ``python -m benchmarks.readme_tables [--check]``.
 
 They come from the committed results. In benchmarks/results, cpu-NAME.json is what ``fastinit bench --json`` writes,
 models-NAME.json what ``fastinit bench --models --json`` does, noise-NAME.json what ``fastinit bench --noise --json`` does,
