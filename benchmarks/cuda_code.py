@@ -30,7 +30,7 @@ SHOWN = {
     "uniform": "uniform",
     "symmetric, 32 cells": "truncated normal at 2 sigmas",
     "symmetric, 64 cells": "normal",
-}  # in the README
+}  # in docs/gpus.md
 LINE = "{:7}{:15}{:15}{:26}{:>10}{:>8}{:>10}"
 
 

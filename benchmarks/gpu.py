@@ -5,7 +5,7 @@ than 2^31 elements, lists, shards, streams and graphs, blends, against the refer
 other; a fault ends it. Then the times: large fills against Tensor.fill_ and torch's functions, whole models against a loop of
 torch.nn.init, noise onto a model against torch.randn, a call on 1,024 elements, the first call of a process. Last,
 compute-sanitizer on a small run. Results go to benchmarks/results/gpu-NAME.json, from which `python -m benchmarks.readme_tables`
-writes the README's table. Exit status 1 on a fault, 2 where there is no GPU.
+writes the table of docs/gpus.md. Exit status 1 on a fault, 2 where there is no GPU.
 
 Contenders take turns in every round. A tensor is filled again only after others, together larger than the L2 cache; times are by
 CUDA events around one call, ratios are of one round.

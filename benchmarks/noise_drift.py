@@ -1,4 +1,4 @@
-"""What adding noise and taking it away again leaves: ``python -m benchmarks.noise_drift`` prints the table of docs/noise.md.
+"""What adding noise and taking it away leaves: ``python -m benchmarks.noise_drift`` prints the table of docs/guide/noise.md.
 
 Weights N(0, 0.02), 2^16 of them; a round adds the noise of a key of its own and takes it away by the same key.
 """

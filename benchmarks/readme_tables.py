@@ -1,4 +1,4 @@
-"""Write the generated tables of README.md and docs/performance.md: ``python -m benchmarks.readme_tables [--check]``.
+"""Write the tables of README.md, docs/performance.md and docs/gpus.md: ``python -m benchmarks.readme_tables [--check]``.
 
 They come from the committed results. In benchmarks/results, cpu-NAME.json is what ``fastinit bench --json`` writes,
 models-NAME.json what ``fastinit bench --models --json`` does, noise-NAME.json what ``fastinit bench --noise --json`` does,
@@ -34,12 +34,13 @@ SUMMARY_ERRORS = ("truncated normal at 2 sigmas", "normal", "uniform on +-1", "u
 
 
 def main(argv=None):
-    """Rewrite both pages; with --check only say whether they and the chart are up to date (exit status 1 if not)."""
+    """Rewrite the pages; with --check only say whether they and the chart are up to date (exit status 1 if not)."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--check", action="store_true", help="change nothing; exit status 1 if a page is out of date")
     args = parser.parse_args(argv)
     status = 0
-    for page, sections in (("docs/performance.md", performance_sections()), ("README.md", readme_sections())):
+    pages = {"docs/performance.md": performance_sections(), "docs/gpus.md": gpu_sections(), "README.md": readme_sections()}
+    for page, sections in pages.items():
         before = after = (ROOT / page).read_text()
         for name, text in sections.items():
             after = replaced(after, markers(name), text)
@@ -78,6 +79,12 @@ def performance_sections():
         "cuts": section(found("cuts"), cuts_text),
         "models": section(found("models"), models_text),
         "noise": section(found("noise"), noise_text),
+    }
+
+
+def gpu_sections():
+    """Those of the page about GPUs."""
+    return {
         "gpu": section(found("gpu"), gpu_text),
         "code": section([RESULTS / "cuda-code.json", RESULTS / "machine-code.json"], code_text),
     }

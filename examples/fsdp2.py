@@ -19,7 +19,8 @@ if device == "cuda":
 
 
 def make():
-    return nn.TransformerEncoder(nn.TransformerEncoderLayer(250, 5, 1001), num_layers=2, enable_nested_tensor=False)
+    layer = nn.TransformerEncoderLayer(250, 5, 1001)
+    return nn.TransformerEncoder(layer, num_layers=2, enable_nested_tensor=False)
 
 
 with torch.device("meta"):
@@ -33,7 +34,8 @@ report = fastinit.initialize_(model, fastinit.torch_like, seed=0, device=device)
 whole = make()  # on one device, for comparison
 fastinit.initialize_(whole, fastinit.torch_like, seed=0)
 for name, parameter in model.named_parameters():
-    shard = distribute_tensor(whole.get_parameter(name).to(device), mesh, parameter.placements, src_data_rank=None)
+    same = whole.get_parameter(name).to(device)
+    shard = distribute_tensor(same, mesh, parameter.placements, src_data_rank=None)
     assert torch.equal(parameter.to_local(), shard.to_local()), name
 if dist.get_rank() == 0:
     print(f"{len(report.filled)} parameters on {dist.get_world_size()} ranks: the bits of one device")

@@ -1,4 +1,4 @@
-"""The generated tables of README.md and docs/performance.md, and the chart: made from the committed results, and up to date."""
+"""The generated tables of the pages, and the chart: made from the committed results, and up to date."""
 
 import importlib.util
 import json
@@ -52,7 +52,7 @@ def test_a_report_without_peers_and_with_every_way_of_filling(tables):
 
 
 def test_only_what_stands_between_the_markers_changes(tables):
-    for markers in map(tables.markers, (*tables.readme_sections(), *tables.performance_sections())):
+    for markers in map(tables.markers, (*tables.readme_sections(), *tables.performance_sections(), *tables.gpu_sections())):
         begin, end = markers
         assert tables.replaced(f"a\n{begin}\nold\n{end}\nb\n", markers, "new") == f"a\n{begin}\nnew\n{end}\nb\n"
         with pytest.raises(ValueError, match="put them back"):
@@ -87,10 +87,11 @@ def test_the_readme_quotes_the_worst_errors(tables):
 def test_a_page_that_is_out_of_date_is_told_and_rewritten(tables, capsys, tmp_path, monkeypatch):
     (tmp_path / "docs").mkdir()
     pages = {"README.md": tables.readme_sections(), "docs/performance.md": tables.performance_sections()}
+    pages["docs/gpus.md"] = tables.gpu_sections()
     for page, sections in pages.items():
         (tmp_path / page).write_text("\n".join("\n".join(tables.markers(name)) for name in sections))
     monkeypatch.setattr(tables, "ROOT", tmp_path)
-    assert tables.main(["--check"]) == 1 and capsys.readouterr().out.count("out of date") == 2
+    assert tables.main(["--check"]) == 1 and capsys.readouterr().out.count("out of date") == 3
     assert tables.main([]) == 0 == tables.main(["--check"])
     assert pages["README.md"]["helps"] in (tmp_path / "README.md").read_text()
 

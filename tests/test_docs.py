@@ -1,4 +1,6 @@
-"""The pages: links and paths in backticks lead somewhere, `python -m` names modules, the API page has every public name."""
+"""The pages: links and paths in backticks lead somewhere, `python -m` names modules, the API page has every public name, and the
+blocks of code run: those of the guide and the first page here, of others in tests of their own.
+"""
 
 import importlib.util
 import pathlib
@@ -9,13 +11,15 @@ import pytest
 import fastinit
 
 ROOT = pathlib.Path(__file__).parents[1]
-PAGES = [ROOT / name for name in ("README.md", "ARCHITECTURE.md", "CONTRIBUTING.md", "CHANGELOG.md")]
-PAGES += sorted((ROOT / "docs").glob("*.md"))
+DOCS = ROOT / "docs"
+IN_THE_SITE = [ROOT / name for name in ("ARCHITECTURE.md", "CONTRIBUTING.md", "CHANGELOG.md")]  # by docs/theme/hooks.py
+PAGES = [ROOT / "README.md", *IN_THE_SITE, *sorted(DOCS.rglob("*.md"))]
 GENERATED = r"<!-- ([a-z0-9-]+):begin -->.*?<!-- \1:end -->"  # of results, which name files as they were
 FOLDERS = "fastinit|csrc|tests|benchmarks|proof|examples|docs|release"
 PATH = rf"(?<![\w/.-])(?:{FOLDERS})/[\w*./-]*[\w*/]|(?<![\w/.-])[\w-]+\.(?:md|toml|yml|py)\b(?!/)"
 BLOCK = r"^```(\w*)\n(.*?)^```"
-by_name = pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+ELSEWHERE = {"guide/noise.md": "test_noise_page.py", "cookbook.md": "test_cookbook.py", "porting.md": "test_guide_page.py"}
+by_name = pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
 
 
 def text_of(page):
@@ -63,7 +67,8 @@ def test_links_lead_somewhere(page):
         found = page.parent / target if target else page
         assert found.exists(), link
         assert not anchor or anchor in anchors(found), link
-        assert page.parent != ROOT / "docs" or found.resolve().is_relative_to(ROOT / "docs"), f"mkdocs has no {link}"
+        if page != ROOT / "README.md":
+            assert found.resolve().is_relative_to(DOCS) or found.resolve() in IN_THE_SITE, f"the site has no {link}"
 
 
 @by_name
@@ -93,22 +98,56 @@ def test_what_these_tests_look_for_is_there():
 
 
 def test_the_api_page_has_every_public_name():
-    shown = set(re.findall(r"^::: ([\w.]+)$", (ROOT / "docs" / "api.md").read_text(), re.MULTILINE))
+    shown = set(re.findall(r"^::: ([\w.]+)$", (DOCS / "api.md").read_text(), re.MULTILINE))
     modules = {"fastinit": fastinit, "fastinit.laws": fastinit.laws, "fastinit.shard": fastinit.shard}
     public = {f"{name}.{public}" for name, module in modules.items() for public in module.__all__}
     assert public - shown <= {"fastinit.laws", "fastinit.shard", "fastinit.__version__"}
     assert {name for name in shown if "._" not in name} <= public
 
 
-def block_of(page, words):
-    """What a page's only block with these words leaves behind when it has run."""
-    blocks = re.findall(BLOCK, (ROOT / page).read_text(), re.DOTALL | re.MULTILINE)
-    (code,) = (code for language, code in blocks if language == "python" and words in code)
-    names = {}
-    exec(code, names)
+def python_of(page):
+    """A page's blocks of Python."""
+    return [code for language, code in re.findall(BLOCK, page.read_text(), re.DOTALL | re.MULTILINE) if language == "python"]
+
+
+def names_left_by(page, is_run=lambda code: True):
+    """What a page leaves behind whose blocks are run one after the other, as a reader would."""
+    names = {"__name__": "page"}
+    for number, code in enumerate(python_of(page)):
+        if is_run(code):
+            exec(compile(code, f"{page.name}, block {number}", "exec"), names)
     return names
 
 
+def is_plain(code):
+    """Whether a block needs neither a process group, as examples/fsdp2.py does, nor a library of the extras."""
+    return "init_process_group" not in code and "import transformers" not in code
+
+
+RUN_HERE = [page for page in sorted(DOCS.rglob("*.md")) if page.relative_to(DOCS).as_posix() not in ELSEWHERE and python_of(page)]
+
+
+@pytest.mark.parametrize("page", RUN_HERE, ids=lambda page: page.stem)
+def test_the_blocks_of_a_page_run(page):
+    names_left_by(page, is_plain)
+
+
+@pytest.mark.extra
+def test_the_block_with_transformers_runs():
+    pytest.importorskip("transformers")
+    report = names_left_by(DOCS / "guide" / "accelerate.md")["block"].report
+    assert report.left == () and "normal_" in {served.function for served in report.served}
+
+
+def test_every_block_of_the_pages_is_run():
+    assert {page.stem for page in RUN_HERE} >= {"index", "tensors", "models", "meta", "sharding", "accelerate"}
+    assert all((ROOT / "tests" / name).exists() and python_of(DOCS / page) for page, name in ELSEWHERE.items())
+    left = {page.stem: len([code for code in python_of(page) if not is_plain(code)]) for page in RUN_HERE}
+    assert {name: count for name, count in left.items() if count} == {"sharding": 1, "accelerate": 1}, "test_examples, and above"
+
+
 def test_the_first_calls_of_the_pages():
-    report = block_of("docs/index.md", "fastinit.truncated_normal_(weight")["report"]
-    assert report.filled == ["0.weight", "0.bias", "2.weight", "2.bias"]
+    names = names_left_by(DOCS / "guide" / "tensors.md")
+    assert names["experts"].std().item() == pytest.approx(1024**-0.5, rel=1e-3), "the fan of one expert"
+    assert names["weight"].abs().max().item() <= (6 / 1024) ** 0.5, "filled last by he_uniform_"
+    assert names_left_by(DOCS / "index.md")["report"].filled == ["0.weight", "0.bias", "2.weight", "2.bias"]

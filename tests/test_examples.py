@@ -1,4 +1,4 @@
-"""The scripts in examples/ run and show what they say; the README shows three of them."""
+"""The scripts in examples/ run and show what they say; pages of the guide show three of them."""
 
 import pathlib
 import re
@@ -42,7 +42,7 @@ def test_keras_port(data):
     assert 2 < before < 3 and after < before / 2 and right > 50
 
 
-@pytest.mark.parametrize("name", ["plain", "meta", "fsdp2"])
-def test_the_readme_shows_these_scripts(name):
+@pytest.mark.parametrize(("name", "page"), [("plain", "models"), ("meta", "meta"), ("fsdp2", "sharding")])
+def test_the_guide_shows_these_scripts(name, page):
     code = (EXAMPLES / f"{name}.py").read_text().split('"""\n', 1)[1].strip()
-    assert f"```python\n{code}\n```" in (EXAMPLES.parent / "README.md").read_text()
+    assert f"```python\n{code}\n```" in (EXAMPLES.parent / "docs" / "guide" / f"{page}.md").read_text()

@@ -1,4 +1,4 @@
-"""docs/noise.md: its code runs, its table is what its command prints, its recipes learn what they say."""
+"""docs/guide/noise.md: its code runs, its table is what its command prints, its recipes learn what they say."""
 
 import pathlib
 import re
@@ -14,7 +14,7 @@ from benchmarks import noise_drift
 
 ROOT = pathlib.Path(__file__).parents[1]
 EXAMPLES = ROOT / "examples"
-PAGE = (ROOT / "docs" / "noise.md").read_text()
+PAGE = (ROOT / "docs" / "guide" / "noise.md").read_text()
 BLOCKS = re.findall(r"^```python\n(.*?)^```", PAGE, re.M | re.S)
 
 
