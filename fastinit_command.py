@@ -1,13 +1,22 @@
 """The console script `fastinit`. It stands outside the package, to hear Ctrl-C while torch is being imported."""
 
-import sys
+import os
+import signal
+from types import FrameType
 
 
 def main() -> int:
-    """Run the command line. Returns its exit status, 130 after Ctrl-C."""
-    try:
-        from fastinit._cli import main as run
-    except KeyboardInterrupt:
-        print("fastinit: interrupted", file=sys.stderr)
-        return 130
+    """Run the command line of the process's arguments, and return its exit status."""
+    before = signal.getsignal(signal.SIGINT)
+    if before is signal.default_int_handler:
+        signal.signal(signal.SIGINT, end)
+    from fastinit._cli import main as run
+
+    signal.signal(signal.SIGINT, before)
     return run()
+
+
+def end(number: int, frame: "FrameType | None") -> None:
+    """End the process at once: an exception inside of an import may be taken for a module that is not there."""
+    os.write(2, b"fastinit: interrupted\n")
+    os._exit(130)

@@ -359,7 +359,7 @@ def test_refused_calls():
     assert library.fastinit_blend(None, 1, 1, 0) == 1
     assert library.fastinit_blend(ctypes.byref(raw), -1, 1, 0) == 8
     assert library.fastinit_blend(ctypes.byref(raw), 1, 0, 0) == 8
-    assert library.fastinit_blend(ctypes.byref(raw), 1, 1, 99) == 7
+    assert library.fastinit_blend(ctypes.byref(raw), 1, 1, 99) == 15
     assert library.fastinit_blend(None, 0, 1, 0) == 0
     raw[0].to.rows = raw[0].to.out = raw[0].source = 0
     assert library.fastinit_blend(ctypes.byref(raw), 1, 1, 0) == 0, "the memory of an empty box is not asked for"

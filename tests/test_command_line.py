@@ -1,8 +1,8 @@
 """How the commands meet a shell: Ctrl-C, standard output and pipes, narrow terminals, completion, arguments that are wrong."""
 
-import builtins
 import json
 import os
+import pathlib
 import shutil
 import signal
 import subprocess
@@ -16,7 +16,7 @@ import fastinit
 import fastinit_command
 from fastinit import _cli, _text
 from fastinit._backends import cpu
-from fastinit._commands import bench, check, console, demo, files, models
+from fastinit._commands import bench, check, console, demo, files, models, noise
 
 QUICK = ["bench", "--quick", "--functions", "normal", "--dtypes", "float32", "--sizes", "64"]
 WORK = {  # a command, and where its work begins
@@ -31,6 +31,12 @@ WORK = {  # a command, and where its work begins
 
 def build():
     return nn.Sequential(nn.Linear(3, 2), nn.LayerNorm(2))
+
+
+@pytest.fixture
+def one_subject(monkeypatch):
+    """Noise onto one tensor: seconds less."""
+    monkeypatch.setattr(noise, "SUBJECTS", {"2^20": 1 << 20})
 
 
 def program(*arguments, **environment):
@@ -67,20 +73,25 @@ def test_a_signal_ends_a_check():
     assert running.returncode == 130 and said.endswith("fastinit check: interrupted\n") and "Traceback" not in said
 
 
-def test_ctrl_c_is_heard_while_torch_is_imported(monkeypatch, capsys):
-    found = builtins.__import__
+def test_ctrl_c_is_heard_while_torch_is_imported(tmp_path):
+    """By the console script, whose first import is the package's: here one that never ends."""
+    (tmp_path / "fastinit").mkdir()
+    (tmp_path / "fastinit" / "__init__.py").write_text("import time\nprint('importing', flush=True)\ntime.sleep(600)\n")
+    path = os.pathsep.join([str(tmp_path), str(pathlib.Path(fastinit_command.__file__).parent)])
+    command, pipes = [sys.executable, "-m", "fastinit_command_door"], {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    (tmp_path / "fastinit_command_door.py").write_text("import fastinit_command\nraise SystemExit(fastinit_command.main())\n")
+    running = subprocess.Popen(command, env={**os.environ, "PYTHONPATH": path}, cwd=tmp_path, text=True, **pipes)
+    assert running.stdout.readline() == "importing\n"
+    running.send_signal(signal.SIGINT)
+    _, said = running.communicate(timeout=60)
+    assert (running.returncode, said) == (130, "fastinit: interrupted\n")
 
-    def interrupted(name, *args, **options):
-        if name == "fastinit._cli":
-            raise KeyboardInterrupt
-        return found(name, *args, **options)
 
-    monkeypatch.setattr(builtins, "__import__", interrupted)
-    assert fastinit_command.main() == 130
-    assert capsys.readouterr().err == "fastinit: interrupted\n"
-    monkeypatch.undo()
+def test_the_console_script_runs_the_command_line(monkeypatch, capsys):
+    before = signal.getsignal(signal.SIGINT)
     monkeypatch.setattr(sys, "argv", ["fastinit", "info"])
-    assert fastinit_command.main() == 0
+    assert fastinit_command.main() == 0 and fastinit.__version__ in capsys.readouterr().out
+    assert signal.getsignal(signal.SIGINT) is before
 
 
 def test_programs_of_the_source_end_likewise(capsys):
@@ -95,7 +106,7 @@ def test_programs_of_the_source_end_likewise(capsys):
 
 
 @pytest.mark.parametrize("name", ["bench", "bench --models", "bench --noise", "audit"])
-def test_results_alone_on_standard_output(name, monkeypatch, capsys):
+def test_results_alone_on_standard_output(name, monkeypatch, capsys, one_subject):
     arguments, _, _ = WORK[name]
     if name != "audit":
         pytest.importorskip("rich")
@@ -163,7 +174,7 @@ def test_lines_are_broken_at_spaces():
 @pytest.mark.parametrize(
     "arguments", [["info"], QUICK, ["bench", "--noise", "--quick"], ["audit", f"{__name__}:build"]], ids=" ".join
 )
-def test_commands_fit_narrow_terminals(columns, arguments, monkeypatch, capsys):
+def test_commands_fit_narrow_terminals(columns, arguments, monkeypatch, capsys, one_subject):
     pytest.importorskip("rich")
     monkeypatch.setenv("COLUMNS", str(columns))
     assert _cli.main(arguments) == 0

@@ -75,7 +75,10 @@ def _rich_table(title: str, columns: Sequence[str], rows: list[list[str]]) -> bo
     needed, most = Console(width=1000).measure(drawn).maximum, width()
     if most is not None and needed > most:
         return False
-    Console(highlight=False, markup=False, width=needed).print(drawn)
+    console = Console(highlight=False, markup=False, width=needed)
+    with console.capture() as text:  # it would end the process itself where nobody reads what it prints
+        console.print(drawn)
+    print(text.get(), end="")
     return True
 
 
