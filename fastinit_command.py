@@ -13,7 +13,10 @@ def main() -> int:
     from fastinit._cli import main as run
 
     signal.signal(signal.SIGINT, before)
-    return run()
+    status = run()
+    if status == 130:  # a second Ctrl-C would be a traceback of Python's own end
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+    return status
 
 
 def end(number: int, frame: "FrameType | None") -> None:

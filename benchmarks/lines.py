@@ -22,7 +22,7 @@ import zipfile
 
 ROOT = pathlib.Path(__file__).parents[1]
 ROOMS = ("fastinit", "csrc", "benchmarks", "proof", "examples", "tests")
-BUDGET = {"fastinit": 10530, "csrc": 3020}
+BUDGET = {"fastinit": 10560, "csrc": 3020}
 WHEEL = 530_000  # bytes
 SILENT = {tokenize.COMMENT, tokenize.NL, tokenize.NEWLINE, tokenize.INDENT, tokenize.DEDENT, tokenize.ENDMARKER}
 

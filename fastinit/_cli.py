@@ -7,10 +7,12 @@ import functools
 import importlib
 import sys
 from collections.abc import Sequence
+from typing import NoReturn
 
 from fastinit import __version__
 from fastinit._commands import files
 
+_MOST_BITS = 40  # of a size: 1 to 8 terabytes
 _STUDY = """\
 The study of convergence trains networks and is not part of the installed package. It runs in a checkout of the source:
 pip install -e '.[study]' && python -m benchmarks.convergence"""
@@ -49,8 +51,15 @@ def _run(args: argparse.Namespace) -> int:
         return int(importlib.import_module(f"fastinit._commands.{args.command}").run(args))
 
 
+class _Parser(argparse.ArgumentParser):
+    """Says in one line what is wrong: the usage of a command with many options would hide it."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"{self.prog}: {message.removesuffix('.')}. See {self.prog} --help.\n")
+
+
 def parser() -> argparse.ArgumentParser:
-    top = argparse.ArgumentParser(prog="fastinit", description="Exact, fast weight initializers for PyTorch.")
+    top = _Parser(prog="fastinit", description="Exact, fast weight initializers for PyTorch.")
     top.add_argument("--version", action="version", version=f"fastinit {__version__}")
     top.set_defaults(moved=None)
     commands = top.add_subparsers(dest="command", required=True)
@@ -68,7 +77,7 @@ def parser() -> argparse.ArgumentParser:
     demo.add_argument("--output", default="fastinit-demo.png", metavar="PNG", help="where the figure goes (default: %(default)s)")
     demo.add_argument("--quick", action="store_true", help="a small transformer, one seed and two epochs: a trial run")
     completion = commands.add_parser("completion", help="print the code by which a shell completes this command's arguments")
-    completion.add_argument("shell", choices=("bash", "zsh", "tcsh"))
+    completion.add_argument("shell", choices=("bash", "zsh", "tcsh", "fish"))
     study = commands.add_parser("study", help="moved; says where to", description=_STUDY)
     study.set_defaults(moved=_STUDY)
     return top
@@ -110,9 +119,10 @@ def _names(text: str) -> list[str]:
 def _sizes(text: str) -> list[int]:
     """Elements: "1024,2^26" -> [1024, 2**26]."""
     try:
-        found = [int(base) ** int(power or 1) for base, _, power in (part.partition("^") for part in text.split(",") if part)]
+        parts = [part.partition("^") for part in text.split(",") if part.strip()]
+        found = [int(base) ** min(int(power or 1), _MOST_BITS + 1) for base, _, power in parts]  # 9^999999999 would take hours
     except ValueError:
         raise argparse.ArgumentTypeError(f"sizes are integers or powers, such as 1024,2^26. Received: {text!r}.") from None
-    if not found or min(found) < 1:
-        raise argparse.ArgumentTypeError(f"sizes are at least 1. Received: {text!r}.")
+    if not found or min(found) < 1 or max(found) > 1 << _MOST_BITS:
+        raise argparse.ArgumentTypeError(f"sizes are from 1 to 2^{_MOST_BITS} elements. Received: {text!r}.")
     return found

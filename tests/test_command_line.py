@@ -1,5 +1,6 @@
 """How the commands meet a shell: Ctrl-C, standard output and pipes, narrow terminals, completion, arguments that are wrong."""
 
+import contextlib
 import json
 import os
 import pathlib
@@ -39,10 +40,9 @@ def one_subject(monkeypatch):
     monkeypatch.setattr(noise, "SUBJECTS", {"2^20": 1 << 20})
 
 
-def program(*arguments, **environment):
-    command = [sys.executable, "-m", "fastinit", *arguments]
-    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-    return subprocess.Popen(command, env={**os.environ, "PYTHONUNBUFFERED": "1", **environment}, **pipes)
+def program(*arguments, **options):
+    command = [sys.executable, "-u", "-m", "fastinit", *arguments]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **options)
 
 
 # --- Ctrl-C -------------------------------------------------------------------------------------------------------------------
@@ -94,6 +94,30 @@ def test_the_console_script_runs_the_command_line(monkeypatch, capsys):
     assert signal.getsignal(signal.SIGINT) is before
 
 
+@pytest.mark.full
+@pytest.mark.skipif(not os.path.isdir("/proc/self"), reason="needs /proc")
+def test_a_signal_ends_the_processes_that_build_models(tmp_path):
+    pytest.importorskip("rich")
+    arguments = ["bench", "--models", "torch-gpt2", "--devices", "cpu", "--json", str(tmp_path / "results.json")]
+    running = program(*arguments, start_new_session=True)
+    while len(of_session(running.pid)) < 2:
+        assert running.poll() is None
+    running.send_signal(signal.SIGINT)
+    _, said = running.communicate(timeout=60)
+    assert (running.returncode, said) == (130, "fastinit bench: interrupted\n")
+    assert not of_session(running.pid) and not list(tmp_path.iterdir())
+
+
+def of_session(number):
+    """The processes of a session that have not ended."""
+    found = []
+    for path in pathlib.Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):
+            state, _, _, session = path.read_text().rpartition(")")[2].split()[:4]
+            found += [path] if int(session) == number and state != "Z" else []
+    return found
+
+
 def test_programs_of_the_source_end_likewise(capsys):
     def interrupted():
         raise KeyboardInterrupt
@@ -133,6 +157,15 @@ def test_what_reads_the_output_may_leave(capfd):
     running.stdout.close()
     said = running.stderr.read()
     assert running.wait(timeout=120) == 141 and "Traceback" not in said and "Error" not in said
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs /dev/full")
+def test_a_disk_that_is_full_is_said():
+    command = [sys.executable, "-m", "fastinit", "info"]
+    with open("/dev/full", "w") as disk:
+        done = subprocess.run(command, stdout=disk, stderr=subprocess.PIPE, text=True)
+    assert done.returncode == 2
+    assert done.stderr == "fastinit info: [Errno 28] No space left on device\n"
 
 
 # --- narrow terminals ---------------------------------------------------------------------------------------------------------
@@ -212,17 +245,36 @@ def test_an_instruction_set_has_one_of_two_reasons():
 def test_an_empty_list_is_not_all(option, capsys):
     with pytest.raises(SystemExit) as stopped:
         _cli.main(["bench", option, ","])
-    assert stopped.value.code == 2 and "name one at least" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert stopped.value.code == 2 and "name one at least" in said and said.count("\n") == 1, "without the usage"
+
+
+@pytest.mark.parametrize("sizes, told", [("9^999999999", "from 1 to 2^40"), ("2^40", "larger than the memory")])
+def test_sizes_beyond_the_machine(sizes, told, capsys):
+    pytest.importorskip("rich")
+    with contextlib.suppress(SystemExit):
+        assert _cli.main(["bench", "--sizes", sizes]) == 2
+    said = capsys.readouterr().err
+    assert told in said and said.count("\n") == 1
+
+
+def test_a_figure_without_an_ending_is_a_png(tmp_path, monkeypatch):
+    for name in ("rich", "matplotlib", "sklearn"):
+        pytest.importorskip(name)
+    monkeypatch.setattr(demo, WORK["demo"][2], lambda quick: None)
+    assert _cli.main(["demo", "--quick", "--output", str(tmp_path / "figure")]) == 0
+    (found,) = tmp_path.iterdir()
+    assert found.name == "figure" and found.read_bytes()[:8] == b"\x89PNG\r\n\x1a\n"
 
 
 @pytest.mark.extra
-@pytest.mark.parametrize("shell", ["bash", "zsh", "tcsh"])
+@pytest.mark.parametrize("shell", ["bash", "zsh", "tcsh", "fish"])
 def test_completion(shell, capsys, tmp_path):
     pytest.importorskip("shtab")
     assert _cli.main(["completion", shell]) == 0
     script = tmp_path / "fastinit.sh"
     script.write_text(capsys.readouterr().out)
-    assert "audit" in script.read_text() and ("--functions" in script.read_text() or shell == "tcsh"), "shtab gives tcsh no more"
+    assert "audit" in script.read_text() and ("functions" in script.read_text() or shell == "tcsh"), "shtab gives tcsh no more"
     if shell != "bash" or not shutil.which("bash"):
         return
     subprocess.run(["bash", "-n", script], check=True)

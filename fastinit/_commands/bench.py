@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import json
+import os
 import sys
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
@@ -80,9 +81,18 @@ def rows(args: argparse.Namespace, pace: _Pace) -> list[Row]:
     works = _known("function", args.functions, WORKS) or list(WORKS)
     dtypes = _known("dtype", args.dtypes, DTYPES) or list(_DEFAULT_DTYPES)
     sizes = sorted({min(size, pace.largest) for size in args.sizes or _DEFAULT_SIZES})
+    _check_memory(sizes[-1] * max(DTYPES[dtype].itemsize for dtype in dtypes))
     plain = [Row(work, dtype, size) for work in works for dtype in dtypes for size in sizes]
     probed = [row for row in plain if row.work in _PROBED[0] and row.dtype in _PROBED[1] and row.elements == sizes[-1]]
     return plain + [row._replace(threads=1) for row in probed] + [row._replace(isa=isa) for isa in isas() for row in probed]
+
+
+def _check_memory(needed: int) -> None:
+    """Raise ValueError for a tensor that is larger than the machine: the kernel would end the process without a word."""
+    there = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") if hasattr(os, "sysconf") else needed
+    if needed > there:
+        sizes = f"{needed / 1e9:,.0f} GB is larger than the memory, {there / 1e9:,.0f} GB"
+        raise ValueError(f"--sizes: a tensor of {sizes}. Pass smaller sizes.")
 
 
 def _known(what: str, asked: list[str] | None, allowed: dict[str, Any]) -> list[str]:

@@ -3,12 +3,20 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from fastinit import _cli
 from fastinit._commands import console
+from fastinit._commands.peers import DTYPES, WORKS
+from fastinit._commands.zoo import MODELS
 
 _FILES = ("FILE", "PNG")  # metavars
+_CHOICES: dict[str, Iterable[str]] = {
+    "functions": WORKS,
+    "dtypes": DTYPES,
+    "models": MODELS,
+    "devices": ("cpu", "cuda"),
+}  # a list's first name
 
 
 def run(args: argparse.Namespace) -> int:
@@ -19,6 +27,8 @@ def run(args: argparse.Namespace) -> int:
     for action in _actions(top):
         if action.metavar in _FILES:
             action.complete = shtab.FILE  # type: ignore[attr-defined]
+        elif action.dest in _CHOICES:
+            action.choices = list(_CHOICES[action.dest])
     print(shtab.complete(top, args.shell))
     return 0
 

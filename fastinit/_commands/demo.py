@@ -26,12 +26,17 @@ _Courses = dict[str, list[Course]]  # start -> one for each seed
 def run(args: argparse.Namespace) -> int:
     console.require("rich", "matplotlib", "sklearn")
     files.check_writable(args.output)
-    formats, ending = canvas(1, 1).canvas.get_supported_filetypes(), os.path.splitext(args.output)[1].removeprefix(".").lower()
-    if ending and ending not in formats:
+    formats, ending = canvas(1, 1).canvas.get_supported_filetypes(), _ending(args.output)
+    if ending not in formats:
         raise files.Refused(f"{args.output} cannot be written: figures end in one of {', '.join(formats)}.")
     _transformer(args.quick)
     _digits(args.quick, args.output)
     return 0
+
+
+def _ending(path: str) -> str:
+    """The format of a figure: PNG where its name does not say."""
+    return os.path.splitext(path)[1].removeprefix(".").lower() or "png"
 
 
 def _transformer(quick: bool) -> None:
@@ -108,7 +113,7 @@ def _digits(quick: bool, output: str) -> None:
     console.table(f"Held-out accuracy{told}", columns, _accuracy_rows(courses))
     console.say("So few seeds are a hint. benchmarks/convergence of the source asks with ten, two losses and Keras itself.")
     with files.writing(output):
-        _figure(courses).savefig(output)
+        _figure(courses).savefig(output, format=_ending(output))
     console.say(f"figure: {output}")
 
 

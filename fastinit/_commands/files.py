@@ -84,7 +84,7 @@ def read_json(path: pathlib.Path) -> Any:
 
 
 def status_of(program: str, main: Callable[[], int | None]) -> int:
-    """What a program returns. 2: something was refused, 130: Ctrl-C, after a line that says so; 141: who read its output left."""
+    """What a program returns. 2: refused, or an error of the system; 130: Ctrl-C; 141: who read its output has left."""
     try:
         status = main() or 0
         sys.stdout.flush()
@@ -93,10 +93,19 @@ def status_of(program: str, main: Callable[[], int | None]) -> int:
         print(f"{program}: {error}", file=sys.stderr)
         return 2
     except BrokenPipeError:
-        with contextlib.suppress(OSError):  # standard output is a file, which Python would write to once more
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _silence()
         return 141
+    except OSError as error:  # such as a disk that is full
+        _silence()
+        print(f"{program}: {error}", file=sys.stderr)
+        return 2
     except KeyboardInterrupt:
         pass  # behind this block the frames of the work are gone, and its progress bar with them
     print(f"{program}: interrupted", file=sys.stderr)
     return 130
+
+
+def _silence() -> None:
+    """Let what standard output still holds go nowhere: Python would write it once more, and say so, as the process ends."""
+    with contextlib.suppress(OSError):  # in the place of a file stands something else
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
