@@ -11,12 +11,8 @@ from fastinit._commands.peers import DTYPES, WORKS
 from fastinit._commands.zoo import MODELS
 
 _FILES = ("FILE", "PNG")  # metavars
-_CHOICES: dict[str, Iterable[str]] = {
-    "functions": WORKS,
-    "dtypes": DTYPES,
-    "models": MODELS,
-    "devices": ("cpu", "cuda"),
-}  # a list's first name
+# The first name of a list; to parse, lists take several.
+_CHOICES: dict[str, Iterable[str]] = {"functions": WORKS, "dtypes": DTYPES, "models": MODELS, "devices": ("cpu", "cuda")}
 
 
 def run(args: argparse.Namespace) -> int:
