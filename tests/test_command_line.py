@@ -104,7 +104,7 @@ def test_a_signal_ends_the_processes_that_build_models(tmp_path):
         assert running.poll() is None
     running.send_signal(signal.SIGINT)
     _, said = running.communicate(timeout=60)
-    assert (running.returncode, said) == (130, "fastinit bench: interrupted\n")
+    assert running.returncode == 130 and said.endswith("fastinit bench: interrupted\n") and "Traceback" not in said
     assert not of_session(running.pid) and not list(tmp_path.iterdir())
 
 
@@ -164,8 +164,8 @@ def test_a_disk_that_is_full_is_said():
     command = [sys.executable, "-m", "fastinit", "info"]
     with open("/dev/full", "w") as disk:
         done = subprocess.run(command, stdout=disk, stderr=subprocess.PIPE, text=True)
-    assert done.returncode == 2
-    assert done.stderr == "fastinit info: [Errno 28] No space left on device\n"
+    assert done.returncode == 2 and "Traceback" not in done.stderr
+    assert done.stderr.endswith("fastinit info: [Errno 28] No space left on device\n")
 
 
 # --- narrow terminals ---------------------------------------------------------------------------------------------------------
