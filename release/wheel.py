@@ -51,6 +51,8 @@ def main(argv=None):
     parser.add_argument("kind", choices=KINDS)
     parser.add_argument("--output", type=pathlib.Path, default=ROOT / "dist", metavar="FOLDER", help="default: dist")
     args = parser.parse_args(argv)
+    if not os.environ.get("FASTINIT_URL"):
+        print("FASTINIT_URL is not set: on an index the README's links and images would lead nowhere", file=sys.stderr)
     args.output.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as folder:
         wheel = build(args.kind, pathlib.Path(folder))
