@@ -244,7 +244,7 @@ def test_refused_calls():
     assert bool((plan.kept[0] == 0).all())
     for status in range(9, 15):
         assert "unknown" not in library.fastinit_message(status).decode()
-    assert "unknown status" in library.fastinit_message(15).decode()
+    assert "unknown status" in library.fastinit_message(16).decode()
 
 
 @needs_twin
