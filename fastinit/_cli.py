@@ -78,6 +78,7 @@ def parser() -> argparse.ArgumentParser:
     demo.add_argument("--quick", action="store_true", help="a small transformer, one seed and two epochs: a trial run")
     completion = commands.add_parser("completion", help="print the code by which a shell completes this command's arguments")
     completion.add_argument("shell", choices=("bash", "zsh", "tcsh", "fish"))
+    completion.set_defaults(parser=top)
     study = commands.add_parser("study", help="moved; says where to", description=_STUDY)
     study.set_defaults(moved=_STUDY)
     return top

@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 from collections.abc import Iterable, Iterator
 
-from fastinit import _cli
 from fastinit._commands import console
 from fastinit._commands.peers import DTYPES, WORKS
 from fastinit._commands.zoo import MODELS
@@ -19,13 +18,12 @@ def run(args: argparse.Namespace) -> int:
     console.require("shtab", extra="completion")
     import shtab
 
-    top = _cli.parser()
-    for action in _actions(top):
+    for action in _actions(args.parser):
         if action.metavar in _FILES:
             action.complete = shtab.FILE  # type: ignore[attr-defined]
         elif action.dest in _CHOICES:
             action.choices = list(_CHOICES[action.dest])
-    print(shtab.complete(top, args.shell))
+    print(shtab.complete(args.parser, args.shell))
     return 0
 
 
