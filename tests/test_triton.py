@@ -351,14 +351,14 @@ def test_kernels_for_another_order_of_constants_are_compiled_anew():
     assert len(today) == len(turned) == 2 and not set(today) & set(turned)
 
 
-LIMITS = {"uniform": 18, "truncated normal at 2 sigmas": 33}
+LIMITS = {"uniform": 18, "truncated normal at 2 sigmas": 33, "normal": 41}
 
 
 @pytest.mark.full
 @pytest.mark.skipif(sys.platform != "linux", reason="Triton compiles on Linux")
 def test_instructions_an_element():
     rows = machine_code("--targets", "80", "90", "--laws", *LIMITS, "--dtypes", "float32", "bfloat16")
-    assert {row["target"] for row in rows} == {"sm_80", "sm_90"} and len(rows) == 8
+    assert {row["target"] for row in rows} == {"sm_80", "sm_90"} and len(rows) == 12
     for row in rows:
         assert 9 < row["an_element"] <= LIMITS[row["law"]], row
         assert row["widest_store"] == 128 and row["stores"] * 128 == 32 * 8 * {"float32": 4, "bfloat16": 2}[row["dtype"]], row

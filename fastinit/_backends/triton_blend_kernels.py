@@ -84,16 +84,17 @@ def blend_places(
     out, source, index, position, n, recipe, c, rows, members, count,
     KIND: tl.constexpr, CELLS: tl.constexpr, TERMS: tl.constexpr, FORMAT: tl.constexpr, PTX: tl.constexpr,
 ):  # fmt: skip
-    """Elements each at a place of its own."""
+    """Elements each at a place of its own; flat in memory, for Triton 3.6, as coefficients are."""
     REAL: tl.constexpr = recipe.dtype.element_ty
+    out, source, flat = tl.ravel(out), tl.ravel(source), tl.ravel(position)
     keys = members + 1 + count
-    acc = kept(source, position, n, members, FORMAT, REAL)
+    acc = kept(source, flat, n, members, FORMAT, REAL).reshape(index.shape)
     for member in tl.range(0, count):
         key = tl.load(keys + member).to(tl.uint64, bitcast=True)
         word = word_at(index, key, REAL.primitive_bitwidth, PTX)
         v = values(word, recipe, c, rows, KIND, CELLS, TERMS, PTX)
         acc = tl.fma(v, real_at(members + 1 + member, REAL), acc)
-    tl.store(out, rounded(acc, out.dtype.element_ty, FORMAT, PTX), mask=position < n)
+    tl.store(out, tl.ravel(rounded(acc, out.dtype.element_ty, FORMAT, PTX)), mask=flat < n)
 
 
 @triton.jit

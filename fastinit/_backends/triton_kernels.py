@@ -235,7 +235,7 @@ def fill_elements(
     )
     word = word_at(index_of(local, start, cols, pitch, narrow), key, BITS, PTX)
     v = encoded(values(word, recipe, c, rows, KIND, CELLS, TERMS, PTX), out.dtype.element_ty, FORMAT, PTX)
-    tl.store(out + place, v, mask=inside)
+    tl.store(out + tl.ravel(place), tl.ravel(v), mask=tl.ravel(inside))  # flat, for Triton 3.6, as coefficients are
 
 
 @triton.jit(do_not_specialize=["words", "out", "recipe", "n"])
