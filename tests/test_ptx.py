@@ -100,6 +100,8 @@ ANSWERS = {
     "cvt.rn.bf16x2.f32 %r9, 0fFFC00000, 0f00000000;": 0x7FFF0000,  # one NaN
     "cvt.rn.f16x2.f32 %r9, 0f38800000, 0f477FF000;": 0x04007C00,
     "fma.rn.f32 %f1, 0f3F800800, 0f3F800800, 0fBF801000;  mov.b32 %r9, %f1;": 0x33800000,  # 0, if rounded twice
+    "mov.b64 %rd1, {0, 0x3F800800};  fma.rn.f32x2 %rd1, %rd1, %rd1, 0xBF80100000000000;  mov.b64 {_, %r9}, %rd1;": 0x33800000,
+    "mov.b64 %rd1, {0x3F800000, 0x40000000};  mul.rn.f32x2 %rd1, %rd1, %rd1;  mov.b64 {%r9, _}, %rd1;": 0x3F800000,
     "setp.leu.f32 %p1, 0f7FC00000, 0f00000000;  selp.b32 %r9, 1, 0, %p1;": 1,
     "setp.ne.f32 %p1, 0f7FC00000, 0f00000000;  selp.b32 %r9, 1, 0, %p1;": 0,
     "setp.lo.and.u32 %p1, 1, -1, !%p0;  selp.b32 %r9, 1, 0, %p1;": 1,

@@ -24,6 +24,7 @@ VECTOR = {count: np.arange(count) for count in (1, 2, 4)}
 
 # What may follow an instruction's name.
 BITS, INTEGER, REAL, LOGICAL = "b(16|32|64)", "[us](16|32|64)", "f(32|64)", "(pred|b(16|32|64))"
+ROUNDED = r"rn\.f(32(x2)?|64)"
 WIDTH = f"([bu]8|[bu]16|[bus](32|64)|{REAL})"  # a register may be wider: zeros fill it, but signs, so no s8 or s16
 TO_ZERO = rf"rzi\.({INTEGER}\.{REAL}|f32\.f32|f64\.f64)"
 JOINED, HALF = r"(\.(and|or|xor))?", r"rn\.b?f16(x2)?\.f32"
@@ -33,13 +34,13 @@ KNOWN = {
     "mov": f"pred|{BITS}|{INTEGER}|{REAL}",
     "cvta": r"(to\.)?(global|shared|param)\.u64",
     "cvt": rf"(u16|[us](32|64))\.[us](8|16|32|64)|{TO_ZERO}|rn\.{REAL}\.{INTEGER}|f64\.f32|f32\.f16|rn\.f32\.f64|{HALF}",
-    "add": rf"{INTEGER}|rn\.{REAL}",
-    "sub": rf"{INTEGER}|rn\.{REAL}",
+    "add": f"{INTEGER}|{ROUNDED}",
+    "sub": f"{INTEGER}|{ROUNDED}",
     "neg": f"s(16|32|64)|{REAL}",
     "abs": f"s(16|32|64)|{REAL}",
-    "mul": rf"rn\.{REAL}|lo\.{INTEGER}|wide\.[us](16|32)|hi\.(u32|s32|u64)",
+    "mul": rf"{ROUNDED}|lo\.{INTEGER}|wide\.[us](16|32)|hi\.(u32|s32|u64)",
     "mad": rf"lo\.{INTEGER}|wide\.[us](16|32)",
-    "fma": rf"rn\.{REAL}",
+    "fma": ROUNDED,
     "div": INTEGER,
     "rem": INTEGER,
     "max": f"{INTEGER}|{REAL}|b?f16x2",

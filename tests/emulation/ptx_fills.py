@@ -1,4 +1,4 @@
-"""Compile fills for a GPU that is not here, execute their PTX on the CPU, and compare the bits.
+"""Compile fills and blends for a GPU that is not here, execute their PTX on the CPU, and compare the bits.
 
 A program (`PYTHONPATH=.:tests python tests/emulation/ptx_fills.py`), because a process that interprets kernels, as that of the
 other tests, cannot compile them. Exit status 1 on a difference.
@@ -11,18 +11,20 @@ import sys
 import torch
 import triton
 from emulation import ptx
+from helpers.blends import copy_of, onto
 from helpers.laws import KEY, LAWS, same_bits
 from triton.backends.compiler import GPUTarget
 from triton.backends.driver import DriverBase
 
-from fastinit._backends import reference
+from fastinit._backends import reference, triton_blend
 from fastinit._backends import triton as backend
 from fastinit._core.check import FLOAT_DTYPES
 from fastinit._core.plan import Box, Plan, whole
 from fastinit._core.recipes import recipe, words_recipe
 
-TARGETS = (80, 90)
+TARGETS = (80, 90, 100)
 COMMON = (torch.float32, torch.bfloat16)  # in every law; compiling all takes minutes
+FILLS, BLENDS = ("fill_blocks", "fill_list", "fill_elements"), ("blend_list", "blend_elements")
 tensors: list[torch.Tensor] = []  # what the kernels of a list may write besides their arguments
 
 
@@ -94,9 +96,9 @@ def fills():
     """Lists of plans: every law, beyond the end of a tile and from a start beyond 2^34; boxes, strides, lists, words."""
     for capability, (name, law), dtype in itertools.product(TARGETS, LAWS.items(), FLOAT_DTYPES):
         compile_for(capability)
-        if (capability == 80 or dtype not in COMMON) and name not in ("2 sigmas", "half-normal"):
+        if (capability != 90 or dtype not in COMMON) and name not in ("2 sigmas", "half-normal"):
             continue
-        if capability == 80 and dtype not in COMMON:
+        if capability != 90 and dtype not in COMMON:
             continue
         for n, start in ((4133, 2**35 + 8), (13, 0)):
             yield [Plan(torch.zeros(n, dtype=dtype), recipe(law, dtype), KEY, Box(start, 1, n, n))]
@@ -115,6 +117,26 @@ def fills():
         yield [Plan(out, words_recipe(dtype), 2**64 - 5, whole(out))]
 
 
+def is_blend_right(*blendings):
+    """The same of a list of blendings."""
+    tensors[:] = [each for b in blendings for each in (b.out, b.source, backend.uploaded(b.recipe, b.out.device))]
+    expected = [copy_of(each) for each in blendings]
+    reference.blend(expected)
+    backend.blend(list(blendings))
+    wrong = [b for b, wanted in zip(blendings, expected, strict=True) if not same_bits(b.out, wanted.out)]
+    print(*(f"WRONG: {b.recipe.kind} {b.out.dtype} {tuple(b.out.shape)} {b.box}\n" for b in wrong), sep="", end="")
+    return not wrong
+
+
+def blends():
+    """By tiles, in lists, with several members; by elements, of any start and from another tensor."""
+    for capability, dtype in itertools.product(TARGETS, FLOAT_DTYPES):
+        compile_for(capability)
+        if capability == 90 or dtype in COMMON:
+            yield [onto(4133, dtype), onto(40, dtype, law="normal", keep=0.0, members=3)]
+            yield [onto(130, dtype, box=Box(2**34 + 5, 1, 130, 130), members=1, source=onto(260, dtype).out[::2])]
+
+
 def controls(kernel):
     """Yield whether errors made on purpose are caught: one wrong constant in the text, and stores beyond the tensor."""
     out = torch.zeros(256)
@@ -130,13 +152,15 @@ def controls(kernel):
 
 
 def main():
-    kernels = {name: Emulated(getattr(backend, name)) for name in ("fill_blocks", "fill_list", "fill_elements")}
-    for name, kernel in kernels.items():
-        setattr(backend, name, kernel)
-    results = [is_right(*plans) for plans in fills()]
+    kernels = {}
+    for module, name in [(backend, name) for name in FILLS] + [(triton_blend, name) for name in BLENDS]:
+        kernels[name] = Emulated(getattr(module, name))
+        setattr(module, name, kernels[name])
+    results = [is_right(*plans) for plans in fills()] + [is_blend_right(*blendings) for blendings in blends()]
+    compile_for(TARGETS[0])
     caught = dict(controls(kernels["fill_blocks"]))
     launches = ", ".join(f"{kernel.launches} {name}" for name, kernel in kernels.items())
-    print(f"{len(results)} fills, {results.count(False)} wrong; launches: {launches}; caught: {caught}")
+    print(f"{len(results)} fills and blends, {results.count(False)} wrong; launches: {launches}; caught: {caught}")
     return 0 if all(results) and all(caught.values()) else 1
 
 

@@ -15,6 +15,7 @@ SIGNED = {8: np.int8, 16: np.int16, 32: np.int32, 64: np.int64}
 TYPES = {f"{kind}{bits}": (UNSIGNED[bits], UNSIGNED[bits]) for kind in "bu" for bits in UNSIGNED}
 TYPES |= {f"s{bits}": (UNSIGNED[bits], signed) for bits, signed in SIGNED.items()}
 TYPES |= {f"f{bits}": (UNSIGNED[bits], real) for bits, real in FLOATS.items()}
+TYPES["f32x2"] = (np.uint64, np.float32)  # two for each thread
 COMPARE = {"eq": np.equal, "ne": np.not_equal, "lt": np.less, "le": np.less_equal, "gt": np.greater, "ge": np.greater_equal}
 COMPARE |= {"lo": np.less, "ls": np.less_equal, "hi": np.greater, "hs": np.greater_equal}
 LOGIC = {"and": np.bitwise_and, "or": np.bitwise_or, "xor": np.bitwise_xor}
@@ -86,7 +87,8 @@ class State:
         if name == "st":
             self.store(operation, operation[-1], where)
         else:
-            self.put(where[0], getattr(self, f"do_{name}")(operation, operation[-1], where[1:]))
+            value = getattr(self, f"do_{name}")(operation, operation[-1], where[1:])
+            self.put(where[0], value.view(np.uint64) if operation[-1] == "f32x2" else value)
 
     def values(self, kind, names):
         return [self.get(name, kind) for name in names]
@@ -149,7 +151,7 @@ class State:
 
     def do_fma(self, operation, kind, names):
         a, b, c = self.values(kind, names)
-        if kind == "f32":
+        if kind[:3] == "f32":
             total = a.astype(np.float64) * b + c  # its product is exact
             tiny = (np.abs(total) < 2.0**-126) & (total != 0)
             if not ((total.view(np.int64) << np.int64(35) == exact.MIDPOINT) | tiny).any():
