@@ -83,7 +83,7 @@ def fill_(
     elif shard.is_dtensor(tensor):
         if torch.compiler.is_compiling():
             raise RuntimeError("a DTensor cannot be initialized inside a compiled graph. Initialize it before.")
-        _take_road_(tensor, law, generator, key)  # type: ignore[arg-type]  # on every rank: one that holds nothing draws too
+        untraced(_take_road_)(tensor, law, generator, key)  # type: ignore[arg-type]  # on every rank: an empty one draws too
     elif _is_traced():
         _trace_(tensor, law, generator, key)
     else:  # such as a FakeTensor outside its mode
