@@ -134,6 +134,8 @@ def coefficients(add: Sequence[float], keep: float, dtype: torch.dtype) -> Coeff
         ValueError: keep is NaN or infinite, or a number leaves the range of the type that sums are made in.
     """
     real = real_of(dtype)
+    if is_dynamo_compiling():  # which cannot round in every release: the operator does
+        return Coefficients(tuple(add), finite("keep", keep), real)
     return Coefficients(
         tuple(coefficient("add", each, real) for each in add), coefficient("keep", finite("keep", keep), real), real
     )
@@ -331,8 +333,8 @@ def run(blendings: Iterable[Blending]) -> None:
 def _blend_operator(
     out: Tensor, law: str, parameters: list[float], words: list[int], add: list[float], keep: float, source: Tensor | None
 ) -> None:
-    numbers = Coefficients(tuple(add), keep, real_of(out.dtype))
     with ieee_arithmetic():
+        numbers = coefficients(add, keep, out.dtype)
         if source is not None:
             check_source(out, source)
         _blend_(out, Law(law, tuple(parameters)), [word & _MASK64 for word in words], numbers, source)
@@ -342,4 +344,4 @@ def _blend_operator(
 def _no_blend(
     out: Tensor, law: str, parameters: list[float], words: list[int], add: list[float], keep: float, source: Tensor | None
 ) -> None:
-    recipe(Law(law, tuple(parameters)), real_of(out.dtype))
+    recipe(Law(law, tuple(parameters)), coefficients(add, keep, out.dtype).real)
