@@ -40,6 +40,9 @@ def test_a_key_gives_the_bits_of_eager(name):
 
 @pytest.mark.parametrize("backend", some(["aot_eager", "inductor"], ["aot_eager"]))
 def test_complex_tensors(backend):
+    if backend == "inductor" and torch.__version__ < "2.8":
+        pytest.skip("the inductor of torch 2.7 fails on every write to a complex input, of mul_ too")
+
     def step(a, b):
         fastinit.normal_(a, key=BIG_KEY)
         fastinit.uniform_(b.t())
@@ -113,7 +116,10 @@ def test_a_seed_gives_the_draws_of_eager(backend):
         given = torch.zeros(6, 4), torch.zeros(6, 4)
         return [*given, *function(*given), torch.rand(2)]
 
-    run, expected = compiled(step, backend), seeded(step)
+    # Otherwise inductor may move draws, and draw torch's by another generator.
+    as_eager = {"fallback_random": True, "reorder_for_locality": False, "reorder_for_peak_memory": False}
+    options = {"options": as_eager} if backend == "inductor" else {}
+    run, expected = torch.compile(step, fullgraph=True, backend=backend, **options), seeded(step)
     for _ in range(2):
         for number, (one, other) in enumerate(zip(seeded(run), expected, strict=True)):
             assert torch.equal(one, other), number
