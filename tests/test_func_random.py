@@ -1,7 +1,8 @@
 """The raw words are those of torch's stateless generator: torch.func._random.bits of a key made of the same integer.
 
-Its keys are (seed, offset) pairs of uint64, its words Philox4x32-10's at position offset + i of stream 0, as in the value
-contract. Its 64-bit elements are two successive words each, ours one word of either stream: those differ.
+Its keys are (seed, offset) pairs of uint64, its words Philox4x32-10's at position 4 * offset + i of stream 0, as in the value
+contract: an offset counts blocks. Its 64-bit elements are two successive words each, ours one word of either stream: those
+differ.
 """
 
 import importlib
@@ -36,10 +37,10 @@ def test_bits(stateless, key, dtype):
 
 @pytest.mark.parametrize("key", KEYS[3:6], ids=hex)
 def test_an_offset_is_where_the_words_start(stateless, key):
-    ours = fastinit.bits_(torch.empty(100, dtype=torch.int32), key=key)
+    ours = fastinit.bits_(torch.empty(400, dtype=torch.int32), key=key)
     for offset in (1, 2, 3, 4, 41):
         start = torch.tensor([key, offset], dtype=torch.uint64)
-        assert torch.equal(ours[offset:], stateless.bits(start, 100 - offset, dtype=torch.int32))
+        assert torch.equal(ours[4 * offset :], stateless.bits(start, 400 - 4 * offset, dtype=torch.int32))
 
 
 def test_wide_words_hold_our_words_in_pairs(stateless):
