@@ -5,6 +5,8 @@ blocks of code run: those of the guide and the first page here, of others in tes
 import importlib.util
 import pathlib
 import re
+import sys
+import types
 
 import pytest
 
@@ -113,11 +115,13 @@ def python_of(page):
 
 def names_left_by(page, is_run=lambda code: True):
     """What a page leaves behind whose blocks are run one after the other, as a reader would."""
-    names = {"__name__": "page"}
-    for number, code in enumerate(python_of(page)):
-        if is_run(code):
-            exec(compile(code, f"{page.name}, block {number}", "exec"), names)
-    return names
+    module = types.ModuleType("page")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(sys.modules, "page", module)  # which some releases of torch.compile import
+        for number, code in enumerate(python_of(page)):
+            if is_run(code):
+                exec(compile(code, f"{page.name}, block {number}", "exec"), vars(module))
+    return vars(module)
 
 
 def is_plain(code):

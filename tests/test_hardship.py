@@ -277,6 +277,7 @@ def test_a_draw_within_a_draw_is_another():
         return trace
 
     before = sys.gettrace()
+    sys._getframe().f_trace_opcodes = True  # Python 3.12 looks for it when a trace is set
     while len(drawn) == 2 * step:
         step += 1
         left = step
