@@ -1,18 +1,16 @@
-"""What `fastinit check` does not cover on a GPU: sizes beyond 2^31, lists, shards, streams, graphs, and compute-sanitizer.
+"""What `fastinit check` does not cover on a GPU: sizes beyond 2^31, lists, shards, blends, streams and graphs.
 
-`python -m benchmarks.gpu` runs it all; `python -m benchmarks.gpu_bits BACKEND` the small part, which compute-sanitizer watches.
+`python -m benchmarks.gpu` runs each group in a process of its own: what one breaks on the device, the others do not see. By hand:
+`python -m benchmarks.gpu_bits BACKEND DEVICE HUGE GROUP ...`, with the elements of the largest tensor.
 """
 
 from __future__ import annotations
 
 import itertools
 import math
-import os
-import pathlib
-import shutil
-import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -28,25 +26,8 @@ from fastinit._core.recipes import real_of, recipe
 LAW = truncated_normal(0.0, 1.0, -2.0, 2.0)
 HALF_NORMAL = truncated_normal(0.0, 1.0, 0.0, math.inf)
 LAWS = {"uniform": uniform(-1.0, 1.0), "2 sigmas": LAW, "normal": normal(0.0, 1.0), "half-normal": HALF_NORMAL}
-TOOLS = ("memcheck", "racecheck", "initcheck")  # of compute-sanitizer
-SANITIZED = 7  # its exit status on an error
+OTHER = {"native": "triton", "triton": "native"}
 SHAPES = [(7,), (10, 130), (333,), (64, 3, 7, 7), (64,), (32, 100), (8192,)]
-
-
-def faults(backends: list[str], device: torch.device, huge: int) -> Iterator[str]:
-    """Yield what is wrong, in words. `huge` is how many elements the largest tensor has."""
-    for name in backends:
-        yield from beyond_32_bits(name, device, huge)
-        yield from lists(name, device)
-        yield from shards(name, device)
-        yield from blends(name, device)
-        yield from large_blends(name, device, huge)
-        if device.type == "cuda":
-            yield from streams_and_graphs(name, device)
-            yield from captured_blends(name, device)
-    for name in backends[1:]:
-        if not torch.equal(large(backends[0], device, huge // 8), large(name, device, huge // 8)):
-            yield f"{name}: {huge // 8} elements differ from {backends[0]}'s"
 
 
 def large(name: str, device: torch.device, elements: int) -> Tensor:
@@ -65,6 +46,12 @@ def expected(plan: Plan) -> Tensor:
 
 def differs(plan: Plan) -> bool:
     return not torch.equal(raw(plan.out.cpu()), raw(expected(plan)))
+
+
+def each_other(name: str, device: torch.device, elements: int) -> Iterator[str]:
+    """Every element of a large fill, beside the other backend's."""
+    if not torch.equal(large(name, device, elements // 8), large(OTHER[name], device, elements // 8)):
+        yield f"{name}: {elements // 8} elements differ from {OTHER[name]}'s"
 
 
 def beyond_32_bits(name: str, device: torch.device, elements: int) -> Iterator[str]:
@@ -218,30 +205,24 @@ def small(name: str, device: torch.device) -> Iterator[str]:
             yield f"{name}: given words"
 
 
-def sanitized(name: str) -> dict[str, str]:
-    """Tool -> "ok", what it found, or why it did not run."""
-    program = shutil.which("compute-sanitizer")
-    if program is None:
-        return dict.fromkeys(TOOLS, "not run: there is no compute-sanitizer")
-    found = {}
-    for tool in TOOLS:
-        command = [program, "--tool", tool, "--error-exitcode", str(SANITIZED), sys.executable, "-m", "benchmarks.gpu_bits", name]
-        environment = {**os.environ, "PYTORCH_NO_CUDA_MEMORY_CACHING": "1"}  # or it cannot tell tensors apart
-        root = pathlib.Path(__file__).parents[1]  # first on the path of -m
-        try:
-            done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=240, cwd=root)
-            end = (done.stdout + done.stderr)[-1500:]
-            clean = done.returncode == 0 and "ERROR SUMMARY: 0 errors" in end + done.stdout
-            found[tool] = "ok" if clean else f"exit status {done.returncode}: {end}"
-        except subprocess.TimeoutExpired:
-            found[tool] = "not run to its end: 240 s were over"
-    return found
+def groups(name: str, device: torch.device, huge: int) -> dict[str, Callable[[], Iterator[str]]]:
+    """What a backend is checked for, by names."""
+    found: dict[str, Callable[[], Iterator[str]]] = {
+        "every-kernel": partial(small, name, device),
+        "beyond-32-bits": partial(beyond_32_bits, name, device, huge),
+        "shards": partial(shards, name, device),
+        "large-blends": partial(large_blends, name, device, huge),
+    }
+    if device.type == "cuda":
+        found["streams"] = partial(streams_and_graphs, name, device)
+        found["captured-blends"] = partial(captured_blends, name, device)
+    return found | {"each-other": partial(each_other, name, device, huge)}
 
 
 def main() -> int:
-    name = sys.argv[1]
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    found = list(small(name, device))
+    name, device, huge, *chosen = sys.argv[1:]
+    known = groups(name, torch.device(device), int(huge))
+    found = [f"{group}: {fault}" for group in chosen for fault in known[group]()]
     print(*found, f"{len(found)} faults", sep="\n")
     return 1 if found else 0
 

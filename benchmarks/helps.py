@@ -1,4 +1,4 @@
-"""The README's table of when fastinit helps and when it does not: bounds of the medians in all committed results."""
+"""The README's tables of when fastinit helps and when it does not: bounds of the medians in all committed results."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ BIG_MODEL = 50_000_000  # parameters
 DEFAULTS = "torch's defaults"  # of the cases of cuts.py
 CUT_PEERS = {"nn.init": "`nn.init.trunc_normal_`", "erfinv": "the same of torch 2.11 and before"}
 HEAD = ("what", "beside", "times as fast", "by one thread")
+GPU_HEAD = ("on a GPU", "beside", "times as fast by CUDA", "by Triton")
 Found = Callable[[dict[str, Any]], list[float]]
 
 
@@ -38,20 +39,30 @@ def noise(report: dict[str, Any]) -> list[float]:
     return [row["randn"]["times"]["p50"] for row in report["rows"] if "error" not in row]
 
 
-def built(report: dict[str, Any], by: str, least: int = 0, most: int = 1 << 62) -> list[float]:
-    """Of models on the CPU: how many times as fast as by its constructor each is ready."""
-    ways = [row["contenders"][by] for row in report["models"] if row["device"] == "cpu"]
+def built(report: dict[str, Any], by: str, least: int = 0, most: int = 1 << 62, device: str = "cpu") -> list[float]:
+    """Of models on a device: how many times as fast as by its constructor each is ready."""
+    ways = [row["contenders"][by] for row in report["models"] if row["device"] == device]
     return [way["times"]["p50"] for way in ways if "error" not in way and least <= way["parameters"] < most]
 
 
+def gpu_rows(report: dict[str, Any], part: str, ratio: str, by: str, large: bool = True, **wanted: Any) -> list[float]:
+    """Of a part of a GPU's times, by a backend, the largest fills or the small: how many times as fast as torch's they are."""
+    rows = [row for row in report["times"][part] if ratio in row and row["backend"] == by and wanted.items() <= row.items()]
+    if part == "rows":
+        size = (max if large else min)((row["elements"] for row in report["times"]["rows"]), default=0)
+        rows = [row for row in rows if row["elements"] == size]
+    return [row[ratio]["p50"] for row in rows]
+
+
 class Line(NamedTuple):
-    """A line of the table: what is filled, beside what, in which kinds of results, and the ratios in one of them."""
+    """A line of a table: what is filled, beside what, in which kinds of results, and the ratios in one of them; and those of its
+    last column, by one thread or by the other backend."""
 
     what: str
     beside: str
     kinds: tuple[str, ...]
     found: Found
-    alone: Found | None = None
+    last: Found | None = None
 
 
 def fill_line(what: str, beside: str, laws: tuple[str, ...], elements: int = LARGE) -> Line:
@@ -66,6 +77,15 @@ def cut_line(what: str, peer: str, **wanted: str) -> Line:
 
 def model_line(what: str, by: str, **sizes: int) -> Line:
     return Line(what, "their constructors", ("models",), partial(built, by=by, **sizes))
+
+
+def gpu_line(what: str, beside: str, part: str, ratio: str = "times_peer", **wanted: Any) -> Line:
+    native, triton = (partial(gpu_rows, part=part, ratio=ratio, by=by, **wanted) for by in ("native", "triton"))
+    return Line(what, beside, ("gpu",), native, triton)
+
+
+def gpu_model_line(what: str, by: str) -> Line:
+    return Line(what, "their constructors on the GPU", ("models",), partial(built, by=by, device="cuda"))
 
 
 Ratios = dict[Line, list[float]]
@@ -86,29 +106,55 @@ LINES = (
 )
 
 
+GPU_LINES = (
+    gpu_line("normal values cut at two sigmas", "`nn.init.trunc_normal_`", "rows", work="truncated_normal"),
+    gpu_line("uniform values", "`nn.init.uniform_`", "rows", work="uniform"),
+    gpu_line("normal values", "`nn.init.normal_`", "rows", work="normal"),
+    gpu_line("uniform values, 1,024 elements", "`nn.init.uniform_`", "rows", work="uniform", large=False),
+    gpu_line("the matrices of a model in one call", "a loop of `nn.init.trunc_normal_`", "lists"),
+    gpu_line("noise onto a model: `perturb_`", "`randn`, `add_`", "noise", "times_randn"),
+    gpu_model_line("whole models, from meta", "initialize_"),
+    gpu_model_line("whole models, built inside `accelerate`", "accelerate"),
+)
+
+
 def text(folder: pathlib.Path) -> str:
-    """The table, and where it was measured."""
-    kinds = dict.fromkeys(kind for line in LINES for kind in line.kinds)
-    by_all, alone = ({line: [] for line in LINES} for _ in range(2))
-    machines = {}
+    """The table, and where it was measured; once there are results of a GPU, theirs."""
+    kinds = dict.fromkeys(kind for line in LINES + GPU_LINES for kind in line.kinds)
+    firsts, lasts = ({line: [] for line in LINES + GPU_LINES} for _ in range(2))
+    machines: tuple[dict[str, None], dict[str, None]] = {}, {}  # without a GPU, and with one
     for kind in kinds:
         for path in sorted(folder.glob(f"{kind}-*.json")):
             with files.reading(path):
-                about = (report := files.read_json(path))["machine"]
-                machines[f"{place(about)}, torch {about['torch']}"] = None
-                collect(kind, report, by_all, alone)
-    lines = [(line.what, line.beside, bounds(by_all[line]) or "Not measured yet.", bounds(alone[line])) for line in LINES]
+                report = files.read_json(path)
+                about = machine_of(kind, report)
+                if about is None:
+                    continue
+                machines[bool(about.get("gpu"))][f"{about.get('gpu') or place(about)}, torch {about['torch']}"] = None
+                collect(kind, report, firsts, lasts)
+    cells = {line: (line.what, line.beside, bounds(firsts[line]) or "Not measured yet.", bounds(lasts[line])) for line in firsts}
     said = "The least and the greatest median over dtypes, laws and machines, by all threads and by one; fills of"
-    said = f"{said} {power(LARGE)} elements unless a size is named"
-    return f"{table(HEAD, lines)}\n\n{said}. {'; '.join(machines) or 'No machine yet'}."
+    said = f"{said} {power(LARGE)} elements unless a size is named. {'; '.join(machines[False]) or 'No machine yet'}."
+    texts = [table(HEAD, [cells[line] for line in LINES]), said]
+    if machines[True]:
+        texts += [table(GPU_HEAD, [cells[line] for line in GPU_LINES]), f"{'; '.join(machines[True])}."]
+    return "\n\n".join(texts)
 
 
-def collect(kind: str, report: dict[str, Any], by_all: Ratios, alone: Ratios) -> None:
+def machine_of(kind: str, report: dict[str, Any]) -> dict[str, Any] | None:
+    """Where a report was measured; None where a GPU has been checked and not timed yet."""
+    if kind != "gpu":
+        return report["machine"]
+    is_checked_alone = report.keys() and "times" not in report
+    return None if is_checked_alone else report["times"]["machine"]
+
+
+def collect(kind: str, report: dict[str, Any], firsts: Ratios, lasts: Ratios) -> None:
     """Add a report's ratios to the lines. A report that has none is not what its name says."""
     found = 0
-    for line in LINES:
+    for line in firsts:
         if kind in line.kinds:
-            for ratios, ratios_of in ((by_all, line.found), (alone, line.alone)):
+            for ratios, ratios_of in ((firsts, line.found), (lasts, line.last)):
                 new = [float(ratio) for ratio in ratios_of(report)] if ratios_of else []
                 ratios[line] += new
                 found += len(new)

@@ -12,7 +12,7 @@ import argparse
 import pathlib
 import sys
 
-from benchmarks import chart, helps
+from benchmarks import chart, gpu_tables, helps
 from benchmarks.markdown import commit_text, place, power, spread, table
 from fastinit._commands import files
 
@@ -21,8 +21,6 @@ RESULTS, ACCURACY = ROOT / "benchmarks" / "results", ROOT / "proof" / "results" 
 SHOWN = ("float32", "bfloat16")  # the others are in the results file
 LARGE, SMALL = 1 << 26, 1 << 10
 FILLS = ("function", "dtype", "G elements/s", "GB/s", "of `fill_`", "times `nn.init`", "peer", "times `nn.init` at 1,024")
-GPU_FILLS = ("function", "dtype", "by", "G elements/s", "GB/s", "of `fill_`", "times `nn.init`", "peer", "`uniform_`s at 1,024")
-GPU_MODELS = ("model", "dtype", "by", "tensors", "ms", "times a loop of `nn.init.trunc_normal_`")
 BUILDS = ("model", "M parameters", "on", "by", "seconds", "times the constructor", "peak beyond the model, MB")
 MODEL_FILLS = ("model", "M elements", "on", "law", "seconds", "G elements/s", "times `nn.init`")
 NOISE = ("noise onto", "dtype", "members", "ms", "G elements/s", "GB/s", "times `randn`", "times generators")
@@ -53,20 +51,22 @@ def main(argv=None):
 
 
 def drawn_anew():
-    """Whether the chart shows the results; says so. Only ``python -m benchmarks.chart`` draws it: that needs matplotlib."""
-    current = True
-    for path in chart.sources(RESULTS):
+    """Whether the charts show the results; says so. Only ``python -m benchmarks.chart`` draws them: that needs matplotlib."""
+    all_current = True
+    for device, path in chart.sources(RESULTS).items():
+        figure = chart.FIGURES[device]
         with files.reading(path):
-            current = chart.carried(chart.FIGURE) == chart.fingerprint(files.read_json(path))
-    told = "is up to date" if current else "is out of date: python -m benchmarks.chart"
-    print(f"{chart.FIGURE.relative_to(chart.ROOT)} {told}")
-    return current
+            current = chart.carried(figure) == chart.fingerprint(files.read_json(path), device)
+        told = "is up to date" if current else "is out of date: python -m benchmarks.chart"
+        print(f"docs/figures/{figure.name} {told}")
+        all_current &= current
+    return all_current
 
 
 def readme_sections():
-    """The chart with its caption and the short tables, by the names of their markers."""
+    """The charts with their captions and the short tables, by the names of their markers."""
     return {
-        "chart": section(chart.sources(RESULTS), chart_text),
+        "chart": charts_text(),
         "helps": helps.text(RESULTS),
         "accuracy": section([ACCURACY], accuracy_text),
     }
@@ -85,7 +85,7 @@ def performance_sections():
 def gpu_sections():
     """Those of the page about GPUs."""
     return {
-        "gpu": section(found("gpu"), gpu_text),
+        "gpu": section(found("gpu"), gpu_tables.text),
         "code": section([RESULTS / "cuda-code.json", RESULTS / "machine-code.json"], code_text),
     }
 
@@ -118,14 +118,26 @@ def section(paths, text_of):
     return "\n\n".join(texts) or "Not measured yet."
 
 
-def chart_text(report):
-    """The chart, and where it was measured."""
-    named = ", ".join(dict.fromkeys(label for panel in chart.PANELS for label in panel.values()))
-    alternative = f"Bars: seconds until {named} are initialized: by the constructor, inside accelerate, by initialize_ from meta"
-    runs = report["models"][0]["contenders"]["initialize_"]["runs"]
-    how = f"Medians of {runs} runs, each a process of its own; of times, medians of the runs' ratios"
+def charts_text():
+    """The charts, and where they were measured."""
+    texts = []
+    for device, path in chart.sources(RESULTS).items():
+        with files.reading(path):
+            texts.append(chart_text(files.read_json(path), device))
+    return "\n\n".join(texts) or "Not measured yet."
+
+
+def chart_text(report, device):
+    on = "" if device == "cpu" else " on a GPU"
+    named = ", ".join(label for panel in chart.shown(report, device)["panels"] for label, _ in panel)
+    alternative = (
+        f"Bars: seconds until {named} are initialized{on}: by the constructor, inside accelerate, by initialize_ from meta"
+    )
+    contenders = next(row["contenders"] for row in report["models"] if row["device"] == device)
+    apart = ", each a process of its own" if device == "cpu" else ""
+    how = f"Medians of {contenders['initialize_']['runs']} runs{apart}; of times, medians of the runs' ratios"
     measured = f"{how}: {machine_and_libraries(report['machine'])}"
-    return f"![{alternative}](docs/figures/{chart.FIGURE.name})\n\n{measured}"
+    return f"![{alternative}](docs/figures/{chart.FIGURES[device].name})\n\n{measured}"
 
 
 def accuracy_text(results):
@@ -209,32 +221,6 @@ def cut_cells(row):
     where = (f"{row['case']}: {row['a']:g} and {row['b']:g}", row["dtype"], f"{row['threads']}")
     figures = f"{ours['seconds']['p50'] * 1e3:.3g}", f"{ours['of_fill']['p50']:.2g}"
     return (*where, *figures, *(spread(peer["times"]) for peer in peers))
-
-
-def gpu_text(report):
-    """A line about the machine; its largest fills, each beside the small one; whole models; the first call of a process."""
-    about, rows = report["machine"], report["rows"]
-    machine = (
-        f"{about['gpu']}, driver {about['driver']}, CUDA {about['cuda']}, torch {about['torch']}, Triton {about['triton']}; "
-        f"{about['date']}{commit_text(about)}."
-    )
-    largest, smallest = (pick(row["elements"] for row in rows) for pick in (max, min))
-    small = {(row["work"], row["dtype"], row["backend"]): row for row in rows if row["elements"] == smallest}
-    fills = [gpu_cells(row, small[row["work"], row["dtype"], row["backend"]]) for row in rows if row["elements"] == largest]
-    models = [
-        (m["model"], m["dtype"], m["backend"], str(m["tensors"]), f"{m['seconds']['p50'] * 1e3:.3g}", spread(m["times_peer"]))
-        for m in report["models"]
-    ]
-    first = "; ".join(
-        f"{name} {took['cold']:.2g} s, once compiled {took['warm']:.2g} s" for name, took in report["first_call"].items()
-    )
-    tables = [table(GPU_FILLS, fills), table(GPU_MODELS, models)]
-    return "\n\n".join([f"{machine} {power(largest)} elements.", *tables, f"The first fill of a process: {first}."])
-
-
-def gpu_cells(row, small):
-    times = (spread(row["of_fill"]), spread(row["times_peer"]), f"`{row['peer']}`", spread(small["of_uniform"]))
-    return (row["work"], row["dtype"], row["backend"], rate(row), f"{row['gb_per_s']:.4g}", *times)
 
 
 def code_text(report):

@@ -88,7 +88,7 @@ def test_a_file_of_other_results_is_refused(tmp_path):
 
 
 def test_the_chart_shows_the_medians_of_the_results():
-    (path,) = chart.sources(readme_tables.RESULTS)
+    path = chart.sources(readme_tables.RESULTS)["cpu"]
     report = json.loads(path.read_text())
     rows = {row["model"]: row["contenders"] for row in report["models"]}
     shown = dict(group for panel in chart.shown(report)["panels"] for group in panel)
@@ -112,21 +112,69 @@ def test_what_failed_or_is_on_another_device_is_not_shown():
 
 
 def test_the_committed_chart_carries_the_hash_of_the_committed_results():
-    (path,) = chart.sources(readme_tables.RESULTS)
+    path = chart.sources(readme_tables.RESULTS)["cpu"]
     report = json.loads(path.read_text())
-    assert chart.carried(chart.FIGURE) == chart.fingerprint(report)
+    assert chart.carried(chart.FIGURES["cpu"]) == chart.fingerprint(report)
     report["models"][0]["contenders"]["nn.init"]["seconds"]["p50"] += 1
-    assert chart.carried(chart.FIGURE) != chart.fingerprint(report)
+    assert chart.carried(chart.FIGURES["cpu"]) != chart.fingerprint(report)
 
 
 def test_a_figure_without_a_hash_or_no_figure(tmp_path):
-    (tmp_path / "cut.png").write_bytes(chart.FIGURE.read_bytes()[:40])
+    (tmp_path / "cut.png").write_bytes(chart.FIGURES["cpu"].read_bytes()[:40])
     assert chart.carried(tmp_path / "cut.png") is None is chart.carried(tmp_path / "absent.png")
+
+
+def models_of(*devices):
+    """A report of two models on each device, whose seconds tell the devices apart."""
+
+    def row(model, seconds, device):
+        ways = {way: {"seconds": {"p50": seconds}, "times": {"p50": 1.0}, "runs": 5, "parameters": 1} for way in chart.WAYS}
+        return {"model": model, "device": device, "contenders": ways}
+
+    sizes = {"gpt2-1.5b": 2.0, "timm-resnet50": 0.5}
+    models = [row(model, number + size, device) for number, device in enumerate(devices) for model, size in sizes.items()]
+    return {"machine": {**MACHINE, "gpu": "A GPU", "libraries": {}, "date": "2026-01-02", "commit": None}, "models": models}
+
+
+def test_a_gpu_has_a_chart_of_its_own(tmp_path, monkeypatch):
+    """From the first file of models that were built on one; all models in one panel."""
+    results = tmp_path / "benchmarks" / "results"
+    results.mkdir(parents=True)
+    reports = {"models-a.json": models_of("cpu"), "models-b.json": models_of("cpu", "cuda"), "models-c.json": models_of("cuda")}
+    for name, report in reports.items():
+        (results / name).write_text(json.dumps(report))
+    assert chart.sources(results) == {"cpu": results / "models-a.json", "cuda": results / "models-b.json"}
+    both = reports["models-b.json"]
+    assert [len(panel) for panel in chart.shown(both)["panels"]] == [1, 1]
+    shown = chart.shown(both, "cuda")
+    assert shown["machine"] == "A GPU; torch 2.13.0" and [len(panel) for panel in shown["panels"]] == [2]
+    assert shown["panels"][0][0] == ("GPT-2 1.5B", [(way, 3.0, 1.0) for way in chart.WAYS])
+    monkeypatch.setattr(readme_tables, "RESULTS", results)
+    first, _, second, caption = readme_tables.charts_text().split("\n\n")
+    assert first.endswith("(docs/figures/models.png)") and second.endswith("(docs/figures/models-gpu.png)")
+    assert "GPT-2 1.5B, ResNet-50 are initialized on a GPU: " in second and "process of its own" not in caption
+    pytest.importorskip("matplotlib")
+    monkeypatch.setattr(chart, "ROOT", tmp_path)
+    for device, figure in chart.FIGURES.items():
+        monkeypatch.setitem(chart.FIGURES, device, tmp_path / figure.name)
+    chart.main()
+    assert chart.carried(tmp_path / "models.png") == chart.fingerprint(reports["models-a.json"])
+    assert chart.carried(tmp_path / "models-gpu.png") == chart.fingerprint(both, "cuda") != chart.fingerprint(both)
+
+
+def test_a_gpu_that_was_checked_and_not_timed_is_not_shown(tmp_path):
+    (tmp_path / "gpu-a.json").write_text(json.dumps({"bits": {"verdicts": {}}}))
+    assert helps.GPU_HEAD[0] not in helps.text(tmp_path)
+    (tmp_path / "models-b.json").write_text(json.dumps(models_of("cuda")))
+    assert helps.text(tmp_path).count("| their constructors on the GPU | 1.0 |") == 2
+    (tmp_path / "gpu-a.json").write_text("{}")
+    with pytest.raises(files.Refused, match=r"gpu-a\.json is damaged"):
+        helps.text(tmp_path)
 
 
 def test_drawing_writes_the_hash(tmp_path, monkeypatch):
     pytest.importorskip("matplotlib")
-    monkeypatch.setattr(chart, "FIGURE", tmp_path / "models.png")
+    monkeypatch.setitem(chart.FIGURES, "cpu", tmp_path / "models.png")
     chart.main()
-    (path,) = chart.sources(readme_tables.RESULTS)
+    path = chart.sources(readme_tables.RESULTS)["cpu"]
     assert chart.carried(tmp_path / "models.png") == chart.fingerprint(json.loads(path.read_text()))

@@ -159,6 +159,19 @@ def test_a_part_is_compared_by_elements_a_second():
     assert result["ours"] == {"elements": 1000, "rounds": 3, "seconds": {"p20": pytest.approx(1.4), "p50": 2.0, "p80": 2.0}}
 
 
+def test_builds_on_a_gpu_share_the_process():
+    jobs = []
+
+    def measure(job):
+        jobs.append(job)
+        return {"seconds": 1.0}
+
+    job = Job(PLAIN, "cuda", False, "initialize_")
+    assert models.result_of(job, models.FULL, measure) == {"seconds": 1.0} and jobs == [job]
+    assert "test_bench_models" in models.result_of(job._replace(device="cpu"), models.FULL, measure)["error"], "the CPU's do not"
+    assert jobs == [job]
+
+
 @pytest.mark.full
 def test_a_process_of_its_own_measures():
     apart = models.QUICK._replace(apart=True)

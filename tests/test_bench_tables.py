@@ -97,13 +97,23 @@ def test_a_page_that_is_out_of_date_is_told_and_rewritten(tables, capsys, tmp_pa
 
 
 def test_a_chart_of_other_results_is_told(tables, capsys, tmp_path, monkeypatch):
-    (name,) = tables.chart.sources(tables.RESULTS)
+    name = tables.chart.sources(tables.RESULTS)["cpu"]
     report = json.loads(name.read_text())
     report["models"][1]["contenders"]["accelerate"]["seconds"]["p50"] *= 1.01
     (tmp_path / name.name).write_text(json.dumps(report))
-    monkeypatch.setattr(tables.chart, "sources", lambda folder: [tmp_path / name.name])
+    monkeypatch.setattr(tables.chart, "sources", lambda folder: {"cpu": tmp_path / name.name})
     assert tables.main(["--check"]) == 1
     assert "docs/figures/models.png is out of date: python -m benchmarks.chart" in capsys.readouterr().out
+
+
+SAID = {"README.md": "They have not been run or timed on one yet"}  # while there are no results of a GPU
+SAID |= dict.fromkeys(("docs/gpus.md", "docs/performance.md"), "No fill has been timed on a GPU")
+
+
+@pytest.mark.parametrize("page", SAID)
+def test_pages_say_that_no_gpu_has_run_it_until_one_has(tables, page):
+    measured = bool(tables.found("gpu"))
+    assert (SAID[page] in (tables.ROOT / page).read_text()) != measured
 
 
 def test_the_pages_are_up_to_date(tables, capsys):

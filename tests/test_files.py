@@ -29,7 +29,7 @@ COMMANDS = {
     "demo": (demo, "_transformer", ["demo", "--output"]),
 }
 PROGRAMS = {
-    "gpu": (gpu, "gpu_bits", ["--dry-run", "--output"]),
+    "gpu": (gpu, "all_parts", ["--dry-run", "--output"]),
     "cuts": (cuts, "measured", ["--json"]),
     "calls": (calls, "explore", ["--json"]),
     "battery": (battery, "jobs", ["--quick", "--json"]),
@@ -153,12 +153,12 @@ def test_damaged_files_of_measurements_are_named(tmp_path, monkeypatch, capsys):
 
 def test_a_chart_of_damaged_models_is_not_drawn(tmp_path, monkeypatch):
     monkeypatch.setattr(chart, "ROOT", tmp_path)
-    monkeypatch.setattr(chart, "FIGURE", tmp_path / "models.png")
+    monkeypatch.setitem(chart.FIGURES, "cpu", tmp_path / "models.png")
     results = tmp_path / "benchmarks" / "results"
     results.mkdir(parents=True)
     shutil.copy(readme_tables.ROOT / "benchmarks/results/models-avx2-2-cores.json", results)
     names_each_damaged_file(results, chart.main)
-    assert not chart.FIGURE.exists()
+    assert not (tmp_path / "models.png").exists()
 
 
 def test_a_damaged_sweep_is_named(tmp_path, monkeypatch):

@@ -1,9 +1,11 @@
-"""The command for a GPU machine, as far as it can be tried without one: it says so, and a dry run takes every step."""
+"""The command for a GPU machine, as far as it can be tried without one: it says so, and a dry run takes every part."""
 
 import importlib.util
 import json
+import math
 import os
 import pathlib
+import re
 import subprocess
 import sys
 
@@ -11,6 +13,10 @@ import pytest
 import torch
 
 import fastinit
+from benchmarks import gpu, gpu_tables, gpu_times, gpu_tools, gpu_tuning, helps
+from fastinit._core import laws
+from fastinit._core.plan import Plan, whole
+from fastinit._core.recipes import recipe
 
 pytestmark = pytest.mark.full
 
@@ -31,36 +37,171 @@ def test_without_a_gpu_nothing_is_measured():
     assert done.returncode == 2 and "there is no GPU here" in done.stderr
 
 
-@without_gpu
-def test_a_dry_run_takes_every_step(tmp_path):
+@pytest.fixture(scope="module")
+def dry(tmp_path_factory):
+    """The results of a dry run, which takes every part."""
+    if torch.cuda.is_available():
+        pytest.skip("there is a GPU here")
     if fastinit.backends()["triton"] is not None:
         pytest.skip(f"triton: {fastinit.backends()['triton']}")
-    done = run("--dry-run", "--output", str(tmp_path / "gpu-dry.json"))
-    assert done.returncode == 0, done.stderr[-3000:]
-    report = json.loads((tmp_path / "gpu-dry.json").read_text())
-    works = {(row["work"], row["dtype"], row["elements"]) for row in report["rows"]}
+    path = tmp_path_factory.mktemp("dry") / "gpu-dry.json"
+    done = run("--dry-run", "--output", str(path))
+    assert done.returncode == 0, done.stdout + done.stderr[-3000:]
+    return path
+
+
+def served():
     in_tree = (ROOT / "fastinit" / "libfastinit.so").is_file()  # which is where this program runs from
-    served = {"triton", "native"} if in_tree else {"triton"}
-    assert len(works) == 5 * 2 * 2 and {row["backend"] for row in report["rows"]} == served
-    assert all(row["seconds"]["p50"] > 0 and row["times_peer"]["p50"] > 0 for row in report["rows"] + report["models"])
-    assert set(report["first_call"]["triton"]) == {"import", "cold", "warm"}
-    noise = {(row["dtype"], row["seeds"], row["backend"]) for row in report["noise"]}
-    assert noise == {(dtype, seeds, name) for dtype in ("float32", "bfloat16") for seeds in (1, 2) for name in served}
-    assert all(
-        row["seconds"]["p50"] > 0 and row["times_randn"]["p50"] > 0 < row["times_seeded"]["p50"] for row in report["noise"]
-    )
-    assert {model["model"] for model in report["models"]} == {"ResNet-50", "GPT-2 small"}
-    specification = importlib.util.spec_from_file_location("readme_tables", ROOT / "benchmarks" / "readme_tables.py")
-    tables = importlib.util.module_from_spec(specification)
-    specification.loader.exec_module(tables)
-    lines = tables.gpu_text(report).splitlines()
-    assert "a dry run" in lines[0] and sum(line.startswith("| ") for line in lines) == 2 * 2 + len(served) * (10 + 4)
+    return {"triton", "native"} if in_tree else {"triton"}
+
+
+def test_a_dry_run_takes_every_part(dry):
+    report, by = json.loads(dry.read_text()), served()
+    assert list(report) == list(gpu.PARTS)
+    assert all(part["machine"]["gpu"] == "none: a dry run" for part in report.values())
+    verdicts = report["bits"]["verdicts"]
+    assert {name.split(":")[0] for name in verdicts} == by and set(verdicts.values()) == {"ok"}
+    times = report["times"]
+    works = {(row["work"], row["dtype"], row["elements"]) for row in times["rows"]}
+    assert len(works) == 5 * 2 * 2 + 3 * 3 and {row["backend"] for row in times["rows"]} == by
+    assert all(row["seconds"]["p50"] > 0 for row in times["rows"] + times["lists"] + times["noise"])
+    assert {row["dtype"] for row in times["rows"] if "peer" not in row} == {"float8_e4m3fn", "float8_e5m2"}
+    assert set(times["first_call"]["triton"]) == {"import", "cold", "warm"}
+    noise = {(row["dtype"], row["seeds"], row["backend"]) for row in times["noise"]}
+    assert noise == {(dtype, seeds, name) for dtype in ("float32", "bfloat16") for seeds in (1, 2) for name in by}
+    assert {row["model"] for row in times["lists"]} == {"ResNet-50", "GPT-2 small"}
+    if "rich" in sys.modules or importlib.util.find_spec("rich"):
+        built = json.loads((dry.parent / "models-dry.json").read_text())
+        assert [row["model"] for row in built["models"]] == ["torch-gpt2"]
+
+
+def test_the_page_has_all_that_was_found(dry):
+    text, by = gpu_tables.text(json.loads(dry.read_text())), len(served())
+    assert text.startswith("none: a dry run, driver None")
+    for head, lines in ((gpu_tables.FILLS, by * (10 + 9)), (gpu_tables.LISTS, by * 4), (gpu_tables.NOISE, by * 4)):
+        table = text.split(f"| {' | '.join(head)} |\n")[1].split("\n\n")[0]
+        assert table.count("\n") == lines, head[0]
+    assert text.count(": missed |") > 0 and f"Bits: {by} of {by} without a fault." in re.sub(", commit [^:]*", "", text)
+    assert "native" not in text, "CUDA's library is called so"
+
+
+def test_the_readme_shows_a_gpu_once_it_is_measured(dry):
+    text = helps.text(dry.parent)
+    lines = text.split(f"| {' | '.join(helps.GPU_HEAD)} |\n")[1].split("\n\n")[0].splitlines()[1:]
+    unmeasured = [line for line in lines if "Not measured yet." in line]
+    assert len(lines) == len(helps.GPU_LINES) and all("constructors" in line for line in unmeasured)
+    assert text.endswith(f"none: a dry run, torch {torch.__version__}.")
+    assert helps.GPU_HEAD[0] not in helps.text(ROOT / "docs"), "where there are no results"
+
+
+# --- its parts -----------------------------------------------------------------------------------------------------------------
+
+
+def started(monkeypatch, tmp_path, parts, *names):
+    """The exit status and the report of a run whose parts are stand-ins."""
+    monkeypatch.setattr(gpu, "PARTS", parts)
+    output = tmp_path / "gpu-a.json"
+    run_of = gpu.Run(["native"], torch.device("cpu"), gpu.DRY, output)
+    status = gpu.all_parts(run_of, list(names or parts), {"commit": "a"}, to_the_end=bool(names))
+    return status, json.loads(output.read_text())
+
+
+def failing(run_of):
+    raise RuntimeError("an illegal memory access")
+
+
+def test_a_fault_ends_it_unless_parts_are_named(monkeypatch, tmp_path, capsys):
+    parts = {"bits": lambda _: {"verdicts": {"lists": "exit status 1: 3 differ", "tool": "not run: absent"}}}
+    parts |= {"crash": failing, "times": lambda _: {"rows": [1]}}
+    assert started(monkeypatch, tmp_path, parts)[1].keys() == {"bits"}
+    status, report = started(monkeypatch, tmp_path, parts, "bits", "crash", "times")
+    assert status == 1 and report["times"]["rows"] == [1]
+    assert "an illegal memory access" in report["crash"]["verdicts"]["crash"]
+    told = capsys.readouterr()
+    assert "FAULT lists: exit status 1: 3 differ" in told.err and "\ntool: not run: absent" in told.out
+
+
+def test_a_part_replaces_its_own_results_alone(monkeypatch, tmp_path):
+    first = {"bits": lambda _: {"verdicts": {"a": "ok"}}, "times": lambda _: {"rows": [1]}}
+    assert started(monkeypatch, tmp_path, first)[0] == 0
+    _, report = started(monkeypatch, tmp_path, {**first, "times": lambda _: {"rows": [2]}}, "times")
+    assert report["bits"]["verdicts"] == {"a": "ok"} and report["times"]["rows"] == [2]
+
+
+def test_how_a_program_ends():
+    def verdict(code, limit=60):
+        return gpu_tools.verdict(gpu_tools.ran([sys.executable, "-c", code], limit))
+
+    assert verdict("print(1)") == "ok"
+    assert verdict("print('why'); raise SystemExit(3)") == "exit status 3: why\n"
+    assert verdict("import os, time; os.fork(); time.sleep(600)", 1).startswith("not run to its end: ")
+    told = gpu_tools.all_ran({name: [sys.executable, "-c", f"print({name!r})"] for name in "abc"}, 60)
+    assert {name: done.told for name, done in told.items()} == {"a": "a\n", "b": "b\n", "c": "c\n"}
+
+
+def test_what_a_check_finds_is_a_fault():
+    """As on a GPU: a group in a process of its own."""
+    found = gpu_tools.checked(["reference"], "cpu", 5000, ["beyond-32-bits", "shards"], apart=True)
+    assert list(found) == ["reference: beyond-32-bits", "reference: shards"]
+    assert set(found.values()) == {"ok"}
+    (told,) = gpu_tools.checked(["no-backend"], "cpu", 5000, ["shards"], apart=True).values()
+    assert told.startswith("exit status 1: ") and "no-backend" in told
+
+
+def test_metrics_are_read_from_nsight_compute():
+    lines = ["==PROF== Connected", '"ID","Kernel Name","Section Name","Metric Name","Metric Unit","Metric Value"']
+    lines += ['"0","fill_one","SOL","Duration","us","1,234.5"', '"0","fill_one","SOL","A Metric","%","1"']
+    lines += ['"1","fill_one","Launch","Registers Per Thread","register/thread","80"', "==WARNING== a warning"]
+    assert gpu_tools.metrics("\n".join(lines)) == [{"Duration": "1,234.5 us"}, {"Registers Per Thread": "80 register/thread"}]
+    assert gpu_tools.metrics("no counters here") == []
+    cells = gpu_tables.counter_cells("uniform float32", "native", {"Executed Instructions": f"{2**28 // 32 * 15:,} inst"})
+    assert cells[-1] == "15.0"
+
+
+def test_an_aim_is_told_beside_the_worst_and_the_bound():
+    """132 multiprocessors of 2 GHz issue 33.8e12 instructions: at 31.9 an element 1.06e12 elements, of bfloat16 2.12 TB/s."""
+    row = {"work": "truncated_normal", "dtype": "bfloat16", "backend": "native", "elements": 1 << 28, "of_fill": {"p50": 0.5}}
+    row |= {"seconds": {"p50": 2.0**29 / 2e12}, "gb_per_s": 2000.0, "fill_gb_per_s": 4000.0}
+    machine = {"multiprocessors": 132, "megahertz": "2000", "capability": "90"}
+    text = gpu_tables.aims({"rows": [row], "lists": [], "machine": machine})
+    assert "| bfloat16 truncated_normal: of `fill_` | at least 0.65 | 0.50: missed | 0.53 |" in text
+    assert text.count("not measured") == len(gpu_tables.AIMS) - 1
+    assert gpu_tables.bound(gpu_tables.AIMS[3], {"rows": [row], "machine": {**machine, "capability": "75"}}) is None
+
+
+# --- other kernels ---------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", gpu_tuning.VARIANTS)
+def test_a_variant_s_texts_are_there(name, tmp_path):
+    variant = gpu_tuning.VARIANTS[name]
+    folder = gpu_tuning.edited(tmp_path, variant)
+    changed = {path for path, *_ in variant.edits}
+    for path in (ROOT / "csrc").rglob("*.*"):
+        text, copy = path.read_text(), (folder / path.relative_to(ROOT)).read_text()
+        assert (text != copy) == (str(path.relative_to(ROOT)) in changed)
+    assert bool(changed) == (name != gpu_tuning.AS_IT_IS)
+
+
+def test_a_text_that_is_gone_is_told(tmp_path):
+    with pytest.raises(ValueError, match=r"kernel\.h must hold this once: no such text"):
+        gpu_tuning.edited(tmp_path, gpu_tuning.Variant("", ((gpu_tuning.KERNEL, "no such text", ""),)))
+
+
+def test_variants_are_compared_in_turns_and_by_their_bits():
+    def plan():
+        out = torch.empty(64)
+        return Plan(out, recipe(laws.uniform(0.0, 1.0), out.dtype), 1, whole(out))
+
+    fills = {gpu_tuning.AS_IT_IS: lambda p: p.out.fill_(2.0), "128 threads, 6 blocks": lambda p: p.out.fill_(3.0)}
+    rows = list(gpu_tuning.compared("uniform", "native", fills, [plan(), plan()], gpu.DRY, torch.device("cpu")))
+    assert [row["same_bits"] for row in rows] == [True, False] and rows[0]["times"]["p50"] == 1.0
+    text = gpu_tables.tuning({"rows": rows})
+    assert "no change: as many warps, more blocks; its bits differ |" in text and text.count("\n") == 3
 
 
 def test_the_models_have_their_sizes():
     """torchvision's ResNet-50 has 25,557,032 parameters, 53,120 of them in batch normalization; GPT-2 has 124,439,808."""
-    code = "import math; from benchmarks import gpu; makers = gpu.resnet50, gpu.gpt2_shapes\n"
-    code += "print(*(sum(map(math.prod, shapes(gpu.FULL))) for shapes in makers))"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, timeout=120)
+    resnet50, gpt2 = (sum(map(math.prod, shapes(gpu.FULL))) for shapes in (gpu_times.resnet50, gpu_times.gpt2_shapes))
     biases, layer_norms = 12 * (3 + 1 + 4 + 1) * 768, (12 * 2 + 1) * 2 * 768
-    assert done.stdout.split() == [str(25_557_032 - 53_120 - 1000), str(124_439_808 - biases - layer_norms)], done.stderr
+    assert (resnet50, gpt2) == (25_557_032 - 53_120 - 1000, 124_439_808 - biases - layer_norms)

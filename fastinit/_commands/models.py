@@ -1,7 +1,8 @@
 """`fastinit bench --models`: time and peak memory to an initialised model, by its library's constructor and by fastinit.
 
 The first table: the library's own constructor; the same inside `fastinit.accelerate`; and a model built without memory and
-filled by `fastinit.initialize_`. Every run is a process of its own. The second: the fills alone, in memory that is there.
+filled by `fastinit.initialize_`. Every run on the CPU is a process of its own; a GPU's peak is that of torch's allocator, and starts
+anew for each run. The second: the fills alone, in memory that is there.
 """
 
 from __future__ import annotations
@@ -115,7 +116,7 @@ def _fill_jobs(names: list[str], devices: list[str], pace: _Pace) -> list[Job]:
 
 def result_of(job: Any, pace: _Pace, measure: Callable[[Any], dict[str, Any]] = footprint.run) -> dict[str, Any]:
     """What a job measured, or the last line of why it failed. Apart it is the main() of the function's module that measures."""
-    if not pace.apart:
+    if not pace.apart or getattr(job, "device", "cpu") != "cpu":
         try:
             return measure(job)
         except Exception as error:  # a row that failed is reported and the others are measured
