@@ -28,6 +28,7 @@ import subprocess
 import sys
 import time
 import traceback
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import torch
@@ -93,7 +94,7 @@ def all_parts(run: Run, names: list[str], facts: dict[str, Any], to_the_end: boo
         try:
             found = PARTS[name](run)
         except Exception:  # the parts after it may still tell something
-            found = {"verdicts": {name: f"failed: {traceback.format_exc()[-1500:]}"}}
+            found = {"verdicts": {name: failure()}}
         report[name] = {"machine": facts, "seconds": round(time.monotonic() - began), **found}
         files.write(run.output, json.dumps(report, indent=1) + "\n")
         wrong = faults(report[name])
@@ -174,18 +175,29 @@ def tests(run: Run) -> dict[str, Any]:
 
 
 def times(run: Run) -> dict[str, Any]:
+    """What was measured before something failed is kept."""
     backends, device, pace = run.backends, run.device, run.pace
-    noise = [
-        row
-        for dtype in gpu_times.DTYPES
-        for row in gpu_noise.rows(backends, gpu_times.gpt2_of(pace, dtype, device), pace, gpu_times.waited)
-    ]
-    return {
-        "rows": list(gpu_times.rows(backends, device, pace)),
-        "lists": list(gpu_times.lists(backends, device, pace)),
-        "noise": noise,
-        "first_call": {name: gpu_times.first_calls(name, device, pace) for name in backends},
+    models = (gpu_times.gpt2_of(pace, dtype, device) for dtype in gpu_times.DTYPES)
+    sections: dict[str, Iterator[dict[str, Any]]] = {
+        "rows": gpu_times.rows(backends, device, pace),
+        "lists": gpu_times.lists(backends, device, pace),
+        "noise": (row for model in models for row in gpu_noise.rows(backends, model, pace, gpu_times.waited)),
+        "first_calls": (gpu_times.first_calls(name, device, pace) for name in backends),
     }
+    found: dict[str, Any] = {name: [] for name in sections} | {"verdicts": {}}
+    for name, rows in sections.items():
+        try:
+            for row in rows:
+                found[name].append(row)
+            found["verdicts"][name] = "ok"
+        except Exception:
+            found["verdicts"][name] = failure()
+    return found
+
+
+def failure() -> str:
+    """Of the exception at hand."""
+    return f"failed: {traceback.format_exc()[-1500:]}"
 
 
 def models(run: Run) -> dict[str, Any]:

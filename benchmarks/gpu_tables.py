@@ -52,16 +52,17 @@ def verdicts(what: str) -> Callable[[Report], str]:
 
 def times(part: Report) -> str:
     rows = part["rows"]
-    largest, smallest = (pick(row["elements"] for row in rows) for pick in (max, min))
+    largest, smallest = (pick(row["elements"] for row in rows) for pick in (max, min))  # ValueError: there are none
     small = {place(row): row for row in rows if row["elements"] == smallest}
     fills = [fill_cells(row, small.get(place(row))) for row in rows if row["elements"] == largest]
     lists = [list_cells(row) for row in part["lists"]]
     noise = [noise_cells(row) for row in part["noise"]]
-    took = part["first_call"].items()
-    first = "; ".join(f"{BY[by]} {each['cold']:.2g} s, once compiled {each['warm']:.2g} s" for by, each in took)
+    took = [(BY[each["backend"]], each["cold"], each["warm"]) for each in part["first_calls"]]
+    first = "; ".join(f"{by} {cold:.2g} s, once compiled {warm:.2g} s" for by, cold, warm in took)
     heads = [f"Fills of {power(largest)} elements, medians, 20th and 80th percentiles of ratios by rounds:"]
     texts = [aims(part), *heads, table(FILLS, fills), table(LISTS, lists), table(NOISE, noise)]
-    return "\n\n".join([*texts, f"The first fill of a process: {first}."])
+    failed = [f"{name}: {told.splitlines()[-1]}" for name, told in part["verdicts"].items() if told != "ok"]
+    return "\n\n".join([*texts, f"The first fill of a process: {first or 'not measured'}.", *failed])
 
 
 def place(row: Report) -> tuple[str, str, str]:
@@ -211,7 +212,7 @@ def tuning(part: Report) -> str:
 
 
 def expected(row: Report) -> str:
-    return row["expected"] if row["same_bits"] else f"{row['expected']}; its bits differ".removeprefix("; ")
+    return row["expected"] if row["same_bits"] or row["ablation"] else f"{row['expected']}; its bits differ".removeprefix("; ")
 
 
 PARTS: dict[str, Callable[[Report], str]] = {

@@ -30,6 +30,7 @@ from fastinit._core.recipes import recipe
 DTYPES = (torch.float32, torch.bfloat16)  # of every row
 NARROW = (torch.float16, torch.float8_e4m3fn, torch.float8_e5m2)  # of these works at the largest size
 NARROW_WORKS = ("truncated_normal", "uniform", "normal")
+BACKLOG = 4_000_000  # cycles, about two milliseconds
 Call = Callable[[Tensor], Any]
 
 
@@ -50,7 +51,10 @@ DRY = Pace((1 << 11,), 1, 1 << 12, (1 << 13) + 5, 0, 64, 2)
 
 
 def seconds(contenders: dict[str, Callable[[int], Any]], rounds: int, device: torch.device) -> dict[str, list[float]]:
-    """Seconds of every contender in every round, after one untimed; a contender is called with the round's number."""
+    """Seconds of every contender in every round, after one untimed; a contender is called with the round's number.
+
+    A round begins with work that keeps the device busy while the host queues the calls, up to the first that waits: it is last.
+    """
     if device.type != "cuda":
         return waited(contenders, rounds, device)
     for call in contenders.values():
@@ -58,6 +62,7 @@ def seconds(contenders: dict[str, Callable[[int], Any]], rounds: int, device: to
     spans: dict[str, list[Any]] = {name: [] for name in contenders}
     torch.cuda.synchronize(device)
     for number in range(rounds):
+        torch.cuda._sleep(BACKLOG)
         for name, call in contenders.items():
             first, last = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
             first.record()
@@ -126,10 +131,10 @@ def rows(backends: list[str], device: torch.device, pace: Pace) -> Iterator[dict
 def row(work: Work, tensors: list[Tensor], backends: list[str], device: torch.device, pace: Pace) -> Iterator[dict[str, Any]]:
     first = tensors[0]
     calls = {"fill": lambda t: t.fill_(1.0), **{name: forced(name, work.ours) for name in backends}}
-    if able(work.peer, first):
-        calls["peer"] = work.peer
     if stateless := torch_stateless(work, first):
         calls["torch.func._random"] = stateless
+    if able(work.peer, first):
+        calls["peer"] = work.peer
 
     def rotating(call: Call) -> Callable[[int], Any]:
         return lambda number: call(tensors[number % len(tensors)])
@@ -271,13 +276,15 @@ print(imported - began, time.perf_counter() - imported)
 """
 
 
-def first_calls(name: str, device: torch.device, pace: Pace) -> dict[str, float]:
+def first_calls(name: str, device: torch.device, pace: Pace) -> dict[str, Any]:
     """Seconds of the first fill of a process: with nothing compiled, and with what the process before has left on disk."""
-    found = {}
+    found: dict[str, Any] = {"backend": name}
     with tempfile.TemporaryDirectory() as cache:
         environment = {**os.environ, "TRITON_CACHE_DIR": cache, "FASTINIT_BACKEND": name}
         command = [sys.executable, "-c", FIRST_CALL.format(path=sys.path, device=str(device), width=pace.width)]
         for state in ("cold", "warm"):
-            done = subprocess.run(command, capture_output=True, text=True, check=True, env=environment)
+            done = subprocess.run(command, capture_output=True, text=True, env=environment)
+            if done.returncode:
+                raise RuntimeError(f"the first call by {name} failed: {done.stderr[-1000:]}")
             found["import"], found[state] = map(float, done.stdout.split())
     return found

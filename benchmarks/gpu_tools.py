@@ -41,21 +41,6 @@ COUNTED: dict[str, tuple[Law, torch.dtype]] = {
 }
 KERNELS = "regex:fill_(one|list|blocks|elements)"
 SECTIONS = ("SpeedOfLight", "LaunchStats", "Occupancy", "SchedulerStats", "ComputeWorkloadAnalysis", "InstructionStats")
-METRICS = (
-    "Duration",
-    "SM Frequency",
-    "DRAM Frequency",
-    "DRAM Throughput",
-    "L2 Cache Throughput",
-    "Compute (SM) Throughput",
-    "Executed Ipc Active",
-    "Issue Slots Busy",
-    "Executed Instructions",
-    "No Eligible",
-    "Registers Per Thread",
-    "Theoretical Occupancy",
-    "Achieved Occupancy",
-)
 
 
 class Done(NamedTuple):
@@ -158,7 +143,7 @@ def counted(backends: list[str]) -> dict[str, Any]:
     if program is None:
         return {"ncu": "not run: it is not on the PATH"}
     found: dict[str, Any] = {}
-    options = ["--clock-control", "none", "--csv", "--page", "details", "--kernel-name", KERNELS]
+    options = ["--clock-control", "none", "--csv", "--page", "details", "--print-details", "all", "--kernel-name", KERNELS]
     options += [word for section in SECTIONS for word in ("--section", section)]
     for name in backends:
         done = ran([program, *options, sys.executable, "-m", "benchmarks.gpu_tools", name], 240)
@@ -169,14 +154,14 @@ def counted(backends: list[str]) -> dict[str, Any]:
 
 
 def metrics(told: str) -> list[dict[str, str]]:
-    """METRICS of every launch in what Nsight Compute prints: a line for each metric, after a head of the columns' names."""
+    """The metrics of every launch in what Nsight Compute prints: a line for each, after a head of the columns' names."""
     lines = told.splitlines()
     head = next((number for number, line in enumerate(lines) if line.startswith('"ID"')), len(lines))
     found: dict[str, dict[str, str]] = {}
     for entry in csv.DictReader(line for line in lines[head:] if line.startswith('"')):
-        launch, name = found.setdefault(entry["ID"], {}), entry.get("Metric Name")
-        if name in METRICS:
-            launch[name] = f"{entry['Metric Value']} {entry['Metric Unit']}".strip()
+        launch = found.setdefault(entry["ID"], {})
+        if entry["Metric Name"]:  # of a rule there is none
+            launch[entry["Metric Name"]] = f"{entry['Metric Value']} {entry['Metric Unit']}".strip()
     return list(found.values())
 
 

@@ -66,7 +66,7 @@ def test_a_dry_run_takes_every_part(dry):
     assert len(works) == 5 * 2 * 2 + 3 * 3 and {row["backend"] for row in times["rows"]} == by
     assert all(row["seconds"]["p50"] > 0 for row in times["rows"] + times["lists"] + times["noise"])
     assert {row["dtype"] for row in times["rows"] if "peer" not in row} == {"float8_e4m3fn", "float8_e5m2"}
-    assert set(times["first_call"]["triton"]) == {"import", "cold", "warm"}
+    assert {first["backend"] for first in times["first_calls"]} == by and all(first["cold"] > 0 for first in times["first_calls"])
     noise = {(row["dtype"], row["seeds"], row["backend"]) for row in times["noise"]}
     assert noise == {(dtype, seeds, name) for dtype in ("float32", "bfloat16") for seeds in (1, 2) for name in by}
     assert {row["model"] for row in times["lists"]} == {"ResNet-50", "GPT-2 small"}
@@ -121,6 +121,19 @@ def test_a_fault_ends_it_unless_parts_are_named(monkeypatch, tmp_path, capsys):
     assert "FAULT lists: exit status 1: 3 differ" in told.err and "\ntool: not run: absent" in told.out
 
 
+def test_what_was_timed_before_a_failure_is_kept(monkeypatch):
+    def rows(*_):
+        yield {"first": 1}
+        raise RuntimeError("an illegal memory access")
+
+    for name in ("rows", "lists", "first_calls"):
+        monkeypatch.setattr(gpu_times, name, rows if name == "rows" else lambda *_: iter([{"whole": 2}]))
+    monkeypatch.setattr(gpu.gpu_noise, "rows", lambda *_: [{"noise": 3}])
+    found = gpu.times(gpu.Run(["native"], torch.device("cpu"), gpu.DRY, pathlib.Path("unused")))
+    assert found["rows"] == [{"first": 1}] and found["lists"] == [{"whole": 2}] and len(found["noise"]) == 2
+    assert "illegal" in found["verdicts"].pop("rows") and set(found["verdicts"].values()) == {"ok"}
+
+
 def test_a_part_replaces_its_own_results_alone(monkeypatch, tmp_path):
     first = {"bits": lambda _: {"verdicts": {"a": "ok"}}, "times": lambda _: {"rows": [1]}}
     assert started(monkeypatch, tmp_path, first)[0] == 0
@@ -151,8 +164,15 @@ def test_what_a_check_finds_is_a_fault():
 def test_metrics_are_read_from_nsight_compute():
     lines = ["==PROF== Connected", '"ID","Kernel Name","Section Name","Metric Name","Metric Unit","Metric Value"']
     lines += ['"0","fill_one","SOL","Duration","us","1,234.5"', '"0","fill_one","SOL","A Metric","%","1"']
-    lines += ['"1","fill_one","Launch","Registers Per Thread","register/thread","80"', "==WARNING== a warning"]
-    assert gpu_tools.metrics("\n".join(lines)) == [{"Duration": "1,234.5 us"}, {"Registers Per Thread": "80 register/thread"}]
+    lines += [
+        '"1","fill_one","A rule","","",""',
+        '"1","fill_one","Launch","Registers Per Thread","register/thread","80"',
+        "==WARNING== a warning",
+    ]
+    assert gpu_tools.metrics("\n".join(lines)) == [
+        {"Duration": "1,234.5 us", "A Metric": "1 %"},
+        {"Registers Per Thread": "80 register/thread"},
+    ]
     assert gpu_tools.metrics("no counters here") == []
     cells = gpu_tables.counter_cells("uniform float32", "native", {"Executed Instructions": f"{2**28 // 32 * 15:,} inst"})
     assert cells[-1] == "15.0"
@@ -169,7 +189,7 @@ def test_an_aim_is_told_beside_the_worst_and_the_bound():
     assert gpu_tables.bound(gpu_tables.AIMS[3], {"rows": [row], "machine": {**machine, "capability": "75"}}) is None
 
 
-# --- other kernels ---------------------------------------------------------------------------------------------------------------
+# --- other kernels -------------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("name", gpu_tuning.VARIANTS)
@@ -197,7 +217,7 @@ def test_variants_are_compared_in_turns_and_by_their_bits():
     rows = list(gpu_tuning.compared("uniform", "native", fills, [plan(), plan()], gpu.DRY, torch.device("cpu")))
     assert [row["same_bits"] for row in rows] == [True, False] and rows[0]["times"]["p50"] == 1.0
     text = gpu_tables.tuning({"rows": rows})
-    assert "no change: as many warps, more blocks; its bits differ |" in text and text.count("\n") == 3
+    assert "no change: the same instructions and as many warps; its bits differ |" in text and text.count("\n") == 3
 
 
 def test_the_models_have_their_sizes():

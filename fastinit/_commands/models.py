@@ -1,8 +1,8 @@
 """`fastinit bench --models`: time and peak memory to an initialised model, by its library's constructor and by fastinit.
 
 The first table: the library's own constructor; the same inside `fastinit.accelerate`; and a model built without memory and
-filled by `fastinit.initialize_`. Every run on the CPU is a process of its own; a GPU's peak is that of torch's allocator, and starts
-anew for each run. The second: the fills alone, in memory that is there.
+filled by `fastinit.initialize_`. Every run on the CPU is a process of its own; on a GPU torch's allocator tells the peak of each.
+The second: the fills alone, in memory that is there.
 """
 
 from __future__ import annotations
