@@ -203,8 +203,9 @@ def failure() -> str:
 def models(run: Run) -> dict[str, Any]:
     """The command's report has a file of its own, beside the output."""
     path = run.output.with_name(f"models-{run.output.stem.removeprefix('gpu-')}.json")
-    asked = ["torch-gpt2", "--quick"] if run.is_dry else [*MODELS]
-    command = [sys.executable, "-m", "fastinit", "bench", "--devices", run.device.type, "--json", str(path), "--models", *asked]
+    asked = ["torch-gpt2", "--quick"] if run.is_dry else [",".join(MODELS)]
+    arguments = ["bench", "--devices", run.device.type, "--json", str(path), "--models", *asked]
+    command = [sys.executable, "-m", "fastinit", *arguments]
     done = gpu_tools.ran(command, 540)
     report = files.read_json(path) if done.status == 0 else {"models": []}
     ways = [(row["model"], way, entry) for row in report["models"] for way, entry in row["contenders"].items()]

@@ -192,6 +192,7 @@ def test_wrong_blendings_are_refused(name):
     del kept
 
 
+@pytest.mark.gpu
 @needs_gpu
 def test_streams_and_graphs():
     """Captured, and replayed: keys are captured too."""

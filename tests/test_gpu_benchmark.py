@@ -14,6 +14,8 @@ import torch
 
 import fastinit
 from benchmarks import gpu, gpu_tables, gpu_times, gpu_tools, gpu_tuning, helps
+from fastinit import _cli
+from fastinit._commands import models
 from fastinit._core import laws
 from fastinit._core.plan import Plan, whole
 from fastinit._core.recipes import recipe
@@ -132,6 +134,23 @@ def test_what_was_timed_before_a_failure_is_kept(monkeypatch):
     found = gpu.times(gpu.Run(["native"], torch.device("cpu"), gpu.DRY, pathlib.Path("unused")))
     assert found["rows"] == [{"first": 1}] and found["lists"] == [{"whole": 2}] and len(found["noise"]) == 2
     assert "illegal" in found["verdicts"].pop("rows") and set(found["verdicts"].values()) == {"ok"}
+
+
+def test_the_models_are_asked_for_by_the_command_line(monkeypatch, tmp_path):
+    """All of them on the GPU; what fails in the report is a fault."""
+    row = {"model": "gpt2-124m", "contenders": {"accelerate": {"error": "out of memory"}, "initialize_": {}}}
+    asked = []
+
+    def ran(command, limit):
+        asked.append(_cli.parser().parse_args(command[3:]))
+        pathlib.Path(asked[0].json).write_text(json.dumps({"models": [row]}))
+        return gpu_tools.Done(0, 1.0, "a table")
+
+    monkeypatch.setattr(gpu_tools, "ran", ran)
+    found = gpu.models(gpu.Run(["native"], torch.device("cuda", 0), gpu.FULL, tmp_path / "gpu-a.json"))
+    assert models.asked(asked[0].__class__(**{**vars(asked[0]), "devices": None}))[0] == list(gpu.MODELS)
+    assert asked[0].devices == ["cuda"] and asked[0].json == str(tmp_path / "models-a.json") and not asked[0].quick
+    assert found["verdicts"] == {"bench --models": "ok", "gpt2-124m, accelerate": "failed: out of memory"}
 
 
 def test_a_part_replaces_its_own_results_alone(monkeypatch, tmp_path):
