@@ -166,8 +166,7 @@ def bits(run: Run) -> dict[str, Any]:
     groups = list(gpu_bits.groups(run.backends[0], run.device, run.pace.huge))
     if len(run.backends) < 2:
         groups.remove("each-other")
-    found = {} if run.is_dry else {"check": gpu_tools.verdict(gpu_tools.ran([sys.executable, "-m", "fastinit", "check"], 420))}
-    return {"verdicts": found | gpu_tools.checked(run.backends, str(run.device), run.pace.huge, groups, apart=not run.is_dry)}
+    return {"verdicts": gpu_tools.checked(run.backends, str(run.device), run.pace.huge, groups, apart=not run.is_dry)}
 
 
 def tests(run: Run) -> dict[str, Any]:

@@ -96,14 +96,14 @@ def verdict(done: Done) -> str:
 
 
 def checked(backends: list[str], device: str, huge: int, groups: Sequence[str], apart: bool) -> dict[str, str]:
-    """Group of checks and backend -> verdict; all groups of a backend in one process unless they are to be apart."""
+    """Check -> verdict: `fastinit check` and each group and backend in a process of its own; or, where they are not to be apart,
+    all groups of a backend in one, and these alone."""
     python = [sys.executable, "-m", "benchmarks.gpu_bits"]
     parts = [(group,) for group in groups] if apart else [tuple(groups)]
-    commands = {
-        f"{name}: {', '.join(part)}": [*python, name, device, str(huge), *part]
-        for part, name in itertools.product(parts, backends)
-    }
-    return {name: verdict(done) for name, done in all_ran(commands, 420).items()}
+    commands = {"check": [sys.executable, "-m", "fastinit", "check"]} if apart else {}
+    for part, name in itertools.product(parts, backends):
+        commands[f"{name}: {', '.join(part)}"] = [*python, name, device, str(huge), *part]
+    return {name: verdict(done) for name, done in all_ran(commands, 540).items()}
 
 
 def tested() -> dict[str, str]:
@@ -111,7 +111,7 @@ def tested() -> dict[str, str]:
     options = ["-q", "-m", "", "-p", "no:cacheprovider", "-W", "ignore", "--tb=short"]
     commands = {name: [sys.executable, "-m", "pytest", *options, f"tests/{name}"] for name in TESTS}
     found = {}
-    for name, done in all_ran(commands, 480, OMP_NUM_THREADS="1").items():
+    for name, done in all_ran(commands, 540, OMP_NUM_THREADS="1").items():
         last = (done.told.strip().splitlines() or [""])[-1]
         found[name] = f"ok: {last}" if done.status == 0 else verdict(done)
     return found
@@ -128,7 +128,7 @@ def sanitized(backends: list[str]) -> dict[str, str]:
         commands[f"{name}: {tool}"] = [program, "--tool", tool, "--error-exitcode", str(SANITIZED), *watched]
     found = {}
     # Without torch's cache of memory, or it cannot tell tensors apart.
-    for name, done in all_ran(commands, 480, PYTORCH_NO_CUDA_MEMORY_CACHING="1").items():
+    for name, done in all_ran(commands, 540, PYTORCH_NO_CUDA_MEMORY_CACHING="1").items():
         clean = done.status != 0 or "ERROR SUMMARY: 0 errors" in done.told
         found[name] = verdict(done) if clean else f"no summary of errors: {done.end()}"
     return found

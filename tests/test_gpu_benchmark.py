@@ -174,9 +174,9 @@ def test_how_a_program_ends():
 def test_what_a_check_finds_is_a_fault():
     """As on a GPU: a group in a process of its own."""
     found = gpu_tools.checked(["reference"], "cpu", 5000, ["beyond-32-bits", "shards"], apart=True)
-    assert list(found) == ["reference: beyond-32-bits", "reference: shards"]
+    assert list(found) == ["check", "reference: beyond-32-bits", "reference: shards"]
     assert set(found.values()) == {"ok"}
-    (told,) = gpu_tools.checked(["no-backend"], "cpu", 5000, ["shards"], apart=True).values()
+    (told,) = gpu_tools.checked(["no-backend"], "cpu", 5000, ["shards"], apart=False).values()
     assert told.startswith("exit status 1: ") and "no-backend" in told
 
 
