@@ -171,17 +171,18 @@ def torch_stateless(work: Work, example: Tensor) -> Call | None:
 
 def small_row(work: Work, tensor: Tensor, backends: list[str], device: torch.device, pace: Pace) -> Iterator[dict[str, Any]]:
     """What a call costs the host, and what nn.init.uniform_ does: a hundred calls and the wait for the last, in wall time."""
-    calls = {"uniform_": nn.init.uniform_, "peer": work.peer, **{name: forced(name, work.ours) for name in backends}}
     repeats = 100 if device.type == "cuda" else 1
 
-    def repeated(call: Call) -> Callable[[int], None]:
-        def run(number: int) -> None:
+    def repeated(call: Call) -> Call:
+        def run(given: Tensor) -> None:
             for _ in range(repeats):
-                call(tensor)
+                call(given)
 
         return run
 
-    spans = waited({name: repeated(call) for name, call in calls.items()}, pace.rounds, device)
+    ours = {name: forced(name, repeated(work.ours)) for name in backends}  # forced once: that takes time too
+    calls = {"uniform_": repeated(nn.init.uniform_), "peer": repeated(work.peer), **ours}
+    spans = waited({name: lambda number, call=call: call(tensor) for name, call in calls.items()}, pace.rounds, device)
     spans = {name: [span / repeats for span in found] for name, found in spans.items()}
     for name in backends:
         facts: dict[str, Any] = {"work": work.name, "dtype": str(tensor.dtype).removeprefix("torch.")}
