@@ -5,11 +5,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import itertools
 import os
 import pathlib
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -43,6 +45,9 @@ KERNELS = "regex:fill_(one|list|blocks|elements)"
 SECTIONS = ("SpeedOfLight", "LaunchStats", "Occupancy", "SchedulerStats", "ComputeWorkloadAnalysis", "InstructionStats")
 
 
+running: set[subprocess.Popen[str]] = set()  # what Ctrl-C is to end
+
+
 class Done(NamedTuple):
     """How a process ended; None where its time was over."""
 
@@ -56,24 +61,30 @@ class Done(NamedTuple):
 
 def ran(command: Sequence[str], limit: float, place: pathlib.Path = ROOT, **environment: str) -> Done:
     """Run a program of a source tree, this one unless another is given, to its end, or to the limit in seconds."""
-    began = time.monotonic()
+    began, surroundings, pipe = time.monotonic(), {**os.environ, **environment}, subprocess.PIPE
     process = subprocess.Popen(
-        command,
-        cwd=place,
-        env={**os.environ, **environment},
-        text=True,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        start_new_session=True,
+        command, cwd=place, env=surroundings, text=True, stdout=pipe, stderr=subprocess.STDOUT, start_new_session=True
     )
+    running.add(process)
     try:
         told, _ = process.communicate(timeout=limit)
         status: int | None = process.returncode
     except subprocess.TimeoutExpired:
-        os.killpg(process.pid, 9)  # and what it has started
+        killed(process)
         told, _ = process.communicate()
         status = None
+    except BaseException:  # Ctrl-C, which a group of its own does not hear
+        killed(process)
+        raise
+    finally:
+        running.discard(process)
     return Done(status, round(time.monotonic() - began, 1), told)
+
+
+def killed(process: subprocess.Popen[str]) -> None:
+    """End a program and all that it has started."""
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
 
 
 def all_ran(
@@ -85,7 +96,13 @@ def all_ran(
         found = {
             name: pool.submit(ran, command, limit, places.get(name, ROOT), **environment) for name, command in commands.items()
         }
-        return {name: future.result() for name, future in found.items()}
+        try:
+            return {name: future.result() for name, future in found.items()}
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            for process in list(running):
+                killed(process)
+            raise
 
 
 def verdict(done: Done) -> str:

@@ -114,18 +114,8 @@ def compiled(architecture: str, names: list[str]) -> Iterator[tuple[dict[str, pa
     """Libraries of variants for one architecture, and why others were not built."""
     with tempfile.TemporaryDirectory() as place:
         folders = {name: edited(pathlib.Path(place) / str(number), VARIANTS[name]) for number, name in enumerate(names)}
-        commands = {
-            name: [
-                sys.executable,
-                str(folder / "setup.py"),
-                "-q",
-                "build_ext",
-                "--inplace",
-                "--build-temp",
-                str(folder / "build"),
-            ]
-            for name, folder in folders.items()
-        }
+        build = ["-q", "build_ext", "--inplace", "--build-temp"]
+        commands = {name: [sys.executable, f"{at}/setup.py", *build, f"{at}/build"] for name, at in folders.items()}
         asked = {"FASTINIT_NATIVE": "0", "FASTINIT_CUDA": "1", "FASTINIT_CUDA_ARCHS": architecture}
         done = all_ran(commands, 420, places=folders, **asked)
         found = {name: folder / "fastinit" / cuda.library_path().name for name, folder in folders.items()}

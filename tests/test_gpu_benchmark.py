@@ -6,8 +6,10 @@ import math
 import os
 import pathlib
 import re
+import signal
 import subprocess
 import sys
+import time
 
 import pytest
 import torch
@@ -169,6 +171,37 @@ def test_how_a_program_ends():
     assert verdict("import os, time; os.fork(); time.sleep(600)", 1).startswith("not run to its end: ")
     told = gpu_tools.all_ran({name: [sys.executable, "-c", f"print({name!r})"] for name in "abc"}, 60)
     assert {name: done.told for name, done in told.items()} == {"a": "a\n", "b": "b\n", "c": "c\n"}
+
+
+def is_running(pid):
+    """A zombie is not: it waits for whoever inherits it."""
+    try:
+        return pathlib.Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
+@pytest.mark.skipif(not pathlib.Path("/proc/self/stat").is_file(), reason="asks /proc")
+def test_ctrl_c_ends_what_was_started(tmp_path):
+    child = "import pathlib, os, sys, time; pathlib.Path(sys.argv[1]).write_text(str(os.getpid())); time.sleep(600)"
+    code = "import sys; from benchmarks import gpu_tools; child, *places = sys.argv[1:]\n"
+    code += "gpu_tools.LEAST = 1\ngpu_tools.os.cpu_count = lambda: 4\n"
+    code += "gpu_tools.all_ran({place: [sys.executable, '-c', child, place] for place in places}, 600)"
+    places = [tmp_path / name for name in "abc"]  # two at once; the third is never started
+    program = subprocess.Popen(
+        [sys.executable, "-c", code, child, *map(str, places)], cwd=ROOT, stderr=subprocess.PIPE, text=True
+    )
+    while not all(place.is_file() and place.read_text() for place in places[:2]):
+        assert program.poll() is None
+        time.sleep(0.05)
+    program.send_signal(signal.SIGINT)
+    assert "KeyboardInterrupt" in program.communicate(timeout=60)[1]
+    started = [int(place.read_text()) for place in places[:2]]
+    for _ in range(6000):  # one that was killed takes its time to end on a busy machine
+        if any(map(is_running, started)):
+            time.sleep(0.01)
+    assert not any(map(is_running, started))
+    assert not places[2].exists()
 
 
 def test_what_a_check_finds_is_a_fault():
