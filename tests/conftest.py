@@ -6,6 +6,7 @@ FASTINIT_TEST_BACKENDS (names, comma-separated) lists the backends that must be 
 import importlib
 import os
 import pathlib
+import signal
 import sys
 
 import pytest
@@ -19,6 +20,9 @@ from fastinit._torch import is_summoned
 
 if not torch.cuda.is_available():  # Triton's kernels run on CPU tensors then, interpreted; set before their module is imported
     os.environ.setdefault("TRITON_INTERPRET", "1")
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as scripts start what runs in their background: no test would hear Ctrl-C
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 os.environ.pop("COLUMNS", None)  # of a worker of pytest-xdist: how long the lines of commands may be
 
