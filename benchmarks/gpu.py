@@ -180,6 +180,7 @@ def times(run: Run) -> dict[str, Any]:
     sections: dict[str, Iterator[dict[str, Any]]] = {
         "rows": gpu_times.rows(backends, device, pace),
         "lists": gpu_times.lists(backends, device, pace),
+        "initialized": gpu_times.initialized(backends, device, pace),
         "noise": (row for model in models for row in gpu_noise.rows(backends, model, pace, gpu_times.waited)),
         "first_calls": (gpu_times.first_calls(name, device, pace) for name in backends),
     }

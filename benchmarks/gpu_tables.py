@@ -61,6 +61,8 @@ def times(part: Report) -> str:
     first = "; ".join(f"{by} {cold:.2g} s, once compiled {warm:.2g} s" for by, cold, warm in took)
     heads = [f"Fills of {power(largest)} elements, medians, 20th and 80th percentiles of ratios by rounds:"]
     texts = [aims(part), *heads, table(FILLS, fills), table(LISTS, lists), table(NOISE, noise)]
+    by_model = "; ".join(map(launches_of, part["initialized"]))
+    texts.append(f"Launches of `initialize_`: {by_model or 'not measured'}.")
     failed = [f"{name}: {told.splitlines()[-1]}" for name, told in part["verdicts"].items() if told != "ok"]
     return "\n\n".join([*texts, f"The first fill of a process: {first or 'not measured'}.", *failed])
 
@@ -80,6 +82,12 @@ def list_cells(row: Report) -> tuple[str, ...]:
     started = "" if row["launches"] is None else str(sum(row["launches"].values()))
     where = (row["model"], row["dtype"], BY[row["backend"]], str(row["tensors"]), started)
     return (*where, f"{row['seconds']['p50'] * 1e3:.3g}", spread(row["times_peer"]))
+
+
+def launches_of(row: Report) -> str:
+    kernels = row["launches"]
+    told = "not counted" if kernels is None else ", ".join(f"{count} of {kernel}" for kernel, count in kernels.items())
+    return f"{row['model']} in {row['dtype']}, {row['tensors']} tensors, by {BY[row['backend']]}: {told}"
 
 
 def noise_cells(row: Report) -> tuple[str, ...]:

@@ -211,6 +211,18 @@ def lists(backends: list[str], device: torch.device, pace: Pace) -> Iterator[dic
                 yield facts | {"peer": "nn.init.trunc_normal_", "times_peer": ratio(spans["peer"], spans[name])}
 
 
+def initialized(backends: list[str], device: torch.device, pace: Pace) -> Iterator[dict[str, Any]]:
+    """The launches of `initialize_`, of weights, biases and constants together."""
+    for dtype in DTYPES:
+        model = gpt2_of(pace, dtype, device)
+        for name in backends:
+            with fastinit.backend(name):
+                call = functools.partial(fastinit.initialize_, model, fastinit.torch_like, seed=0, overwrite_constants=True)
+                call()  # compiles and uploads
+                facts = {"model": "GPT-2 small", "dtype": str(dtype).removeprefix("torch."), "backend": name}
+                yield facts | {"tensors": len(list(model.parameters())), "launches": launches(call, device)}
+
+
 def fill_all(name: str, plans: list[Plan], number: int) -> None:
     module(name, plans[0].out.device.type).fill(plans)
 

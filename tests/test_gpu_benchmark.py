@@ -87,6 +87,13 @@ def test_the_page_has_all_that_was_found(dry):
         assert table.count("\n") == lines, head[0]
     assert text.count(": missed |") > 0 and f"Bits: {by} of {by} without a fault." in re.sub(", commit [^:]*", "", text)
     assert "native" not in text, "CUDA's library is called so"
+    assert text.count("in bfloat16") == by and "tensors, by Triton: not counted" in text
+
+
+def test_launches_are_told_by_kernel():
+    row = {"model": "GPT-2 small", "dtype": "float32", "tensors": 148, "backend": "native", "launches": {"fill_list": 1, "f": 2}}
+    told = "GPT-2 small in float32, 148 tensors, by CUDA: 1 of fill_list, 2 of f"
+    assert gpu_tables.launches_of(row) == told
 
 
 def test_the_readme_shows_a_gpu_once_it_is_measured(dry):
@@ -130,7 +137,7 @@ def test_what_was_timed_before_a_failure_is_kept(monkeypatch):
         yield {"first": 1}
         raise RuntimeError("an illegal memory access")
 
-    for name in ("rows", "lists", "first_calls"):
+    for name in ("rows", "lists", "initialized", "first_calls"):
         monkeypatch.setattr(gpu_times, name, rows if name == "rows" else lambda *_: iter([{"whole": 2}]))
     monkeypatch.setattr(gpu.gpu_noise, "rows", lambda *_: [{"noise": 3}])
     found = gpu.times(gpu.Run(["native"], torch.device("cpu"), gpu.DRY, pathlib.Path("unused")))
