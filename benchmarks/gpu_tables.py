@@ -51,20 +51,29 @@ def verdicts(what: str) -> Callable[[Report], str]:
 
 
 def times(part: Report) -> str:
+    failed = [f"{name}: {told.splitlines()[-1]}" for name, told in part["verdicts"].items() if told != "ok"]
+    return "\n\n".join([*(measured(part) if part["rows"] else []), *failed])
+
+
+def measured(part: Report) -> list[str]:
     rows = part["rows"]
-    largest, smallest = (pick(row["elements"] for row in rows) for pick in (max, min))  # ValueError: there are none
+    largest, smallest = (pick(row["elements"] for row in rows) for pick in (max, min))
     small = {place(row): row for row in rows if row["elements"] == smallest}
     fills = [fill_cells(row, small.get(place(row))) for row in rows if row["elements"] == largest]
-    lists = [list_cells(row) for row in part["lists"]]
-    noise = [noise_cells(row) for row in part["noise"]]
+    tables = (
+        table(FILLS, fills),
+        table(LISTS, [list_cells(row) for row in part["lists"]]),
+        table(NOISE, [noise_cells(row) for row in part["noise"]]),
+    )
     took = [(BY[each["backend"]], each["cold"], each["warm"]) for each in part["first_calls"]]
     first = "; ".join(f"{by} {cold:.2g} s, once compiled {warm:.2g} s" for by, cold, warm in took)
-    heads = [f"Fills of {power(largest)} elements, medians, 20th and 80th percentiles of ratios by rounds:"]
-    texts = [aims(part), *heads, table(FILLS, fills), table(LISTS, lists), table(NOISE, noise)]
-    by_model = "; ".join(map(launches_of, part["initialized"]))
-    texts.append(f"Launches of `initialize_`: {by_model or 'not measured'}.")
-    failed = [f"{name}: {told.splitlines()[-1]}" for name, told in part["verdicts"].items() if told != "ok"]
-    return "\n\n".join([*texts, f"The first fill of a process: {first or 'not measured'}.", *failed])
+    started = "; ".join(map(launches_of, part["initialized"]))
+    head = f"Fills of {power(largest)} elements, medians, 20th and 80th percentiles of ratios by rounds:"
+    said = [
+        f"Launches of `initialize_`: {started or 'not measured'}.",
+        f"The first fill of a process: {first or 'not measured'}.",
+    ]
+    return [aims(part), head, *tables, *said]
 
 
 def place(row: Report) -> tuple[str, str, str]:

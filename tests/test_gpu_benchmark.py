@@ -90,6 +90,11 @@ def test_the_page_has_all_that_was_found(dry):
     assert text.count("in bfloat16") == by and "tensors, by Triton: not counted" in text
 
 
+def test_times_of_which_nothing_was_measured_say_why():
+    part = {"rows": [], "lists": [], "verdicts": {"rows": "failed: Traceback\nRuntimeError: no memory", "lists": "ok"}}
+    assert gpu_tables.times(part) == "rows: RuntimeError: no memory"
+
+
 def test_launches_are_told_by_kernel():
     row = {"model": "GPT-2 small", "dtype": "float32", "tensors": 148, "backend": "native", "launches": {"fill_list": 1, "f": 2}}
     told = "GPT-2 small in float32, 148 tensors, by CUDA: 1 of fill_list, 2 of f"
