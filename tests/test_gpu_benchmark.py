@@ -41,17 +41,21 @@ def test_without_a_gpu_nothing_is_measured():
     assert done.returncode == 2 and "there is no GPU here" in done.stderr
 
 
-@pytest.fixture(scope="module")
-def dry(tmp_path_factory):
-    """The results of a dry run, which takes every part."""
-    if torch.cuda.is_available():
-        pytest.skip("there is a GPU here")
+@without_gpu
+def test_a_dry_run_takes_every_part(tmp_path):
+    """And the page and the README show what it found. One test, as a run takes most of a minute."""
     if fastinit.backends()["triton"] is not None:
         pytest.skip(f"triton: {fastinit.backends()['triton']}")
-    path = tmp_path_factory.mktemp("dry") / "gpu-dry.json"
+    path = tmp_path / "gpu-dry.json"
     done = run("--dry-run", "--output", str(path))
     assert done.returncode == 0, done.stdout + done.stderr[-3000:]
-    return path
+    report = json.loads(path.read_text())
+    check_parts(report)
+    if importlib.util.find_spec("rich"):
+        built = json.loads((tmp_path / "models-dry.json").read_text())
+        assert [row["model"] for row in built["models"]] == ["torch-gpt2"]
+    check_page(gpu_tables.text(report))
+    check_readme(helps.text(tmp_path))
 
 
 def served():
@@ -59,8 +63,8 @@ def served():
     return {"triton", "native"} if in_tree else {"triton"}
 
 
-def test_a_dry_run_takes_every_part(dry):
-    report, by = json.loads(dry.read_text()), served()
+def check_parts(report):
+    by = served()
     assert list(report) == list(gpu.PARTS)
     assert all(part["machine"]["gpu"] == "none: a dry run" for part in report.values())
     verdicts = report["bits"]["verdicts"]
@@ -74,13 +78,10 @@ def test_a_dry_run_takes_every_part(dry):
     noise = {(row["dtype"], row["seeds"], row["backend"]) for row in times["noise"]}
     assert noise == {(dtype, seeds, name) for dtype in ("float32", "bfloat16") for seeds in (1, 2) for name in by}
     assert {row["model"] for row in times["lists"]} == {"ResNet-50", "GPT-2 small"}
-    if "rich" in sys.modules or importlib.util.find_spec("rich"):
-        built = json.loads((dry.parent / "models-dry.json").read_text())
-        assert [row["model"] for row in built["models"]] == ["torch-gpt2"]
 
 
-def test_the_page_has_all_that_was_found(dry):
-    text, by = gpu_tables.text(json.loads(dry.read_text())), len(served())
+def check_page(text):
+    by = len(served())
     assert text.startswith("none: a dry run, driver None")
     for head, lines in ((gpu_tables.FILLS, by * (10 + 9)), (gpu_tables.LISTS, by * 4), (gpu_tables.NOISE, by * 4)):
         table = text.split(f"| {' | '.join(head)} |\n")[1].split("\n\n")[0]
@@ -88,6 +89,17 @@ def test_the_page_has_all_that_was_found(dry):
     assert text.count(": missed |") > 0 and f"Bits: {by} of {by} without a fault." in re.sub(", commit [^:]*", "", text)
     assert "native" not in text, "CUDA's library is called so"
     assert text.count("in bfloat16") == by and "tensors, by Triton: not counted" in text
+
+
+def check_readme(text):
+    lines = text.split(f"| {' | '.join(helps.GPU_HEAD)} |\n")[1].split("\n\n")[0].splitlines()[1:]
+    cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
+    fills = [line[2:] for line in cells if "constructors" not in line[1]]
+    assert len(cells) == len(helps.GPU_LINES) == len(fills) + 2 and all(triton for _, triton in fills)
+    assert {native == "Not measured yet." for native, _ in fills} == {"native" not in served()}
+    assert all(line[2:] == ["Not measured yet.", ""] for line in cells if "constructors" in line[1])
+    assert text.endswith(f"none: a dry run, torch {torch.__version__}.")
+    assert helps.GPU_HEAD[0] not in helps.text(ROOT / "docs"), "where there are no results"
 
 
 def test_times_of_which_nothing_was_measured_say_why():
@@ -99,15 +111,6 @@ def test_launches_are_told_by_kernel():
     row = {"model": "GPT-2 small", "dtype": "float32", "tensors": 148, "backend": "native", "launches": {"fill_list": 1, "f": 2}}
     told = "GPT-2 small in float32, 148 tensors, by CUDA: 1 of fill_list, 2 of f"
     assert gpu_tables.launches_of(row) == told
-
-
-def test_the_readme_shows_a_gpu_once_it_is_measured(dry):
-    text = helps.text(dry.parent)
-    lines = text.split(f"| {' | '.join(helps.GPU_HEAD)} |\n")[1].split("\n\n")[0].splitlines()[1:]
-    unmeasured = [line for line in lines if "Not measured yet." in line]
-    assert len(lines) == len(helps.GPU_LINES) and all("constructors" in line for line in unmeasured)
-    assert text.endswith(f"none: a dry run, torch {torch.__version__}.")
-    assert helps.GPU_HEAD[0] not in helps.text(ROOT / "docs"), "where there are no results"
 
 
 # --- its parts -----------------------------------------------------------------------------------------------------------------
