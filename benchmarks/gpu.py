@@ -61,7 +61,7 @@ class Run(NamedTuple):
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("parts", nargs="*", choices=[[], *PARTS], metavar="PART", help=f"of {', '.join(PARTS)}")
+    parser.add_argument("parts", nargs="*", type=part, metavar="PART", help=f"of {', '.join(PARTS)}")
     parser.add_argument("--output", type=pathlib.Path, help="the results file (default: benchmarks/results/gpu-NAME.json)")
     parser.add_argument("--commit", help="of this source tree, where git cannot tell")
     parser.add_argument("--dry-run", action="store_true", help="a few elements on the CPU (TRITON_INTERPRET=1)")
@@ -83,6 +83,12 @@ def main() -> int:
     facts["commit"] = arguments.commit or facts["commit"]
     run = Run(backends, device, DRY if arguments.dry_run else FULL, output)
     return all_parts(run, arguments.parts or list(PARTS), facts, to_the_end=bool(arguments.parts))
+
+
+def part(name: str) -> str:
+    if name not in PARTS:
+        raise argparse.ArgumentTypeError(f"there is no {name!r}, only {', '.join(PARTS)}")
+    return name
 
 
 def all_parts(run: Run, names: list[str], facts: dict[str, Any], to_the_end: bool) -> int:

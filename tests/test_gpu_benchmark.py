@@ -39,6 +39,8 @@ def run(*arguments):
 def test_without_a_gpu_nothing_is_measured():
     done = run()
     assert done.returncode == 2 and "there is no GPU here" in done.stderr
+    done = run("times", "time")
+    assert done.returncode == 2 and "there is no 'time', only bits, tests, times, " in done.stderr
 
 
 @without_gpu
