@@ -25,10 +25,16 @@ COUNTED = 1 << 28  # elements of a fill whose counters are read
 
 def text(report: Report) -> str:
     """All parts that the report has, the aims first."""
-    found = [(report[part], make) for part, make in PARTS.items() if part in report]
+    found = [(report[name], make) for name, make in PARTS.items() if name in report]
+    found = [(part, verdicts("What failed as a whole") if is_failed(part) else make) for part, make in found]
     if not found:
         raise LookupError("no part that is shown")
     return "\n\n".join([machine(found[0][0]), *filter(None, (make(part) for part, make in found))])
+
+
+def is_failed(part: Report) -> bool:
+    """Whether a part has nothing but the reason why it has nothing."""
+    return any(verdict.startswith("failed: ") for verdict in part.get("verdicts", {}).values()) and len(part) <= 3
 
 
 def machine(part: Report) -> str:
@@ -41,7 +47,11 @@ def verdicts(what: str) -> Callable[[Report], str]:
     def told(part: Report) -> str:
         found = part["verdicts"]
         fine = sum(verdict.startswith("ok") for verdict in found.values())
-        rest = [f"{name}: {verdict.splitlines()[0]}" for name, verdict in found.items() if not verdict.startswith("ok")]
+        rest = [
+            f"{name}: {verdict.splitlines()[-1 if verdict.startswith('failed: ') else 0]}"
+            for name, verdict in found.items()
+            if not verdict.startswith("ok")
+        ]
         return "; ".join([f"{what}{commit_text(part['machine'])}: {fine} of {len(found)} without a fault", *rest]) + "."
 
     return told

@@ -161,7 +161,9 @@ def tuned(backends: list[str], device: torch.device, pace: Pace) -> dict[str, An
                     for out in (torch.empty(pace.sizes[-1], dtype=dtype, device=device) for _ in range(3))
                 ]
                 rows += compared(what, by, fills, plans, pace, device) if fills else []
-    return {"verdicts": verdicts | {"variants": "ok"}, "rows": rows}
+    others = [row for row in rows if not (row["same_bits"] or row["ablation"])]
+    verdicts |= {f"{row['backend']}, {row['variant']}, {row['what']}": "its bits differ" for row in others}
+    return {"verdicts": verdicts, "rows": rows}
 
 
 def compared(

@@ -145,8 +145,8 @@ def machine_of(kind: str, report: dict[str, Any]) -> dict[str, Any] | None:
     """Where a report was measured; None where a GPU has been checked and not timed yet."""
     if kind != "gpu":
         return report["machine"]
-    is_checked_alone = report.keys() and "times" not in report
-    return None if is_checked_alone else report["times"]["machine"]
+    is_untimed = report.keys() and "rows" not in report.get("times", {})
+    return None if is_untimed else report["times"]["machine"]
 
 
 def collect(kind: str, report: dict[str, Any], firsts: Ratios, lasts: Ratios) -> None:

@@ -109,6 +109,17 @@ def test_times_of_which_nothing_was_measured_say_why():
     assert gpu_tables.times(part) == "rows: RuntimeError: no memory"
 
 
+def test_parts_that_failed_as_a_whole_say_why(monkeypatch, tmp_path):
+    parts = {name: failing for name in ("times", "counters", "tuning")}
+    _, report = started(monkeypatch, tmp_path, parts, *parts)
+    for part in report.values():
+        part["machine"] |= {"gpu": "A GPU", "driver": 1, "cuda": 2, "torch": 3, "triton": 4, "date": 5}
+    text = gpu_tables.text(report)
+    for name in parts:
+        assert f"0 of 1 without a fault; {name}: RuntimeError: an illegal memory access." in text
+    assert helps.GPU_HEAD[0] not in helps.text(tmp_path)
+
+
 def test_launches_are_told_by_kernel():
     row = {"model": "GPT-2 small", "dtype": "float32", "tensors": 148, "backend": "native", "launches": {"fill_list": 1, "f": 2}}
     told = "GPT-2 small in float32, 148 tensors, by CUDA: 1 of fill_list, 2 of f"
@@ -185,7 +196,7 @@ def test_how_a_program_ends():
 
     assert verdict("print(1)") == "ok"
     assert verdict("print('why'); raise SystemExit(3)") == "exit status 3: why\n"
-    assert verdict("import os, time; os.fork(); time.sleep(600)", 1).startswith("not run to its end: ")
+    assert verdict("import os, time; os.fork(); time.sleep(600)", 1).startswith("out of time after 1 s: ")
     told = gpu_tools.all_ran({name: [sys.executable, "-c", f"print({name!r})"] for name in "abc"}, 60)
     assert {name: done.told for name, done in told.items()} == {"a": "a\n", "b": "b\n", "c": "c\n"}
 
@@ -228,6 +239,17 @@ def test_what_a_check_finds_is_a_fault():
     assert set(found.values()) == {"ok"}
     (told,) = gpu_tools.checked(["no-backend"], "cpu", 5000, ["shards"], apart=False).values()
     assert told.startswith("exit status 1: ") and "no-backend" in told
+
+
+def test_a_hang_is_a_fault_and_a_slow_sanitizer_none(monkeypatch, capsys):
+    ends = {"memcheck": (0, "ERROR SUMMARY: 0 errors"), "racecheck": (0, "killed"), "initcheck": (None, "")}
+    monkeypatch.setattr(gpu_tools.shutil, "which", lambda name: name)
+    ended = {f"native: {tool}": gpu_tools.Done(status, 540, told) for tool, (status, told) in ends.items()}
+    monkeypatch.setattr(gpu_tools, "all_ran", lambda commands, limit, **_: {name: ended[name] for name in commands})
+    found = gpu_tools.sanitized(["native"])
+    assert [verdict.split(":")[0] for verdict in found.values()] == ["ok", "no summary of errors", "not run to its end"]
+    assert gpu.faults({"verdicts": found}) == 1 and "FAULT native: racecheck" in capsys.readouterr().err
+    assert gpu.faults({"verdicts": {"native: lists": gpu_tools.verdict(gpu_tools.Done(None, 540, ""))}}) == 1
 
 
 def test_metrics_are_read_from_nsight_compute():
